@@ -1,0 +1,135 @@
+"""From a checked payload to the row that is inserted: its id, its keys, its columns."""
+
+import hashlib
+import json
+import os
+import time
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from app.intake.json_body import JsonBody
+from app.intake.payload import CheckedPayload
+from app.intake.received_at import parse_received_at
+from app.models.incoming_email import IncomingEmail
+
+
+@attrs.frozen
+class EmailRow:
+    """What the Intake writes of an email. JSON columns are JSON text."""
+
+    id: UUID
+    zendesk_ticket_id: str
+    zendesk_webhook_id: str | None
+    from_email: str
+    from_name: str | None
+    subject: str
+    raw_body_html: str | None
+    raw_body_text: str | None
+    received_at: datetime
+    idempotency_key: str | None
+    attachment_urls: str | None
+    raw_payload: str
+    delivery_signature: str | None
+
+
+def make_row(
+    body: bytes,
+    json_body: JsonBody,
+    payload: CheckedPayload,
+    *,
+    invocation_id: str | None,
+    signature: str | None,
+    now: datetime,
+) -> EmailRow:
+    """Build the row of an email. What does not fit a column is cut there and whole in
+    `raw_payload`."""
+    email = payload.email
+    webhook_id = str(email.webhook_id) if email.webhook_id is not None else None
+    return EmailRow(
+        id=uuid7(),
+        zendesk_ticket_id=_cut(str(email.ticket_id), _LENGTHS["zendesk_ticket_id"]),
+        zendesk_webhook_id=_cut(webhook_id, _LENGTHS["zendesk_webhook_id"]),
+        from_email=_cut(email.from_email, _LENGTHS["from_email"]),
+        from_name=_cut(email.from_name, _LENGTHS["from_name"]),
+        subject=_cut(email.subject or "", _LENGTHS["subject"]),
+        raw_body_html=email.body_html,
+        raw_body_text=email.body_text,
+        received_at=parse_received_at(email.received_at, now),
+        idempotency_key=idempotency_key(payload, invocation_id),
+        attachment_urls=_to_json(payload.attachment_urls) if payload.attachment_urls else None,
+        raw_payload=body.decode() if json_body.is_plain else as_json_string(body),
+        delivery_signature=signature,
+    )
+
+
+def idempotency_key(payload: CheckedPayload, invocation_id: str | None) -> str | None:
+    """The key by which a redelivery is recognised: SHA-256 over the delivery's id and the content.
+
+    The content is part of it because `webhook_id` is often filled with the id of the webhook
+    itself, the same in every delivery: by the id alone every email but the first would be lost.
+
+    Returns:
+        64 hexadecimal digits; None without an id, since two emails may well say the same.
+    """
+    email = payload.email
+    if email.webhook_id is not None:
+        delivery = ("webhook_id", str(email.webhook_id))
+    elif invocation_id:
+        delivery = ("invocation_id", invocation_id)
+    else:
+        return None
+    digest = hashlib.sha256()
+    for part in (
+        *delivery,
+        str(email.ticket_id),
+        email.from_email,
+        email.subject or "",
+        email.body_html or "",
+        email.body_text or "",
+    ):
+        encoded = part.encode()
+        # The length in front keeps ("ab", "c") apart from ("a", "bc").
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def as_json_string(body: bytes) -> str:
+    """The bytes of a body as one JSON string, which PostgreSQL takes whatever is in it."""
+    return json.dumps(body.decode("utf-8", "backslashreplace"))
+
+
+def uuid7() -> UUID:
+    """A UUID that sorts by time (RFC 9562, version 7): the primary key's index stays dense."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF000 << 64) | (0x7000 << 64)
+    value = value & ~(0xC000 << 48) | (0x8000 << 48)
+    return UUID(int=value)
+
+
+_LENGTHS: dict[str, int] = {
+    column._meta.name: column.length or 0
+    for column in (
+        IncomingEmail.zendesk_ticket_id,
+        IncomingEmail.zendesk_webhook_id,
+        IncomingEmail.from_email,
+        IncomingEmail.from_name,
+        IncomingEmail.subject,
+    )
+}
+
+
+def _cut(text: Any, length: int) -> Any:
+    return text[:length] if text is not None and len(text) > length else text
+
+
+def _to_json(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        # Only further keys of an attachment nest; raw_payload has them whole.
+        known = ("url", "filename", "content_type", "size")
+        return json.dumps([{key: item[key] for key in known} for item in value])

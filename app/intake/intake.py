@@ -1,0 +1,114 @@
+"""The Intake: what happens to a webhook between its bytes and the answer 200.
+
+It knows nothing of HTTP beyond the three headers that Zendesk signs or sends.
+"""
+
+from collections import OrderedDict
+from datetime import UTC, datetime
+
+import asyncpg
+import structlog
+
+from app.intake.email_row import EmailRow, make_row
+from app.intake.json_body import read_json_object
+from app.intake.payload import check_payload
+from app.intake.signature import verify
+from app.intake.writer import Admission, GroupCommit, NotStoredError
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# Enough to notice a constant `webhook_id`, which is the same in every delivery.
+REMEMBERED_WEBHOOK_IDS = 1_000
+
+
+class Intake:
+    """Admits webhooks: verified, read, stored."""
+
+    def __init__(self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._secrets = settings.webhook_secrets
+        self._accept_unsigned = settings.accept_unsigned
+        self._max_age_seconds = settings.signature_max_age_seconds
+        self._free_bytes = settings.intake_max_waiting_bytes
+        self._seen: OrderedDict[str, str] = OrderedDict()
+        self._reused = 0
+        self._group_commit = GroupCommit(
+            pool,
+            batch_rows=settings.intake_batch_rows,
+            max_waiting=settings.intake_max_waiting_rows,
+            deadline_seconds=settings.intake_deadline_seconds,
+        )
+
+    def reserve(self, size: int) -> None:
+        """Count bytes of a body that is being read; `give_back` them when it is answered.
+
+        Raises:
+            NotStoredError: this process holds as many as it may.
+        """
+        if size > self._free_bytes:
+            raise NotStoredError("too many emails are being received: send the webhook again")
+        self._free_bytes -= size
+
+    def give_back(self, size: int) -> None:
+        """Undo `reserve`."""
+        self._free_bytes += size
+
+    async def admit(
+        self,
+        body: bytes,
+        *,
+        signature: str | None,
+        timestamp: str | None,
+        invocation_id: str | None,
+    ) -> Admission:
+        """Verify, read and store one webhook.
+
+        Raises:
+            SignatureRefusedError: it does not prove that it comes from Zendesk.
+            UnreadableBodyError: it is not a JSON object.
+            InvalidPayloadError: fields are missing or wrong.
+            NotStoredError: it could not be made durable.
+        """
+        now = datetime.now(UTC)
+        if signature or timestamp or not self._accept_unsigned:
+            verify(
+                signature=signature,
+                timestamp=timestamp,
+                body=body,
+                secrets=self._secrets,
+                max_age_seconds=self._max_age_seconds,
+                now=now,
+            )
+        json_body = read_json_object(body)
+        row = make_row(
+            body,
+            json_body,
+            check_payload(json_body.fields),
+            invocation_id=invocation_id,
+            signature=signature,
+            now=now,
+        )
+        admission = await self._group_commit.store(row)
+        self._warn_of_reused_id(row)
+        return admission
+
+    async def close(self) -> None:
+        """Store what was accepted, then stop."""
+        await self._group_commit.close()
+
+    def _warn_of_reused_id(self, row: EmailRow) -> None:
+        """Say it when different emails carry one `webhook_id`: a template filled with a constant.
+
+        The 1st, 2nd, 4th, 8th ... is logged, so a constant does not fill the log.
+        """
+        webhook_id, key = row.zendesk_webhook_id, row.idempotency_key
+        if webhook_id is None or key is None:
+            return
+        first_key = self._seen.setdefault(webhook_id, key)
+        self._seen.move_to_end(webhook_id)
+        if len(self._seen) > REMEMBERED_WEBHOOK_IDS:
+            self._seen.popitem(last=False)
+        if first_key != key:
+            self._reused += 1
+            if self._reused & (self._reused - 1) == 0:
+                log.warning("webhook_id_reused", email_id=str(row.id), times=self._reused)

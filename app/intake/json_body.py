@@ -1,0 +1,125 @@
+"""From the raw bytes of a webhook to a JSON object, however odd it is.
+
+Ordinary payloads take the fast decoder. What it refuses for a limit of its own (lone surrogates,
+huge numbers, deep nesting, raw line breaks inside strings) is read by the tolerant one: an odd
+email is still an email.
+"""
+
+import json
+import math
+import re
+from typing import Any
+
+import attrs
+import msgspec
+
+from app.errors import MailroomError
+
+# Deeper than any template nests, and far below Python's recursion limit.
+DEEPEST_NESTING = 100
+
+# A quoted string (or the rest of the text, where its end is missing), or a bracket. The possessive
+# quantifier keeps the scan linear.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+_CLOSES = {"]": "[", "}": "{"}
+
+
+class UnreadableBodyError(MailroomError):
+    """The body of a webhook is not a JSON object."""
+
+
+@attrs.frozen
+class JsonBody:
+    """A decoded body and whether PostgreSQL's `json` type takes its bytes as they are."""
+
+    fields: dict[str, Any]
+    is_plain: bool
+
+
+def read_json_object(body: bytes) -> JsonBody:
+    """Decode a body.
+
+    Raises:
+        UnreadableBodyError: it is not UTF-8, not JSON, or not an object.
+    """
+    try:
+        decoded = msgspec.json.decode(body)
+        is_plain = True
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        decoded = _decode_tolerantly(body)
+        is_plain = False
+    if not isinstance(decoded, dict):
+        raise UnreadableBodyError(
+            "the body has to be a JSON object such as "
+            '{"ticket_id": "35436", "from_email": "erika@example.com"}'
+        )
+    return JsonBody(decoded, is_plain)
+
+
+def _decode_tolerantly(body: bytes) -> Any:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableBodyError(
+            f"the body is not UTF-8 (byte {error.start}): send it as UTF-8 JSON"
+        ) from None
+    try:
+        try:
+            return _loads(text)
+        except RecursionError:
+            return _loads(_without_deep_nesting(text))
+    except ValueError as error:
+        raise UnreadableBodyError(
+            f"the body is not JSON ({error}): look for unescaped quotes or a stray comma in the "
+            "webhook's template"
+        ) from None
+
+
+def _loads(text: str) -> Any:
+    return json.loads(
+        text,
+        strict=False,
+        parse_int=_read_int,
+        parse_float=_read_float,
+        parse_constant=_refuse_constant,
+    )
+
+
+def _read_int(digits: str) -> int | str:
+    # Python refuses to convert more than 4,300 digits.
+    return int(digits) if len(digits) < 1000 else digits
+
+
+def _read_float(digits: str) -> float | str:
+    value = float(digits)
+    return value if math.isfinite(value) else digits
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _without_deep_nesting(text: str) -> str:
+    """Replace what is nested deeper than `DEEPEST_NESTING` by null; the rest stays as it is.
+
+    Raises:
+        ValueError: the brackets do not match.
+    """
+    kept: list[str] = []
+    open_brackets: list[str] = []
+    kept_until = 0
+    for token in _TOKEN.finditer(text):
+        bracket = token.group()
+        if bracket in "[{":
+            open_brackets.append(bracket)
+            if len(open_brackets) == DEEPEST_NESTING:
+                kept.append(text[kept_until : token.start()] + "null")
+        elif bracket in "]}":
+            if not open_brackets or open_brackets.pop() != _CLOSES[bracket]:
+                raise ValueError(f"unmatched {bracket} at character {token.start()}")
+            if len(open_brackets) == DEEPEST_NESTING - 1:
+                kept_until = token.end()
+    if open_brackets:
+        raise ValueError("unclosed brackets at the end")
+    kept.append(text[kept_until:])
+    return "".join(kept)

@@ -1,0 +1,44 @@
+"""When did the email come? The payload's `received_at`, in whatever format a template wrote it."""
+
+from datetime import UTC, datetime
+
+from dateutil import parser
+
+# Unix times up to the year 5138 in seconds; larger numbers are milliseconds.
+LARGEST_SECONDS = 100_000_000_000
+LONGEST_TIME = 64
+
+
+def parse_received_at(value: str | int | float | None, now: datetime) -> datetime:
+    """Read a time; without a zone it is UTC, with dots (23.11.2026) the day comes first.
+
+    Returns:
+        The time in UTC, and `now` for one that is missing, unreadable or in the future: an email
+        must never wait for a wrong clock.
+    """
+    try:
+        parsed = _parse(value)
+    except (ValueError, OverflowError, OSError):
+        return now
+    return now if parsed is None or parsed > now else parsed
+
+
+def _parse(value: str | int | float | None) -> datetime | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        if len(text) > LONGEST_TIME:
+            return None
+        try:
+            return _to_utc(datetime.fromisoformat(text))
+        except ValueError:
+            if not text.replace(".", "", 1).isdecimal():
+                return _to_utc(parser.parse(text, dayfirst="." in text))
+            value = float(text)
+    seconds = value / 1000 if abs(value) > LARGEST_SECONDS else value
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _to_utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -1,0 +1,95 @@
+"""A Dramatiq broker from a URL. The broker is a doorbell: what it loses is rung again."""
+
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import dramatiq
+from dramatiq.broker import Broker
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import AsyncIO, CurrentMessage, Middleware, Retries
+from dramatiq_postgres import PostgresBroker
+from dramatiq_postgres.schema import init as init_postgres_schema
+from psycopg.conninfo import conninfo_to_dict
+
+from app.errors import MailroomError
+from app.settings import Settings
+
+ACTOR_NAME = "process_email"
+BROKER_URL_SCHEMES = ("postgresql", "postgres", "redis", "rediss", "amqp", "amqps")
+
+
+class BrokerUrlError(MailroomError):
+    """BROKER_URL names no broker that Mailroom can use."""
+
+
+def broker_scheme(settings: Settings) -> str:
+    """`postgresql`, `redis` or `amqp`, without the letter for TLS.
+
+    Raises:
+        BrokerUrlError: BROKER_URL starts with something else.
+    """
+    if not settings.broker_url:
+        return "postgresql"
+    scheme = urlsplit(settings.broker_url).scheme
+    if scheme not in BROKER_URL_SCHEMES:
+        raise BrokerUrlError(
+            f"BROKER_URL starts with {scheme}://: it has to be postgresql://, redis://, "
+            "rediss://, amqp:// or amqps://"
+        )
+    return {"postgres": "postgresql", "rediss": "redis", "amqps": "amqp"}.get(scheme, scheme)
+
+
+def make_broker(settings: Settings, database_url: str) -> Broker:
+    """Make the broker that BROKER_URL names, the database's where it names none. No connection
+    is opened yet.
+
+    Raises:
+        BrokerUrlError: BROKER_URL starts with something else.
+    """
+    # The row decides how often an email is tried, so Dramatiq retries whenever it is asked to.
+    middleware: list[Middleware] = [AsyncIO(), CurrentMessage(), Retries(max_retries=None)]  # type: ignore[arg-type]
+    scheme = broker_scheme(settings)
+    if scheme == "redis":
+        # Keys of the queue are prefixed by its name, so two installations can share a server.
+        return RedisBroker(  # type: ignore[no-untyped-call]
+            url=settings.broker_url, middleware=middleware, namespace=settings.queue
+        )
+    if scheme == "amqp":
+        return RabbitmqBroker(url=settings.broker_url, middleware=middleware, confirm_delivery=True)
+    broker: Broker = PostgresBroker(
+        url=_without_waiting_for_the_disk(settings.broker_url or database_url),
+        middleware=middleware,
+        results=False,
+    )
+    return broker
+
+
+def _without_waiting_for_the_disk(url: str) -> dict[str, object]:
+    """Connection parameters under which a commit does not wait for the disk.
+
+    A message lost in a crash of PostgreSQL is sent again, so its durability is not worth a disk
+    flush for each enqueue and acknowledgement. The emails' own commits are not touched.
+    """
+    parameters: dict[str, object] = dict(conninfo_to_dict(url))
+    given = str(parameters.get("options") or "")
+    parameters["options"] = f"{given} -c synchronous_commit=off".strip()
+    return parameters
+
+
+def prepare_broker(broker: Broker) -> None:
+    """Create the tables of the PostgreSQL broker where they are missing; others need nothing."""
+    if isinstance(broker, PostgresBroker):
+        with broker.pool.connection() as connection, connection.cursor() as cursor:
+            init_postgres_schema(cursor)
+
+
+def make_message(queue: str, email_id: UUID, *, retries: int) -> dramatiq.Message[None]:
+    """The message that asks for one email, with Dramatiq's count of its retries."""
+    return dramatiq.Message(
+        queue_name=queue,
+        actor_name=ACTOR_NAME,
+        args=(str(email_id),),
+        kwargs={},
+        options={"retries": retries} if retries else {},
+    )

@@ -1,0 +1,213 @@
+"""One email, from the message that asks for it to the state it ends in: claim, run, record."""
+
+import asyncio
+import json
+import random
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import attrs
+import dramatiq
+import structlog
+
+from app.handlers.seam import Handler, PermanentFailure, Retry, result_to_json
+from app.jobs import transitions
+from app.jobs.leases import Held, HeldClaims
+from app.jobs.patience import patiently
+from app.jobs.transitions import Claim
+from app.models.incoming_email import IncomingEmail
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# What a cancelled handler gets for its clean-up.
+CANCEL_SECONDS = 5.0
+LONGEST_ERROR = 2_000
+
+JSON_COLUMNS = ("extracted_data", "attachment_urls", "raw_payload", "attempt_errors")
+
+
+@attrs.frozen
+class Outcome:
+    """How one run of the handler ended."""
+
+    extracted_data: str | None = None
+    error: str | None = None
+    is_permanent: bool = False
+    retry_after: timedelta | None = None
+
+
+class Processor:
+    """Processes emails with a handler, over the pool of the event loop it runs in."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        handler: Handler,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        held_claims: HeldClaims,
+    ) -> None:
+        self._settings = settings
+        self._handler = handler
+        self._pool = pool
+        self._held_claims = held_claims
+
+    async def process(self, email_id: UUID, *, retry_count: int) -> None:
+        """Claim an email, run the handler, record how it ended.
+
+        A message for an email that is finished, held by another worker or not yet due does
+        nothing: it came twice or late.
+
+        Raises:
+            dramatiq.Retry: Dramatiq is to send the message again after the delay it carries.
+        """
+        lease = timedelta(seconds=self._settings.lease_seconds)
+        claimed = await patiently(
+            "claim",
+            lambda: transitions.claim(self._pool, email_id, retry_count=retry_count, lease=lease),
+        )
+        if claimed is None:
+            log.debug("message_without_work", email_id=str(email_id))
+            return
+        claim, columns = claimed
+        if claim.lost_claims >= self._settings.max_lost_claims:
+            outcome = Outcome(
+                error=f"its worker vanished {claim.lost_claims} times while processing it",
+                is_permanent=True,
+            )
+        else:
+            email = _to_email(columns)
+            outcome = await self._run(claim, email)
+            if outcome.error is None:
+                await self._record_completion(claim, email, outcome)
+                return
+        await self._record_failure(claim, outcome)
+
+    async def _run(self, claim: Claim, email: IncomingEmail) -> Outcome:
+        timeout = self._settings.handler_timeout_seconds
+        task = asyncio.create_task(_call(self._handler, email), name=f"handle-{claim.email_id}")
+        held = Held(claim, task, gives_up_at=time.monotonic() + timeout + 2 * CANCEL_SECONDS)
+        self._held_claims.add(held)
+        try:
+            await asyncio.wait({task}, timeout=timeout)
+            if task.done():
+                return _outcome_of(task)
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+            if not task.done():
+                log.error("handler_ignores_cancellation", email_id=str(claim.email_id))
+            return Outcome(error=f"the handler did not finish within {timeout:g} seconds")
+        finally:
+            self._held_claims.remove(held)
+
+    async def _record_completion(
+        self, claim: Claim, email: IncomingEmail, outcome: Outcome
+    ) -> None:
+        stood = await patiently(
+            "complete",
+            lambda: transitions.complete(
+                self._pool,
+                claim,
+                extracted_data=outcome.extracted_data,
+                cleaned_body=clean_text(email.cleaned_body),
+            ),
+        )
+        if not stood:
+            log.warning("claim_lost", email_id=str(claim.email_id), outcome="completed")
+
+    async def _record_failure(self, claim: Claim, outcome: Outcome) -> None:
+        error = clean_text(outcome.error) or "unknown"
+        is_final = outcome.is_permanent or claim.retry_count >= self._settings.max_retries
+        if is_final:
+            stood = await patiently(
+                "fail", lambda: transitions.fail(self._pool, claim, error=error)
+            )
+            log.warning("email_failed", email_id=str(claim.email_id), claim_stood=stood)
+            return
+        delay = outcome.retry_after or backoff(self._settings, claim.retry_count)
+        stood = await patiently(
+            "retry",
+            lambda: transitions.retry_later(self._pool, claim, error=error, delay=delay),
+        )
+        log.info(
+            "attempt_failed",
+            email_id=str(claim.email_id),
+            retry=claim.retry_count + 1,
+            delay_seconds=round(delay.total_seconds(), 1),
+            claim_stood=stood,
+        )
+        if stood:
+            raise dramatiq.Retry(delay=int(delay.total_seconds() * 1000))
+
+
+def backoff(settings: Settings, retry_count: int) -> timedelta:
+    """The pause before the next retry: doubled each time, bounded, and up to a quarter longer or
+    shorter, so that emails which failed together do not come back together."""
+    pause = settings.min_backoff_seconds * 2.0 ** min(retry_count, 60)
+    pause = min(pause, settings.max_backoff_seconds) * random.uniform(0.75, 1.25)  # noqa: S311
+    return timedelta(seconds=min(pause, settings.max_backoff_seconds))
+
+
+def clean_text(text: object) -> str | None:
+    """Text as PostgreSQL takes it: no NUL, no lone surrogates.
+
+    Raises:
+        TypeError: it is not text.
+    """
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise TypeError(f"has to be text, not {type(text).__name__}")
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+async def _call(handler: Handler, email: IncomingEmail) -> str | None:
+    result = result_to_json(await handler(email))
+    try:
+        email.cleaned_body = clean_text(email.cleaned_body)
+    except TypeError as error:
+        raise PermanentFailure(f"the handler set email.cleaned_body: it {error}") from error
+    return result
+
+
+def _outcome_of(task: "asyncio.Task[str | None]") -> Outcome:
+    if task.cancelled():
+        return Outcome(error="the handler was cancelled")
+    error = task.exception()
+    match error:
+        case None:
+            return Outcome(extracted_data=task.result())
+        case PermanentFailure():
+            return Outcome(error=_describe(error), is_permanent=True)
+        case Retry():
+            return Outcome(error=_describe(error), retry_after=error.after)
+        case _:
+            return Outcome(error=_describe(error))
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error)
+    if not isinstance(error, PermanentFailure | Retry):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text[:LONGEST_ERROR]
+
+
+def _to_email(columns: dict[str, Any]) -> IncomingEmail:
+    for name in JSON_COLUMNS:
+        columns[name] = _from_json(columns[name])
+    email = IncomingEmail(**columns)
+    email._exists_in_db = True
+    return email
+
+
+def _from_json(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        # Nested too deep, or digits without end: the handler gets the text that was sent.
+        return text

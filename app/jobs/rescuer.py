@@ -1,0 +1,31 @@
+"""The Rescuer: what got stuck goes back to `queued`, where the Dispatcher finds it.
+
+Two things get stuck: an email whose worker vanished (its lease ran out), and one whose message
+was lost (the broker was emptied, or a Dispatcher died at a bad moment).
+"""
+
+from datetime import timedelta
+
+import structlog
+
+from app.jobs import transitions
+from app.jobs.transitions import Database
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+
+
+async def rescue_once(database: Database, *, lost_after: timedelta) -> int:
+    """Bring back what is stuck now.
+
+    Returns:
+        How many emails were brought back.
+    """
+    expired = await transitions.rescue_expired(database, limit=BATCH)
+    unheard = await transitions.rescue_unheard(database, limit=BATCH, lost_after=lost_after)
+    for email_id in expired:
+        log.warning("lease_ran_out", email_id=str(email_id))
+    if unheard:
+        log.warning("messages_lost", emails=len(unheard))
+    return len(expired) + len(unheard)

@@ -1,0 +1,303 @@
+"""Every change of `processing_status` after the Intake, and the only SQL that makes one.
+
+Each is one guarded UPDATE (compare and set): it names the states it may leave, and the claimer's
+ones also name its fencing token, so a worker that lost its claim changes nothing. A function
+returns what it changed; nothing changed is an answer, not an error.
+"""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import attrs
+
+Database: TypeAlias = (
+    "asyncpg.Pool[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
+    " | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
+
+# Clocks of broker and database differ a little: a retry that rings this early is on time.
+EARLY_BY = timedelta(seconds=2)
+
+
+@attrs.frozen
+class Claim:
+    """The right to finish one email, as long as its token stands.
+
+    `started_at` is the fencing token: each claim of an email has a later one than the last.
+    """
+
+    email_id: UUID
+    started_at: datetime
+    retry_count: int
+    claims: int
+
+    @property
+    def lost_claims(self) -> int:
+        """How many earlier claims ended without a result: their worker vanished."""
+        return self.claims - 1 - self.retry_count
+
+
+@attrs.frozen
+class Queued:
+    """An email whose message has to go to the broker."""
+
+    email_id: UUID
+    retry_count: int
+
+
+# The oldest first. SKIP LOCKED keeps Dispatchers apart; the depth bounds what waits in the broker,
+# so that order of receipt is kept by the database and a lost message is noticed soon.
+QUEUE_RECEIVED = """
+UPDATE incoming_emails
+SET processing_status = 'queued', queued_at = now(), updated_at = now()
+WHERE id IN (
+    SELECT id FROM incoming_emails
+    WHERE processing_status = 'received'
+    ORDER BY received_at
+    LIMIT LEAST($1, $2 - (
+        SELECT count(*) FROM (
+            SELECT 1 FROM incoming_emails
+            WHERE processing_status = 'queued'
+            AND (next_attempt_at IS NULL OR next_attempt_at <= now())
+            LIMIT $2
+        ) AS waiting
+    ))
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id, retry_count, received_at
+"""
+
+# queued_at is null: brought back, and no message for it is in the broker.
+QUEUE_AGAIN = """
+UPDATE incoming_emails
+SET queued_at = now(), updated_at = now()
+WHERE id IN (
+    SELECT id FROM incoming_emails
+    WHERE processing_status = 'queued' AND queued_at IS NULL
+    ORDER BY received_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id, retry_count, received_at
+"""
+
+# The token has to grow even where the clock was set back. Losing this commit in a crash of
+# PostgreSQL costs nothing (the email is then still queued), so it need not wait for the disk.
+CLAIM = """
+UPDATE incoming_emails
+SET processing_status = 'processing',
+    started_at = GREATEST(clock_timestamp(), started_at + interval '1 microsecond'),
+    lease_expires_at = now() + $3,
+    retry_count = $2,
+    claims = claims + 1,
+    next_attempt_at = NULL,
+    updated_at = now()
+FROM (SELECT set_config('synchronous_commit', 'off', true)) AS relaxed
+WHERE id = $1
+AND (
+    (processing_status IN ('received', 'queued')
+        AND (next_attempt_at IS NULL OR next_attempt_at <= now() + $4))
+    OR (processing_status = 'processing' AND lease_expires_at < now())
+)
+RETURNING incoming_emails.*
+"""
+
+COMPLETE = """
+UPDATE incoming_emails
+SET processing_status = 'completed', completed_at = now(), processed_at = now(),
+    extracted_data = $3, cleaned_body = $4, processing_error = NULL,
+    lease_expires_at = NULL, updated_at = now()
+WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
+"""
+
+RETRY_LATER = """
+UPDATE incoming_emails
+SET processing_status = 'queued', queued_at = now(), next_attempt_at = now() + $4,
+    retry_count = retry_count + 1, lease_expires_at = NULL, updated_at = now(),
+    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', retry_count + 1, 'error', $3::text))
+WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
+"""
+
+FAIL = """
+UPDATE incoming_emails
+SET processing_status = 'failed', completed_at = now(), processed_at = now(),
+    processing_error = $3, lease_expires_at = NULL, updated_at = now(),
+    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', retry_count + 1, 'error', $3::text))
+WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
+"""
+
+# Nothing was tried, so the claim is not counted.
+HAND_BACK = """
+UPDATE incoming_emails
+SET processing_status = 'queued', queued_at = NULL, claims = claims - 1,
+    lease_expires_at = NULL, updated_at = now()
+WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
+"""
+
+EXTEND_LEASES = """
+UPDATE incoming_emails AS email
+SET lease_expires_at = now() + $3
+FROM unnest($1::uuid[], $2::timestamptz[]) AS held (id, started_at)
+WHERE email.id = held.id AND email.started_at = held.started_at
+AND email.processing_status = 'processing'
+RETURNING email.id, email.started_at
+"""
+
+RESCUE_EXPIRED = """
+UPDATE incoming_emails
+SET processing_status = 'queued', queued_at = NULL, lease_expires_at = NULL, updated_at = now()
+WHERE id IN (
+    SELECT id FROM incoming_emails
+    WHERE processing_status = 'processing' AND lease_expires_at < now()
+    ORDER BY received_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id
+"""
+
+RESCUE_UNHEARD = """
+UPDATE incoming_emails
+SET queued_at = NULL, updated_at = now()
+WHERE id IN (
+    SELECT id FROM incoming_emails
+    WHERE processing_status = 'queued' AND queued_at IS NOT NULL
+    AND GREATEST(queued_at, next_attempt_at) < now() - $2::interval
+    ORDER BY received_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id
+"""
+
+RETRY_BY_OPERATOR = """
+UPDATE incoming_emails
+SET processing_status = 'queued', queued_at = NULL, completed_at = NULL, processed_at = NULL,
+    processing_error = NULL, next_attempt_at = NULL, retry_count = 0, claims = 0,
+    updated_at = now(),
+    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', 0, 'error', 'retried by ' || $3::text))
+WHERE id = $1 AND processing_status = ANY($2::text[])
+"""
+
+
+async def queue_received(database: Database, *, limit: int, depth: int) -> list[Queued]:
+    """received -> queued, the oldest first, while fewer than `depth` wait in the broker.
+
+    Call it inside a transaction that commits after the broker took the messages.
+    """
+    return _in_order(await database.fetch(QUEUE_RECEIVED, limit, depth))
+
+
+async def queue_again(database: Database, *, limit: int) -> list[Queued]:
+    """queued -> queued: take those that wait for a message to be sent anew."""
+    return _in_order(await database.fetch(QUEUE_AGAIN, limit))
+
+
+async def claim(
+    database: Database, email_id: UUID, *, retry_count: int, lease: timedelta
+) -> tuple[Claim, dict[str, Any]] | None:
+    """received, queued -> processing; processing -> processing where the lease ran out.
+
+    Returns:
+        The claim and the columns of the email; None where it is not to be had: finished, held by
+        another worker, not yet due, or erased.
+    """
+    row = await database.fetchrow(CLAIM, email_id, retry_count, lease, EARLY_BY)
+    if row is None:
+        return None
+    columns = dict(row)
+    return Claim(row["id"], row["started_at"], row["retry_count"], row["claims"]), columns
+
+
+async def complete(
+    database: Database, claim: Claim, *, extracted_data: str | None, cleaned_body: str | None
+) -> bool:
+    """processing -> completed. `extracted_data` is JSON text.
+
+    Returns:
+        Whether the claim still stood.
+    """
+    return _changed(
+        await database.execute(
+            COMPLETE, claim.email_id, claim.started_at, extracted_data, cleaned_body
+        )
+    )
+
+
+async def retry_later(database: Database, claim: Claim, *, error: str, delay: timedelta) -> bool:
+    """processing -> queued, to be claimed again after `delay`.
+
+    Returns:
+        Whether the claim still stood.
+    """
+    return _changed(
+        await database.execute(RETRY_LATER, claim.email_id, claim.started_at, error, delay)
+    )
+
+
+async def fail(database: Database, claim: Claim, *, error: str) -> bool:
+    """processing -> failed, for good unless an operator retries it.
+
+    Returns:
+        Whether the claim still stood.
+    """
+    return _changed(await database.execute(FAIL, claim.email_id, claim.started_at, error))
+
+
+async def hand_back(database: Database, claim: Claim) -> bool:
+    """processing -> queued without an attempt, by a worker that cannot go on.
+
+    Returns:
+        Whether the claim still stood.
+    """
+    return _changed(await database.execute(HAND_BACK, claim.email_id, claim.started_at))
+
+
+async def extend_leases(
+    database: Database, claims: Collection[Claim], *, lease: timedelta
+) -> set[tuple[UUID, datetime]]:
+    """Keep claims alive.
+
+    Returns:
+        Id and token of each claim that still stands.
+    """
+    rows = await database.fetch(
+        EXTEND_LEASES, [c.email_id for c in claims], [c.started_at for c in claims], lease
+    )
+    return {(row["id"], row["started_at"]) for row in rows}
+
+
+async def rescue_expired(database: Database, *, limit: int) -> list[UUID]:
+    """processing -> queued where the lease ran out: the worker vanished."""
+    return [row["id"] for row in await database.fetch(RESCUE_EXPIRED, limit)]
+
+
+async def rescue_unheard(database: Database, *, limit: int, lost_after: timedelta) -> list[UUID]:
+    """queued -> queued where no worker came for so long that the message must be lost."""
+    return [row["id"] for row in await database.fetch(RESCUE_UNHEARD, limit, lost_after)]
+
+
+async def retry(database: Database, email_id: UUID, *, by: str, force: bool = False) -> bool:
+    """failed -> queued, by an operator; completed -> queued too, where forced.
+
+    Returns:
+        Whether the email was in a state that may be retried.
+    """
+    states = ["failed", "completed"] if force else ["failed"]
+    return _changed(await database.execute(RETRY_BY_OPERATOR, email_id, states, by))
+
+
+def _in_order(rows: list[asyncpg.Record]) -> list[Queued]:
+    # UPDATE returns rows in any order.
+    rows = sorted(rows, key=lambda row: row["received_at"])
+    return [Queued(row["id"], row["retry_count"]) for row in rows]
+
+
+def _changed(tag: str) -> bool:
+    return tag == "UPDATE 1"

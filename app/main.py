@@ -1,0 +1,75 @@
+"""create_app(): routes, lifespan, error handlers; nothing else."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+import structlog
+from litestar import Litestar
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from app.database import DB, running_pool
+from app.desk.health import HealthController
+from app.intake.controller import ZendeskWebhookController
+from app.intake.intake import Intake
+from app.intake.openapi import webhook_components
+from app.logs import configure_logging
+from app.migrations import schema_state
+from app.problems import any_exception_to_problem, http_exception_to_problem
+from app.settings import get_settings
+
+log = structlog.get_logger(__name__)
+
+
+def create_app() -> Litestar:
+    """The web application: takes email, and tells whether it can.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+    """
+    settings = get_settings()
+    configure_logging(settings)
+    return Litestar(
+        route_handlers=[ZendeskWebhookController, HealthController],
+        lifespan=[_database_and_intake],
+        exception_handlers={
+            HTTPException: http_exception_to_problem,
+            Exception: any_exception_to_problem,
+        },
+        openapi_config=OpenAPIConfig(
+            title="Mailroom",
+            version="0.1.0",
+            description="The place where a support team's inbound email can never get lost.",
+            components=webhook_components(),
+            render_plugins=[JsonRenderPlugin()],
+        ),
+        logging_config=None,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
+    # No connection is opened yet: a database that is away must not keep the process from
+    # answering 503, which Zendesk repeats. A refused connection it does not repeat.
+    await DB.start_connection_pool(min_size=0)
+    await _say_whether_the_schema_fits()
+    intake = Intake(get_settings(), running_pool())
+    app.state.intake = intake
+    try:
+        yield
+    finally:
+        await intake.close()
+        await DB.close_connection_pool()
+        DB.release()
+
+
+async def _say_whether_the_schema_fits() -> None:
+    try:
+        state = await schema_state()
+    except (OSError, asyncpg.PostgresError) as error:
+        log.error("database_not_reachable", error=type(error).__name__)
+        return
+    if state.verdict != "current":
+        log.error("schema_mismatch", verdict=state.verdict, explanation=state.explanation)

@@ -1,0 +1,140 @@
+"""The `incoming_emails` table: the archive of every accepted email and the state of its job.
+
+Columns stand in the order in which the migrations added them. Only `app.jobs.transitions` and
+the Intake's INSERT write `processing_status`.
+"""
+
+from enum import StrEnum
+
+from piccolo.columns import (
+    JSON,
+    JSONB,
+    UUID,
+    Integer,
+    Text,
+    Timestamptz,
+    Varchar,
+)
+from piccolo.columns.defaults.timestamptz import TimestamptzNow
+from piccolo.columns.defaults.uuid import UUID4
+from piccolo.constraints import Check
+from piccolo.table import Table
+
+from app.database import DB
+
+
+class ProcessingStatus(StrEnum):
+    """Where an email stands on its way: `received -> queued -> processing -> completed | failed`.
+
+    A failed attempt leads from `processing` back to `queued`, and so does a worker that vanished;
+    an operator's retry leads from `failed` to `queued`. `app.jobs.transitions` has every step.
+    """
+
+    RECEIVED = "received"
+    """Stored durably; Zendesk was told 200. No worker has been asked yet."""
+
+    QUEUED = "queued"
+    """A message for it is in the broker, at once or at `next_attempt_at`."""
+
+    PROCESSING = "processing"
+    """A worker holds it until `lease_expires_at`; `started_at` is the worker's fencing token."""
+
+    COMPLETED = "completed"
+    """The handler finished; its result is in `extracted_data`."""
+
+    FAILED = "failed"
+    """Given up: a permanent failure, or every retry was used. `processing_error` says why; an
+    operator may retry it."""
+
+
+class SyncStatus(StrEnum):
+    """Where the delivery of a finished email to the user's own system stands."""
+
+    PENDING = "pending"
+    SYNCED = "synced"
+    FAILED = "failed"
+    NOT_APPLICABLE = "not_applicable"
+
+
+class IncomingEmail(Table, tablename="incoming_emails", db=DB):
+    """One inbound email as Zendesk's webhook delivered it."""
+
+    id = UUID(primary_key=True, default=UUID4())
+    zendesk_ticket_id = Varchar(length=64, help_text="Zendesk's number of the ticket")
+    zendesk_webhook_id = Varchar(
+        length=255,
+        null=True,
+        default=None,
+        index=True,
+        help_text="`webhook_id` of the payload. Not unique: it is often set to a constant",
+    )
+    from_email = Varchar(length=320, help_text="Sender, as the payload names it")
+    from_name = Varchar(length=255, null=True, default=None)
+    subject = Varchar(length=998, help_text="RFC 5322 allows 998 characters a line")
+    raw_body_html = Text(null=True, default=None)
+    raw_body_text = Text(null=True, default=None)
+    cleaned_body = Text(null=True, default=None, help_text="Readable text, set by the handler")
+    extracted_data = JSON(null=True, default=None, help_text="What the handler returned")
+    processing_status = Varchar(
+        length=20,
+        default=ProcessingStatus.RECEIVED,
+        choices=ProcessingStatus,
+        help_text=(
+            "received: stored, no worker asked yet. queued: waiting in the broker, or for its "
+            "next attempt. processing: a worker holds it. completed: the handler finished. "
+            "failed: given up, see processing_error"
+        ),
+    )
+    processing_error = Text(null=True, default=None, help_text="Why it is failed")
+    received_at = Timestamptz(
+        default=TimestamptzNow(), help_text="When the email came, by the payload or our clock"
+    )
+    processed_at = Timestamptz(null=True, default=None, help_text="When the handler finished")
+    created_at = Timestamptz(default=TimestamptzNow(), help_text="When the row was stored")
+    updated_at = Timestamptz(default=TimestamptzNow())
+
+    sync_status = Varchar(
+        length=20,
+        default=SyncStatus.NOT_APPLICABLE,
+        choices=SyncStatus,
+        help_text="not_applicable until a system to deliver to is configured",
+    )
+    sync_error = Text(null=True, default=None)
+    sync_retry_count = Integer(default=0)
+    idempotency_key = Varchar(
+        length=64,
+        null=True,
+        default=None,
+        unique=True,
+        help_text="SHA-256 over the delivery's id and the content",
+    )
+
+    started_at = Timestamptz(
+        null=True, default=None, help_text="When the last claim was made; its fencing token"
+    )
+    completed_at = Timestamptz(
+        null=True, default=None, help_text="When it became completed or failed"
+    )
+    retry_count = Integer(default=0, help_text="Retries so far, as Dramatiq counts them")
+    attachment_urls = JSON(
+        null=True, default=None, help_text="[{url, filename, content_type, size, ...}]"
+    )
+
+    raw_payload = JSON(
+        null=True,
+        default=None,
+        help_text="The payload as it came; a JSON string where PostgreSQL takes it only so",
+    )
+    delivery_signature = Varchar(length=64, null=True, default=None, unique=True)
+    queued_at = Timestamptz(
+        null=True, default=None, help_text="When it was last handed to the broker"
+    )
+    claims = Integer(default=0, help_text="How often a worker took it since the last fresh start")
+    next_attempt_at = Timestamptz(null=True, default=None, help_text="Not to be claimed before")
+    lease_expires_at = Timestamptz(null=True, default=None)
+    attempt_errors = JSONB(default="[]", help_text="[{at, attempt, error}], oldest first")
+
+    check_processing_status = Check(
+        "processing_status IN ('received', 'queued', 'processing', 'completed', 'failed')"
+    )
+    check_sync_status = Check("sync_status IN ('pending', 'synced', 'failed', 'not_applicable')")

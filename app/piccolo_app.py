@@ -1,0 +1,13 @@
+"""Piccolo's app `mailroom`: its tables and where its migrations are."""
+
+from pathlib import Path
+
+from piccolo.conf.apps import AppConfig
+
+from app.models.incoming_email import IncomingEmail
+
+APP_CONFIG = AppConfig(
+    app_name="mailroom",
+    migrations_folder_path=str(Path(__file__).resolve().parent.parent / "piccolo_migrations"),
+    table_classes=[IncomingEmail],
+)

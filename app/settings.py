@@ -1,0 +1,264 @@
+"""Every setting of Mailroom: its name, default, unit and meaning.
+
+Values come from the environment or from a `.env` file in the working folder. Nothing else in the
+code base reads environment variables, and nothing here touches the database or the network.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import attrs
+from pydantic import AliasChoices, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.development_secrets import load_or_make_secrets
+from app.errors import MailroomError
+
+# Zendesk signs its "test webhook" calls with this secret, printed in its own sample code:
+# https://developer.zendesk.com/documentation/webhooks/verifying/
+ZENDESK_PUBLIC_TEST_SECRET = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ=="  # noqa: S105
+
+EMBEDDED = "embedded"
+
+
+class SettingsError(MailroomError):
+    """A setting is missing or has a value that cannot be used."""
+
+
+@attrs.frozen
+class WebhookSecret:
+    """One active signing secret and the label it is known by in logs."""
+
+    label: str
+    secret: str = attrs.field(repr=False)
+
+
+class Settings(BaseSettings):
+    """What can be set, with the defaults that `mailroom up` runs with."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MAILROOM_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        validate_by_name=True,
+    )
+
+    database_url: str = Field(
+        default=EMBEDDED, validation_alias=AliasChoices("DATABASE_URL"), repr=False
+    )
+    """Where the truth lives: `postgresql://user:password@host/database`, or `embedded`."""
+
+    broker_url: str = Field(default="", validation_alias=AliasChoices("BROKER_URL"), repr=False)
+    """Job engine: `postgresql://`, `redis://`, `rediss://`, `amqp://` or `amqps://`.
+    Empty: the database."""
+
+    env: Literal["development", "production"] = "development"
+    """`production` refuses unsafe defaults and writes logs as JSON."""
+
+    home: Path = Path(".mailroom")
+    """Folder of the embedded database and of the secrets made in development."""
+
+    host: str = "127.0.0.1"
+    """Address on which the web process listens."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port on which the web process listens."""
+
+    webhook_secrets: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(default=(), repr=False)
+    """Signing secrets of the Zendesk webhook, comma-separated, each `secret` or `label:secret`.
+    All are accepted, so that one can be rotated without losing email."""
+
+    api_token: str = Field(default="", repr=False)
+    """Bearer token of the HTTP API."""
+
+    accept_unsigned: bool = False
+    """Accept webhooks that carry no signature. Development only."""
+
+    signature_max_age_seconds: int = Field(default=86_400, ge=1)
+    """How far a signature's timestamp may lie from our clock. Generous on purpose: a late
+    delivery is an email, and a replay is recognised as a duplicate."""
+
+    max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
+    """Largest webhook body that is read; larger ones are answered 413."""
+
+    intake_deadline_seconds: float = Field(default=8.0, gt=0)
+    """Time from the first byte of a webhook to its answer; then 503. Zendesk gives up at 10 to
+    12 seconds."""
+
+    intake_max_waiting_rows: int = Field(default=5_000, ge=1)
+    """Emails that may wait for the database in one web process; further ones are answered 503."""
+
+    intake_max_waiting_bytes: int = Field(default=48 * 1024 * 1024, ge=1024)
+    """Bytes of webhook bodies that one web process holds at once; further ones are answered 503."""
+
+    intake_batch_rows: int = Field(default=256, ge=1)
+    """Most emails that share one INSERT."""
+
+    database_pool_size: int = Field(default=6, ge=2)
+    """PostgreSQL connections that one web or worker process opens for its own work."""
+
+    handler: str = "app.handlers.extract_text:handle"
+    """What "processing" means: `package.module:function`."""
+
+    handler_timeout_seconds: float = Field(default=300.0, gt=0)
+    """Time one run of the handler may take before it counts as a failed attempt."""
+
+    max_retries: int = Field(default=5, ge=0)
+    """How often an email is tried again after its first failed attempt."""
+
+    min_backoff_seconds: float = Field(default=15.0, gt=0)
+    """Pause before the first retry; it doubles with each further one."""
+
+    max_backoff_seconds: float = Field(default=300.0, gt=0)
+    """Longest pause between two retries."""
+
+    lease_seconds: float = Field(default=60.0, gt=0)
+    """How long a claimed email belongs to its worker without a sign of life from it."""
+
+    max_lost_claims: int = Field(default=3, ge=1)
+    """How often the worker of an email may vanish while it is processed before the email is
+    failed as the likely cause."""
+
+    queue_depth: int = Field(default=1_000, ge=1)
+    """Emails that may wait in the broker at once. The rest wait in the database, in order."""
+
+    message_lost_seconds: float = Field(default=120.0, gt=0)
+    """Time after which a queued email that no worker claimed is sent to the broker again."""
+
+    queue: str = Field(default="mailroom", pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,80}$")
+    """Name of the broker queue. Two installations that share a broker need two names."""
+
+    worker_processes: int = Field(default=1, ge=1)
+    """Processes that `mailroom worker` and `mailroom up` start."""
+
+    worker_threads: int = Field(default=8, ge=1)
+    """Emails that one worker process handles at once."""
+
+    worker_shutdown_seconds: float = Field(default=30.0, ge=0)
+    """Time that running handlers are given when a worker is told to stop."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_secrets(cls, values: dict[str, object]) -> dict[str, object]:
+        name = next((n for n in values if n.lower().endswith("webhook_secrets")), None)
+        if name is not None and isinstance(values[name], str):
+            return {**values, name: parse_secrets(str(values[name]))}
+        return values
+
+    @model_validator(mode="after")
+    def _refuse_what_is_unsafe(self) -> "Settings":
+        if self.min_backoff_seconds > self.max_backoff_seconds:
+            raise ValueError(
+                "MAILROOM_MIN_BACKOFF_SECONDS is larger than MAILROOM_MAX_BACKOFF_SECONDS"
+            )
+        if self.database_url != EMBEDDED and not self.database_url.startswith(
+            ("postgresql://", "postgres://")
+        ):
+            raise ValueError("DATABASE_URL has to start with postgresql:// or be `embedded`")
+        if self.env == "production":
+            self._refuse_development_defaults()
+        return self
+
+    def _refuse_development_defaults(self) -> None:
+        if "database_url" not in self.model_fields_set:
+            raise ValueError(
+                "DATABASE_URL is missing: production needs a PostgreSQL server "
+                "(or DATABASE_URL=embedded, if the embedded one is what you want)"
+            )
+        if not self.webhook_secrets:
+            raise ValueError(
+                "MAILROOM_WEBHOOK_SECRETS is missing: copy the signing secret of your webhook "
+                "from Zendesk's Admin Center"
+            )
+        if any(s.secret == ZENDESK_PUBLIC_TEST_SECRET for s in self.webhook_secrets):
+            raise ValueError(
+                "MAILROOM_WEBHOOK_SECRETS holds Zendesk's public test secret, which everybody "
+                "knows: use the secret of your own webhook"
+            )
+        if not self.api_token:
+            raise ValueError("MAILROOM_API_TOKEN is missing: set a long random string")
+        if self.accept_unsigned:
+            raise ValueError(
+                "MAILROOM_ACCEPT_UNSIGNED is for development only: unset it in production"
+            )
+
+    @property
+    def is_production(self) -> bool:
+        return self.env == "production"
+
+
+def parse_secrets(text: str) -> tuple[WebhookSecret, ...]:
+    """Split `secret` or `label:secret` entries, separated by commas.
+
+    Raises:
+        ValueError: an entry has a label and no secret.
+    """
+    secrets: list[WebhookSecret] = []
+    for number, entry in enumerate((e for e in text.split(",") if e.strip()), start=1):
+        label, colon, secret = entry.strip().partition(":")
+        if not colon:
+            label, secret = f"secret-{number}", label
+        if not label.strip() or not secret.strip():
+            raise ValueError(
+                f"MAILROOM_WEBHOOK_SECRETS: entry {number} has to be `secret` or `label:secret`"
+            )
+        secrets.append(WebhookSecret(label=label.strip(), secret=secret.strip()))
+    return tuple(secrets)
+
+
+def load_settings() -> Settings:
+    """Read the settings and, in development, fill in secrets that were made once.
+
+    Raises:
+        SettingsError: names every setting that is wrong.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    settings = settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+    if settings.is_production or (settings.webhook_secrets and settings.api_token):
+        return settings
+    made = load_or_make_secrets(settings.home)
+    return settings.model_copy(
+        update={
+            "webhook_secrets": settings.webhook_secrets or parse_secrets(made.webhook_secret),
+            "api_token": settings.api_token or made.api_token,
+        }
+    )
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        SettingsError: names every setting that is wrong.
+    """
+    return load_settings()
+
+
+def environment_name(field_name: str) -> str:
+    """The environment variable that sets a field."""
+    if field_name in ("database_url", "broker_url"):
+        return field_name.upper()
+    return f"MAILROOM_{field_name.upper()}"
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["loc"]:
+            name = str(problem["loc"][0])
+            message = f"{environment_name(name) if name.islower() else name}: {message}"
+        lines.append(message)
+    return "; ".join(lines)
