@@ -11,6 +11,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from app.database import DB, running_pool
+from app.desk.admin import mount_admin
 from app.desk.health import HealthController
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
@@ -32,7 +33,7 @@ def create_app() -> Litestar:
     settings = get_settings()
     configure_logging(settings)
     return Litestar(
-        route_handlers=[ZendeskWebhookController, HealthController],
+        route_handlers=[ZendeskWebhookController, HealthController, mount_admin(settings)],
         lifespan=[_database_and_intake],
         exception_handlers={
             HTTPException: http_exception_to_problem,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import attrs
-from pydantic import AliasChoices, Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.development_secrets import load_or_make_secrets
@@ -68,6 +68,10 @@ class Settings(BaseSettings):
 
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port on which the web process listens."""
+
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Host names under which operators reach `/admin` by https, comma-separated; needed behind a
+    reverse proxy."""
 
     webhook_secrets: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(default=(), repr=False)
     """Signing secrets of the Zendesk webhook, comma-separated, each `secret` or `label:secret`.
@@ -144,6 +148,13 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged."""
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(host.strip() for host in value.split(",") if host.strip())
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,7 @@ import dramatiq
 from dramatiq.broker import Broker
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.middleware import AsyncIO, CurrentMessage, Middleware, Retries
+from dramatiq.middleware import AsyncIO, Middleware, Retries
 from dramatiq_postgres import PostgresBroker
 from dramatiq_postgres.schema import init as init_postgres_schema
 from psycopg.conninfo import conninfo_to_dict
@@ -48,7 +48,7 @@ def make_broker(settings: Settings, database_url: str) -> Broker:
         BrokerUrlError: BROKER_URL starts with something else.
     """
     # The row decides how often an email is tried, so Dramatiq retries whenever it is asked to.
-    middleware: list[Middleware] = [AsyncIO(), CurrentMessage(), Retries(max_retries=None)]  # type: ignore[arg-type]
+    middleware: list[Middleware] = [AsyncIO(), Retries(max_retries=None)]  # type: ignore[arg-type]
     scheme = broker_scheme(settings)
     if scheme == "redis":
         # Keys of the queue are prefixed by its name, so two installations can share a server.
@@ -84,12 +84,12 @@ def prepare_broker(broker: Broker) -> None:
             init_postgres_schema(cursor)
 
 
-def make_message(queue: str, email_id: UUID, *, retries: int) -> dramatiq.Message[None]:
-    """The message that asks for one email, with Dramatiq's count of its retries."""
+def make_message(queue: str, email_id: UUID) -> dramatiq.Message[None]:
+    """The message that asks for one email."""
     return dramatiq.Message(
         queue_name=queue,
         actor_name=ACTOR_NAME,
         args=(str(email_id),),
         kwargs={},
-        options={"retries": retries} if retries else {},
+        options={},
     )

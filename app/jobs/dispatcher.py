@@ -7,12 +7,12 @@ stay `received`; if this process dies in between, a message comes for an email t
 
 import asyncio
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import asyncpg
 import structlog
 
 from app.jobs import transitions
-from app.jobs.transitions import Queued
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ POLL_SECONDS = 1.0
 BROKER_SECONDS = 30.0
 CHANNEL = "mailroom_received"
 
-Send = Callable[[Sequence[Queued]], None]
+Send = Callable[[Sequence[UUID]], None]
 
 
 class Dispatcher:

@@ -55,7 +55,7 @@ class Processor:
         self._pool = pool
         self._held_claims = held_claims
 
-    async def process(self, email_id: UUID, *, retry_count: int) -> None:
+    async def process(self, email_id: UUID) -> None:
         """Claim an email, run the handler, record how it ended.
 
         A message for an email that is finished, held by another worker or not yet due does
@@ -67,7 +67,7 @@ class Processor:
         lease = timedelta(seconds=self._settings.lease_seconds)
         claimed = await patiently(
             "claim",
-            lambda: transitions.claim(self._pool, email_id, retry_count=retry_count, lease=lease),
+            lambda: transitions.claim(self._pool, email_id, lease=lease),
         )
         if claimed is None:
             log.debug("message_without_work", email_id=str(email_id))

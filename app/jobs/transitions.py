@@ -40,14 +40,6 @@ class Claim:
         return self.claims - 1 - self.retry_count
 
 
-@attrs.frozen
-class Queued:
-    """An email whose message has to go to the broker."""
-
-    email_id: UUID
-    retry_count: int
-
-
 # The oldest first. SKIP LOCKED keeps Dispatchers apart; the depth bounds what waits in the broker,
 # so that order of receipt is kept by the database and a lost message is noticed soon.
 QUEUE_RECEIVED = """
@@ -67,7 +59,7 @@ WHERE id IN (
     ))
     FOR UPDATE SKIP LOCKED
 )
-RETURNING id, retry_count, received_at
+RETURNING id, received_at
 """
 
 # queued_at is null: brought back, and no message for it is in the broker.
@@ -81,7 +73,7 @@ WHERE id IN (
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING id, retry_count, received_at
+RETURNING id, received_at
 """
 
 # The token has to grow even where the clock was set back. Losing this commit in a crash of
@@ -90,8 +82,7 @@ CLAIM = """
 UPDATE incoming_emails
 SET processing_status = 'processing',
     started_at = GREATEST(clock_timestamp(), started_at + interval '1 microsecond'),
-    lease_expires_at = now() + $3,
-    retry_count = $2,
+    lease_expires_at = now() + $2,
     claims = claims + 1,
     next_attempt_at = NULL,
     updated_at = now()
@@ -99,7 +90,7 @@ FROM (SELECT set_config('synchronous_commit', 'off', true)) AS relaxed
 WHERE id = $1
 AND (
     (processing_status IN ('received', 'queued')
-        AND (next_attempt_at IS NULL OR next_attempt_at <= now() + $4))
+        AND (next_attempt_at IS NULL OR next_attempt_at <= now() + $3))
     OR (processing_status = 'processing' AND lease_expires_at < now())
 )
 RETURNING incoming_emails.*
@@ -186,21 +177,24 @@ WHERE id = $1 AND processing_status = ANY($2::text[])
 """
 
 
-async def queue_received(database: Database, *, limit: int, depth: int) -> list[Queued]:
+async def queue_received(database: Database, *, limit: int, depth: int) -> list[UUID]:
     """received -> queued, the oldest first, while fewer than `depth` wait in the broker.
 
     Call it inside a transaction that commits after the broker took the messages.
+
+    Returns:
+        The emails whose messages have to go to the broker, the oldest first.
     """
     return _in_order(await database.fetch(QUEUE_RECEIVED, limit, depth))
 
 
-async def queue_again(database: Database, *, limit: int) -> list[Queued]:
+async def queue_again(database: Database, *, limit: int) -> list[UUID]:
     """queued -> queued: take those that wait for a message to be sent anew."""
     return _in_order(await database.fetch(QUEUE_AGAIN, limit))
 
 
 async def claim(
-    database: Database, email_id: UUID, *, retry_count: int, lease: timedelta
+    database: Database, email_id: UUID, *, lease: timedelta
 ) -> tuple[Claim, dict[str, Any]] | None:
     """received, queued -> processing; processing -> processing where the lease ran out.
 
@@ -208,7 +202,7 @@ async def claim(
         The claim and the columns of the email; None where it is not to be had: finished, held by
         another worker, not yet due, or erased.
     """
-    row = await database.fetchrow(CLAIM, email_id, retry_count, lease, EARLY_BY)
+    row = await database.fetchrow(CLAIM, email_id, lease, EARLY_BY)
     if row is None:
         return None
     columns = dict(row)
@@ -293,10 +287,10 @@ async def retry(database: Database, email_id: UUID, *, by: str, force: bool = Fa
     return _changed(await database.execute(RETRY_BY_OPERATOR, email_id, states, by))
 
 
-def _in_order(rows: list[asyncpg.Record]) -> list[Queued]:
+def _in_order(rows: list[asyncpg.Record]) -> list[UUID]:
     # UPDATE returns rows in any order.
     rows = sorted(rows, key=lambda row: row["received_at"])
-    return [Queued(row["id"], row["retry_count"]) for row in rows]
+    return [row["id"] for row in rows]
 
 
 def _changed(tag: str) -> bool:

@@ -1,0 +1,70 @@
+"""The `mailroom` command: a group whose subcommands are loaded when they are called, so that
+`--help` works whatever the settings are."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from app.errors import MailroomError
+from app.settings import Settings, environment_name
+
+COMMANDS = {
+    "up": ("app.cli.up:up", "Run everything on this machine: database, web, workers."),
+    "web": ("app.cli.web:web", "Run the web process, which takes email."),
+    "worker": ("app.cli.worker:worker", "Run workers, which process email."),
+    "migrate": ("app.cli.migrate:migrate_database", "Bring the database up to this version."),
+    "send": ("app.cli.send:send", "Sign a webhook as Zendesk does, and post it."),
+    "demo": ("app.cli.demo:demo", "See it work: send sample emails through the whole of it."),
+}
+
+
+class MailroomGroup(click.Group):
+    """Loads subcommands late; tells known errors in one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module_name, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module_name), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Settings, from the environment or a .env file"):
+            formatter.write_dl(
+                [(environment_name(name), _about_setting(name)) for name in Settings.model_fields]
+            )
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except MailroomError as error:
+            click.echo(f"mailroom: {error}", err=True)
+            sys.exit(1)
+
+
+def _about_setting(name: str) -> str:
+    field = Settings.model_fields[name]
+    about = " ".join((field.description or "").split())
+    default = field.get_default(call_default_factory=True)
+    return about if default in ("", ()) else f"{about} [default: {default}]"
+
+
+@click.group(cls=MailroomGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mailroom")
+def main() -> None:
+    """Mailroom takes inbound email from Zendesk's webhooks, stores it durably before it answers,
+    and processes it in workers. See it work with `mailroom demo`; run it with `mailroom up`.
+    """
+
+
+if __name__ == "__main__":
+    main()

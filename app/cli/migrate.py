@@ -1,0 +1,22 @@
+"""`mailroom migrate`."""
+
+import asyncio
+
+import click
+
+from app.database import DB
+from app.migrations import migrate
+
+
+@click.command("migrate")
+def migrate_database() -> None:
+    """Bring the database up to this version.
+
+    The same as `piccolo migrations forwards all`. It can be run at any time, while email comes
+    in, and from several machines at once.
+    """
+    try:
+        count = asyncio.run(migrate())
+    finally:
+        DB.release()
+    click.echo(f"{count} migrations ran." if count else "The database is up to date.")

@@ -1,0 +1,77 @@
+"""`mailroom send`."""
+
+from datetime import UTC, datetime
+from typing import BinaryIO
+from uuid import uuid4
+
+import click
+import httpx
+
+from app.errors import MailroomError
+from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from app.settings import Settings, get_settings, parse_secrets
+
+WEBHOOK_PATH = "/api/v1/zendesk/webhook"
+# Zendesk itself gives up at 10 to 12.
+ANSWER_SECONDS = 12.0
+
+
+class SendError(MailroomError):
+    """The webhook got no answer."""
+
+
+def webhook_url(settings: Settings) -> str:
+    """Where this installation takes webhooks, seen from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://{host}:{settings.port}{WEBHOOK_PATH}"
+
+
+def signed_headers(secret: str, body: bytes) -> dict[str, str]:
+    """The headers that Zendesk would send with a body now, for a new invocation."""
+    timestamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "content-type": "application/json; charset=utf-8",
+        SIGNATURE_HEADER: sign(secret, timestamp, body),
+        TIMESTAMP_HEADER: timestamp,
+        INVOCATION_HEADER: uuid4().hex,
+    }
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--url", help="Where to post it. [default: the webhook of this installation]")
+@click.option(
+    "--secret",
+    envvar="MAILROOM_SEND_SECRET",
+    help="Secret to sign it with; better given as MAILROOM_SEND_SECRET, which `ps` does not "
+    "show. [default: the first of MAILROOM_WEBHOOK_SECRETS]",
+)
+def send(file: BinaryIO, url: str | None, secret: str | None) -> None:
+    """Sign the JSON in FILE as Zendesk does, and post it.
+
+    FILE is `-` or left out: standard input. Exits with 0 if the answer is 200.
+
+    \b
+    Example:
+      echo '{"ticket_id": "1", "from_email": "erika@example.com"}' | mailroom send
+    """
+    settings = get_settings()
+    body = file.read()
+    secrets = parse_secrets(secret) if secret else settings.webhook_secrets
+    url = url or webhook_url(settings)
+    try:
+        answer = httpx.post(
+            url,
+            content=body,
+            headers=signed_headers(secrets[0].secret, body),
+            timeout=ANSWER_SECONDS,
+        )
+    except httpx.InvalidURL as error:
+        raise SendError(f"--url {url} is not a URL: {error}") from error
+    except httpx.HTTPError as error:
+        raise SendError(
+            f"no answer from {url} ({type(error).__name__}): is `mailroom up` or `mailroom web` "
+            "running there?"
+        ) from error
+    click.echo(f"{answer.status_code} {answer.text}")
+    raise SystemExit(0 if answer.is_success else 1)

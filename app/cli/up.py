@@ -1,0 +1,109 @@
+"""`mailroom up`."""
+
+import asyncio
+import shlex
+import socket
+
+import click
+from asyncpg import PostgresError
+
+from app.cli.processes import Part, Supervisor, mailroom_command
+from app.cli.send import WEBHOOK_PATH, signed_headers, webhook_url
+from app.cli.web import listen
+from app.cli.worker import worker_part
+from app.database import DB
+from app.desk.admin import PATH as ADMIN_PATH
+from app.desk.admin import ensure_admin_user
+from app.development_secrets import load_or_make_secrets
+from app.errors import MailroomError
+from app.jobs.broker import broker_scheme
+from app.logs import configure_logging
+from app.migrations import migrate
+from app.settings import Settings, get_settings
+
+ADMIN_NAME = "admin"
+EXAMPLE = (
+    b'{"ticket_id": "35436", "from_email": "erika.mustermann@example.com", '
+    b'"subject": "Wo bleibt mein Paket?", "body_text": "Guten Tag, wo ist es?"}'
+)
+
+
+class DatabaseError(MailroomError):
+    """The database cannot be used."""
+
+
+@click.command()
+@click.option(
+    "--processes", type=click.IntRange(min=1), help="Worker processes. [default: the setting]"
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Emails that each handles at once. [default: the setting]",
+)
+def up(processes: int | None, threads: int | None) -> None:
+    """Run everything on this machine: database, web, workers.
+
+    Brings the database up to this version first. Parts that die are started again. Stop it with
+    Ctrl-C or SIGTERM: what is in hand is finished.
+    """
+    settings = get_settings()
+    configure_logging(settings)
+    broker_scheme(settings)
+    listener = listen(settings)
+    try:
+        asyncio.run(_prepare(settings))
+        parts = [
+            Part(
+                "web",
+                mailroom_command("web", "--fd", str(listener.fileno())),
+                file_descriptors=(listener.fileno(),),
+            ),
+            worker_part(
+                settings,
+                processes=processes or settings.worker_processes,
+                threads=threads or settings.worker_threads,
+            ),
+        ]
+        supervisor = Supervisor(parts, stop_seconds=settings.worker_shutdown_seconds)
+        status = supervisor.run(on_started=lambda: _introduce(settings, listener))
+    finally:
+        DB.release()
+    raise SystemExit(status)
+
+
+async def _prepare(settings: Settings) -> None:
+    try:
+        await migrate()
+        if not settings.is_production:
+            await ensure_admin_user(ADMIN_NAME, load_or_make_secrets(settings.home).admin_password)
+    except (OSError, PostgresError) as error:
+        raise DatabaseError(
+            f"the database cannot be used ({type(error).__name__}: {error}): see that it runs and "
+            "that DATABASE_URL is right"
+        ) from error
+
+
+def _introduce(settings: Settings, listener: socket.socket) -> None:
+    # Port 0 means: any free one.
+    url = webhook_url(settings.model_copy(update={"port": listener.getsockname()[1]}))
+    base = url.removesuffix(WEBHOOK_PATH)
+    click.echo(f"Webhook  {url}")
+    click.echo(f"Admin    {base}{ADMIN_PATH}/")
+    if not settings.is_production:
+        secrets = load_or_make_secrets(settings.home)
+        click.echo(f"         user {ADMIN_NAME}, password {secrets.admin_password}")
+    click.echo(f"Health   {base}/health/ready")
+    click.echo(f"OpenAPI  {base}/schema/openapi.json")
+    if not settings.is_production:
+        click.echo("\nDeliver an email:\n")
+        click.echo(_curl_line(settings, url))
+    click.echo("\nCtrl-C stops it.")
+
+
+def _curl_line(settings: Settings, url: str) -> str:
+    headers = signed_headers(settings.webhook_secrets[0].secret, EXAMPLE)
+    words = ["curl", "-i", url]
+    for name, value in headers.items():
+        words += ["-H", f"{name}: {value}"]
+    return shlex.join([*words, "-d", EXAMPLE.decode()])

@@ -1,0 +1,49 @@
+"""`mailroom worker`."""
+
+import sys
+
+import click
+
+from app.cli.processes import Part, Supervisor
+from app.jobs.broker import broker_scheme
+from app.logs import configure_logging
+from app.settings import Settings, get_settings
+
+
+def worker_part(settings: Settings, *, processes: int, threads: int) -> Part:
+    """The `dramatiq` command that runs the workers."""
+    return Part(
+        "worker",
+        [
+            *(sys.executable, "-m", "dramatiq", "app.worker"),
+            *("--processes", str(processes)),
+            *("--threads", str(threads)),
+            *("--queues", settings.queue),
+            *("--worker-shutdown-timeout", str(int(settings.worker_shutdown_seconds * 1000))),
+            "--skip-logging",
+        ],
+    )
+
+
+@click.command()
+@click.option("--processes", type=click.IntRange(min=1), help="[default: the setting]")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Emails that each process handles at once. [default: the setting]",
+)
+def worker(processes: int | None, threads: int | None) -> None:
+    """Run workers, which process email.
+
+    Wraps the `dramatiq` command and starts it again when it dies. Any number of workers on any
+    number of machines share the work.
+    """
+    settings = get_settings()
+    configure_logging(settings)
+    broker_scheme(settings)
+    part = worker_part(
+        settings,
+        processes=processes or settings.worker_processes,
+        threads=threads or settings.worker_threads,
+    )
+    raise SystemExit(Supervisor([part], stop_seconds=settings.worker_shutdown_seconds).run())

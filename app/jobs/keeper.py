@@ -1,0 +1,176 @@
+"""The keeper: one thread in each worker process that keeps the jobs going while handlers run.
+
+It has an event loop and a few connections of its own, so a handler that blocks the loop of the
+actors cannot keep it from extending leases, dispatching and rescuing.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import asyncpg
+import structlog
+
+from app.database import DB
+from app.jobs import transitions
+from app.jobs.dispatcher import Dispatcher, Send
+from app.jobs.leases import (
+    BEATS_PER_LEASE,
+    Held,
+    HeldClaims,
+    extend_once,
+    find_blocker,
+    where_blocked,
+)
+from app.jobs.process import backoff
+from app.jobs.rescuer import rescue_once
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+POOL_SIZE = 3
+RESCUE_EVERY_SECONDS = 5.0
+WATCH_EVERY_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 15.0
+LAST_WORDS_SECONDS = 10.0
+BLOCKED_EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
+
+
+class Keeper:
+    """Extends leases, dispatches, rescues, and watches over the event loop of the actors.
+
+    Args:
+        held_claims: the claims of this process, kept up to date by the actors.
+        actors_loop: the event loop in which the handlers run.
+        actors_thread_id: the thread of that loop.
+        send: gives a batch of messages to the broker; it blocks.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        held_claims: HeldClaims,
+        actors_loop: asyncio.AbstractEventLoop,
+        actors_thread_id: int | None,
+        send: Send,
+    ) -> None:
+        self._settings = settings
+        self._lease = timedelta(seconds=settings.lease_seconds)
+        self._held_claims = held_claims
+        self._actors_loop = actors_loop
+        self._actors_thread_id = actors_thread_id
+        self._send = send
+        self._parent = os.getppid()
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop what it does, and wait for its connections to be closed."""
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(timeout=LAST_WORDS_SECONDS)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._keep())
+
+    async def _keep(self) -> None:
+        # min_size=0: a database that is away must not keep the keeper from starting.
+        pool = await asyncpg.create_pool(DB.url, min_size=0, max_size=POOL_SIZE)
+        dispatcher = Dispatcher(pool, send=self._send, depth=self._settings.queue_depth)
+        lost_after = timedelta(seconds=self._settings.message_lost_seconds)
+        duties = [
+            _without_end("dispatch", dispatcher.run),
+            _without_end(
+                "extend_leases",
+                lambda: extend_once(pool, self._held_claims, self._lease),
+                every_seconds=self._settings.lease_seconds / BEATS_PER_LEASE,
+            ),
+            _without_end(
+                "rescue",
+                lambda: rescue_once(pool, lost_after=lost_after),
+                every_seconds=RESCUE_EVERY_SECONDS,
+            ),
+            _without_end("watch", lambda: self._watch(pool), every_seconds=WATCH_EVERY_SECONDS),
+        ]
+        tasks = [asyncio.create_task(duty) for duty in duties]
+        await self._stopping.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS / 2)
+        pool.terminate()
+
+    async def _watch(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        if os.getppid() != self._parent:
+            log.warning("parent_gone", parent=self._parent)
+            self._parent = os.getppid()
+            os.kill(os.getpid(), signal.SIGTERM)
+        blocker = find_blocker(self._actors_loop, self._held_claims.all())
+        if blocker is not None:
+            await self._give_up(pool, blocker)
+
+    async def _give_up(self, pool: "asyncpg.Pool[asyncpg.Record]", blocker: Held) -> None:
+        """End this process: a handler that blocks the event loop cannot be cancelled.
+
+        Its email counts this as a failed attempt; the others go back untried.
+        """
+        place = where_blocked(self._actors_thread_id)
+        log.critical("event_loop_blocked", email_id=str(blocker.claim.email_id), place=place)
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await self._record_block(pool, blocker, place)
+                for held in self._held_claims.all():
+                    if held is not blocker:
+                        await transitions.hand_back(pool, held.claim)
+        finally:
+            # What was not recorded is rescued when its lease runs out.
+            os._exit(BLOCKED_EXIT_STATUS)
+
+    async def _record_block(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", blocker: Held, place: str
+    ) -> None:
+        claim = blocker.claim
+        error = (
+            f"the handler blocked the event loop at {place} beyond its "
+            f"{self._settings.handler_timeout_seconds:g} seconds: await, or use asyncio.to_thread"
+        )
+        if claim.retry_count >= self._settings.max_retries:
+            await transitions.fail(pool, claim, error=error)
+        else:
+            delay = backoff(self._settings, claim.retry_count)
+            await transitions.retry_later(pool, claim, error=error, delay=delay)
+
+
+async def _without_end(
+    name: str, duty: Callable[[], Awaitable[object]], *, every_seconds: float = 0.0
+) -> None:
+    """Do it again and again. While it fails the pauses grow, and one line of the log says so."""
+    pause = FIRST_PAUSE_SECONDS
+    is_failing = False
+    while True:
+        try:
+            # A task of its own each time: what dies inside cannot spoil the next.
+            await asyncio.create_task(_awaited(duty()))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the duty has to go on
+            if not is_failing:
+                log.warning("duty_interrupted", duty=name, error=type(error).__name__)
+                is_failing = True
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        else:
+            if is_failing:
+                log.info("duty_resumed", duty=name)
+                is_failing, pause = False, FIRST_PAUSE_SECONDS
+            await asyncio.sleep(every_seconds)
+
+
+async def _awaited(duty: Awaitable[object]) -> None:
+    await duty

@@ -1,0 +1,197 @@
+"""What `dramatiq app.worker` loads: the broker, the actor `process_email`, and its keeper."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from types import FrameType
+from typing import NoReturn, TypeAlias, TypeVar
+from uuid import UUID
+
+import asyncpg
+import dramatiq
+import psycopg
+import structlog
+from dramatiq.asyncio import EventLoopThread, get_event_loop_thread
+from dramatiq.broker import Broker
+from dramatiq.middleware import Middleware
+from dramatiq.worker import Worker
+
+from app.database import DB, running_pool
+from app.errors import MailroomError
+from app.handlers.seam import Handler, load_handler
+from app.jobs import transitions
+from app.jobs.broker import ACTOR_NAME, make_broker, make_message, prepare_broker
+from app.jobs.keeper import Keeper
+from app.jobs.leases import HeldClaims
+from app.jobs.process import Processor
+from app.logs import configure_logging
+from app.settings import Settings, get_settings
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# The status of Dramatiq itself for a worker that cannot be loaded. Starting again is no help.
+CANNOT_LOAD_EXIT_STATUS = 2
+STOP_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 15.0
+
+SignalHandler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+
+
+class WorkerProcess(Middleware):
+    """Opens what the actors of one process need when it boots, and closes it when it stops."""
+
+    def __init__(self, settings: Settings, handler: Handler) -> None:
+        self._settings = settings
+        self._handler = handler
+        self._held_claims = HeldClaims()
+        self._keeper: Keeper | None = None
+        self._processor: Processor | None = None
+
+    @property
+    def processor(self) -> Processor:
+        """What processes the emails of this process.
+
+        Raises:
+            RuntimeError: the worker has not booted; a programming error.
+        """
+        if self._processor is None:
+            raise RuntimeError("the worker has not booted")
+        return self._processor
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        try:
+            self._boot(broker)
+        except BaseException as error:  # noqa: BLE001 - Dramatiq would go on, half booted
+            _end(error)
+
+    def _boot(self, broker: Broker) -> None:
+        # Until it has work in hand it can end at once.
+        stop_when_ready = signal.signal(signal.SIGTERM, _exit_at_once)
+        thread = _event_loop_thread()
+        _run(DB.start_connection_pool(min_size=0))
+        _prepare(broker)
+        self._processor = Processor(
+            self._settings, self._handler, running_pool(), self._held_claims
+        )
+        self._keeper = Keeper(
+            self._settings,
+            held_claims=self._held_claims,
+            actors_loop=thread.loop,
+            actors_thread_id=thread.ident,
+            send=lambda email_ids: self._send(broker, email_ids),
+        )
+        self._keeper.start()
+        signal.signal(signal.SIGTERM, _only_once(stop_when_ready))
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        if self._keeper is not None:
+            self._keeper.stop()
+        try:
+            _run(self._hand_back())
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # The leases run out, and other workers take over.
+            log.warning("hand_back_failed", error=type(error).__name__)
+        DB.release()
+
+    async def _hand_back(self) -> None:
+        pool = running_pool()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                for held in self._held_claims.all():
+                    await transitions.hand_back(pool, held.claim)
+                    log.info("handed_back", email_id=str(held.claim.email_id))
+        finally:
+            # A handler that still runs may hold a connection: there is no waiting for it.
+            pool.terminate()
+
+    def _send(self, broker: Broker, email_ids: Sequence[UUID]) -> None:
+        for email_id in email_ids:
+            broker.enqueue(make_message(self._settings.queue, email_id))
+
+
+def _prepare(broker: Broker) -> None:
+    """Wait, if need be, until the broker's server can be reached."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            prepare_broker(broker)
+        except psycopg.OperationalError as error:
+            if pause == FIRST_PAUSE_SECONDS:
+                log.warning("broker_away", error=type(error).__name__)
+        else:
+            return
+        time.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def _only_once(heed: SignalHandler) -> SignalHandler:
+    """Dramatiq takes a second SIGTERM as "end without finishing". But who stops a whole group of
+    processes, as systemd does, sends one to each, and Dramatiq's master passes on its own."""
+
+    def heed_once(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        if callable(heed):
+            heed(number, frame)
+
+    return heed_once
+
+
+def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _end(error: BaseException) -> NoReturn:
+    _event_loop_thread().stop()  # type: ignore[no-untyped-call]
+    DB.release()
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, MailroomError):
+        print(f"mailroom: {error}", file=sys.stderr, flush=True)
+    else:
+        log.critical("worker_cannot_boot", exc_info=error)
+    raise SystemExit(1)
+
+
+def _event_loop_thread() -> EventLoopThread:
+    thread = get_event_loop_thread()
+    if thread is None:
+        raise RuntimeError("Dramatiq's AsyncIO middleware has to come before this one")
+    return thread
+
+
+def _run(work: Awaitable[T]) -> T:
+    return _event_loop_thread().run_coroutine(work)
+
+
+def _load() -> tuple[Broker, WorkerProcess]:
+    """Read the settings and the handler.
+
+    Raises:
+        MailroomError: one of them cannot be used; the message says why.
+    """
+    settings = get_settings()
+    configure_logging(settings)
+    process = WorkerProcess(settings, load_handler(settings.handler))
+    broker = make_broker(settings, DB.url)
+    broker.add_middleware(process)
+    return broker, process
+
+
+try:
+    broker, worker_process = _load()
+except MailroomError as error:
+    print(f"mailroom: {error}", file=sys.stderr, flush=True)
+    raise SystemExit(CANNOT_LOAD_EXIT_STATUS) from None
+
+dramatiq.set_broker(broker)
+
+
+@dramatiq.actor(actor_name=ACTOR_NAME, queue_name=get_settings().queue)
+async def process_email(email_id: str) -> None:
+    """Claim one email, run the handler on it, record how it ended."""
+    await worker_process.processor.process(UUID(email_id))
