@@ -28,7 +28,8 @@ from app.cli.processes import mailroom_command
 from app.cli.sample_emails import sample_emails
 from app.cli.send import ANSWER_SECONDS, WEBHOOK_PATH, signed_headers, webhook_url
 from app.database import DB
-from app.desk.admin import PATH as ADMIN_PATH
+from app.desk.admin_user import ADMIN_NAME
+from app.development_secrets import load_or_make_secrets
 from app.errors import MailroomError
 from app.models.incoming_email import ProcessingStatus
 from app.settings import Settings, get_settings
@@ -118,8 +119,8 @@ def _service(settings: Settings, log: IO[bytes]) -> Iterator[subprocess.Popen[by
         mailroom_command("up"),
         env={**os.environ, "MAILROOM_PORT": str(settings.port)},
         stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
         process_group=0,
     )
     try:
@@ -137,6 +138,7 @@ class _Demo:
         log_path: Path,
         console: Console,
     ) -> None:
+        self._settings = settings
         self._service = service
         self._log_path = log_path
         self._console = console
@@ -272,9 +274,15 @@ class _Demo:
         table.add_row("accepted to completed, median", _milliseconds(times, 50))
         table.add_row("accepted to completed, 99th percentile", _milliseconds(times, 99))
         self._console.print(table)
+        password = load_or_make_secrets(self._settings.home).admin_password
         self._console.print(
-            f"Look next at {self._base}{ADMIN_PATH}/ (`mailroom up` starts it and prints the "
-            f"login) or at the log {self._log_path}; --seed {seed} sends the same emails again."
+            "Where to look next:\n"
+            f"  {self._base}/admin/ shows each email; sign in as {ADMIN_NAME} with "
+            f"{password} (`mailroom up` or `demo --keep` keep it running)\n"
+            f"  {self._log_path} is the log of the service\n"
+            f"  mailroom demo --seed {seed} sends the same emails again, as duplicates",
+            soft_wrap=True,
+            highlight=False,
         )
 
 

@@ -68,10 +68,18 @@ class Supervisor:
     Args:
         parts: what to run.
         stop_seconds: time that the parts are given to finish what they have in hand.
+        see_to: what else has to be kept running; called every second.
     """
 
-    def __init__(self, parts: Sequence[Part], *, stop_seconds: float) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        stop_seconds: float,
+        see_to: Callable[[], None] = lambda: None,
+    ) -> None:
         self._parts = parts
+        self._see_to = see_to
         self._stop_seconds = stop_seconds
         self._stopping = threading.Event()
 
@@ -87,7 +95,8 @@ class Supervisor:
         on_started()
         status = 0
         try:
-            while not self._stopping.wait(0.2):
+            while not self._stopping.wait(1):
+                self._see_to()
                 for child in running:
                     ended = child.process.poll()
                     if ended == CANNOT_START_EXIT_STATUS:

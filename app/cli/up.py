@@ -5,23 +5,25 @@ import shlex
 import socket
 
 import click
+import structlog
 from asyncpg import PostgresError
 
+from app.cli.listener import listen
 from app.cli.processes import Part, Supervisor, mailroom_command
 from app.cli.send import WEBHOOK_PATH, signed_headers, webhook_url
-from app.cli.web import listen
 from app.cli.worker import worker_part
 from app.database import DB
-from app.desk.admin import PATH as ADMIN_PATH
-from app.desk.admin import ensure_admin_user
+from app.desk.admin_user import ADMIN_NAME, ensure_admin_user
 from app.development_secrets import load_or_make_secrets
+from app.embedded import EmbeddedPostgresError
 from app.errors import MailroomError
 from app.jobs.broker import broker_scheme
 from app.logs import configure_logging
 from app.migrations import migrate
 from app.settings import Settings, get_settings
 
-ADMIN_NAME = "admin"
+log = structlog.get_logger(__name__)
+
 EXAMPLE = (
     b'{"ticket_id": "35436", "from_email": "erika.mustermann@example.com", '
     b'"subject": "Wo bleibt mein Paket?", "body_text": "Guten Tag, wo ist es?"}'
@@ -65,7 +67,9 @@ def up(processes: int | None, threads: int | None) -> None:
                 threads=threads or settings.worker_threads,
             ),
         ]
-        supervisor = Supervisor(parts, stop_seconds=settings.worker_shutdown_seconds)
+        supervisor = Supervisor(
+            parts, stop_seconds=settings.worker_shutdown_seconds, see_to=_see_to_the_database
+        )
         status = supervisor.run(on_started=lambda: _introduce(settings, listener))
     finally:
         DB.release()
@@ -84,12 +88,21 @@ async def _prepare(settings: Settings) -> None:
         ) from error
 
 
+def _see_to_the_database() -> None:
+    """Start the embedded server again if it was killed."""
+    if DB.embedded is not None:
+        try:
+            DB.embedded.acquire()
+        except EmbeddedPostgresError as error:
+            log.error("embedded_database_away", reason=str(error))
+
+
 def _introduce(settings: Settings, listener: socket.socket) -> None:
     # Port 0 means: any free one.
     url = webhook_url(settings.model_copy(update={"port": listener.getsockname()[1]}))
     base = url.removesuffix(WEBHOOK_PATH)
     click.echo(f"Webhook  {url}")
-    click.echo(f"Admin    {base}{ADMIN_PATH}/")
+    click.echo(f"Admin    {base}/admin/")
     if not settings.is_production:
         secrets = load_or_make_secrets(settings.home)
         click.echo(f"         user {ADMIN_NAME}, password {secrets.admin_password}")

@@ -6,38 +6,12 @@ import socket
 import click
 import uvicorn
 
-from app.errors import MailroomError
+from app.cli.listener import BACKLOG, listen
 from app.main import create_app
-from app.settings import Settings, get_settings
+from app.settings import get_settings
 
-BACKLOG = 2048
 # More than the deadline of an accepted webhook, so each is answered before the end.
 STOP_MARGIN_SECONDS = 2
-
-
-class PortInUseError(MailroomError):
-    """The web process cannot listen where it is told to."""
-
-
-def listen(settings: Settings) -> socket.socket:
-    """The socket of the web process. Connections wait in it while the process starts again.
-
-    Raises:
-        PortInUseError: the address is taken or not ours; the message says which.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise PortInUseError(
-            f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): stop what "
-            "listens there, or set MAILROOM_HOST and MAILROOM_PORT to another address"
-        ) from error
-    return listener
 
 
 @click.command()

@@ -60,7 +60,7 @@ async def _takes_the_dto(data: JSONBody[ZendeskWebhookEmail]) -> None: ...
 
 @cache
 def _schema_of_the_dto() -> tuple[Operation, Components]:
-    schema = Litestar([_takes_the_dto]).openapi_schema
+    schema = Litestar([_takes_the_dto], logging_config=None).openapi_schema
     if schema.paths is None or (operation := schema.paths["/"].post) is None:
         raise RuntimeError("Litestar made no schema of the webhook's DTO")
     return operation, schema.components

@@ -1,0 +1,582 @@
+"""The embedded PostgreSQL: sharing it, killing what runs it, and where it may live."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import asyncpg
+import psutil
+import psycopg
+import pytest
+
+from app import embedded
+from app.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+PROJECT = Path(__file__).parents[2]
+IS_ROOT = os.geteuid() == 0
+OTHER_UID = 54321
+
+HOLD = """
+import sys
+from pathlib import Path
+from app.embedded import EmbeddedPostgres
+
+server = EmbeddedPostgres(Path(sys.argv[1]))
+server.acquire()
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+class Script:
+    """Another Python process. It says "ready" and ends when it is sent a line."""
+
+    def __init__(self, home: Path, source: str = HOLD) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", source, str(home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(["", str(PROJECT), *sys.path])},
+        )
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def end(self) -> None:
+        output, _ = self.process.communicate("\n")
+        assert self.process.returncode == 0, output
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> "Script":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        time.sleep(0.01)
+
+
+def server_pid(server: EmbeddedPostgres) -> int | None:
+    process = server._postmaster()
+    return process.pid if process else None
+
+
+def kill_server(server: EmbeddedPostgres) -> None:
+    process = server._postmaster()
+    assert process is not None
+    process.kill()
+    until(lambda: server._postmaster() is None)
+
+
+def remember(server: EmbeddedPostgres, value: str) -> None:
+    with psycopg.connect(server.url) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS remembered (value text)")
+        connection.execute("INSERT INTO remembered VALUES (%s)", [value])
+
+
+def remembered(server: EmbeddedPostgres) -> list[str]:
+    with psycopg.connect(server.url) as connection:
+        rows = connection.execute("SELECT value FROM remembered ORDER BY value").fetchall()
+    return [row[0] for row in rows]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def put_away(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    if (process := server._postmaster()) is not None:
+        process.send_signal(signal.SIGQUIT)
+        until(lambda: server._postmaster() is None)
+    if server._socket_parent != server.home:
+        shutil.rmtree(server._socket_parent, ignore_errors=True)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # pytest's own temporary folders have long paths.
+    path = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
+    yield path
+    while path.exists():  # an initdb that a test orphaned may still write
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def home(folder: Path) -> Iterator[Path]:
+    """A home that any user may pass, so that root needs no capabilities for its server."""
+    folder.chmod(0o755)
+    path = folder / "home"
+    path.mkdir(mode=0o755)
+    yield path
+    put_away(path)
+
+
+async def test_fresh_start_serves_the_database(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    connection = await asyncpg.connect(server.url)
+    try:
+        found = {
+            name: await connection.fetchval(f"SHOW {name}")
+            for name in (
+                "server_version",
+                "fsync",
+                "synchronous_commit",
+                "server_encoding",
+                "TimeZone",
+                "listen_addresses",
+                "jit",
+            )
+        }
+        database = await connection.fetchrow(
+            "SELECT current_database()::text AS name, datlocprovider::text AS provider,"
+            " datlocale AS locale FROM pg_database WHERE datname = current_database()"
+        )
+    finally:
+        await connection.close()
+    assert found.pop("server_version").startswith(embedded.MAJOR_VERSION)
+    assert found == {
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "server_encoding": "UTF8",
+        "TimeZone": "UTC",
+        "listen_addresses": "",
+        "jit": "off",
+    }
+    assert tuple(database) == ("mailroom", "b", "C.UTF-8")
+    server.release()
+    assert server_pid(server) is None
+    assert not server.socket_dir.exists()
+
+
+def test_url_is_known_without_starting_anything(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    quoted = str(home).replace("/", "%2F")
+    assert server.url == f"postgresql://mailroom@/mailroom?host={quoted}%2Fsocket&port=5432"
+    assert list(home.iterdir()) == []
+
+
+async def test_url_is_not_bent_by_the_environment(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PGPORT": "1", "PGHOST": "nowhere", "PGDATABASE": "other"}.items():
+        monkeypatch.setenv(name, value)
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    connection = await asyncpg.connect(server.url)
+    assert await connection.fetchval("SELECT current_database()") == "mailroom"
+    await connection.close()
+    assert remember(server, "kept") is None
+    server.release()
+
+
+def test_home_may_have_awkward_characters(folder: Path) -> None:
+    folder.chmod(0o755)
+    home = folder / 'a b"c$d%e\'f,ü'
+    try:
+        server = EmbeddedPostgres(home)
+        server.acquire()
+        remember(server, "kept")
+        server.release()
+    finally:
+        put_away(home)
+
+
+def test_acquire_and_release_may_be_repeated(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.release()
+    server.acquire()
+    pid = server_pid(server)
+    server.acquire()
+    assert server_pid(server) == pid
+    remember(server, "kept")
+    server.release()
+    assert server_pid(server) is None
+    server.release()
+    server.acquire()
+    assert remembered(server) == ["kept"]
+    server.release()
+
+
+def test_threads_may_acquire_at_once(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    threads = [threading.Thread(target=server.acquire) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    remember(server, "kept")
+    server.release()
+    assert server_pid(server) is None
+
+
+def test_last_user_stops_the_server(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    with Script(home) as other:
+        assert other.line() == "ready"
+        pid = server_pid(server)
+        server.acquire()
+        assert server_pid(server) == pid
+        server.release()
+        assert server_pid(server) == pid
+        other.end()
+        assert server_pid(server) is None
+
+
+def test_starter_may_leave_before_the_others(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    with Script(home) as other:
+        assert other.line() == "ready"
+        server.acquire()
+        pid = server_pid(server)
+        other.end()
+        assert server_pid(server) == pid
+        remember(server, "kept")
+    server.release()
+    assert server_pid(server) is None
+
+
+def test_processes_may_start_at_once_on_a_fresh_home(home: Path) -> None:
+    with Script(home) as one, Script(home) as two, Script(home) as three:
+        assert [script.line() for script in (one, two, three)] == ["ready"] * 3
+        for script in (one, two, three):
+            script.end()
+    assert server_pid(EmbeddedPostgres(home)) is None
+
+
+def test_server_survives_the_terminals_interrupt(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    pid = server_pid(server)
+    assert pid is not None
+    assert os.getsid(pid) != os.getsid(0)
+    server.release()
+
+
+def test_dropped_database_is_made_again(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    with psycopg.connect(
+        server.url.replace("/mailroom?", "/postgres?"), autocommit=True
+    ) as connection:
+        connection.execute("DROP DATABASE mailroom")
+    server.release()
+    server.acquire()
+    remember(server, "kept")
+    server.release()
+
+
+def test_killed_server_is_started_again_with_its_data(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    for value in ("1", "2", "3"):
+        remember(server, value)
+        kill_server(server)
+        server.acquire()
+    assert remembered(server) == ["1", "2", "3"]
+    server.release()
+    assert server_pid(server) is None
+
+
+def test_killed_server_is_started_again_while_its_backends_live_on(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    remember(server, "kept")
+    with psycopg.connect(server.url) as connection:
+        backend = psutil.Process(connection.info.backend_pid)
+        backend.suspend()
+        kill_server(server)
+        failures = iter(range(3))
+        launch = server._launch
+
+        def launch_and_wake(*arguments: object) -> "subprocess.Popen[str]":
+            # The backend holds the shared memory until some starts have failed.
+            if next(failures, None) is None:
+                backend.resume()
+            return launch(*arguments)  # type: ignore[arg-type]
+
+        server._launch = launch_and_wake  # type: ignore[method-assign]
+        server.acquire()
+        assert next(failures, None) is None
+    assert "pre-existing shared memory block" in server.log.read_text()
+    assert remembered(server) == ["kept"]
+    server.release()
+
+
+def test_server_of_a_killed_process_is_adopted(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    with Script(home) as other:
+        assert other.line() == "ready"
+        pid = server_pid(server)
+        other.kill()
+    assert server_pid(server) == pid
+    server.acquire()
+    assert server_pid(server) == pid
+    remember(server, "kept")
+    server.release()
+    assert server_pid(server) is None
+
+
+def test_process_may_be_killed_while_it_makes_the_data(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    with Script(home) as other:
+        until(lambda: list(home.glob("postgres.new-*/base")))
+        other.kill()
+    server.acquire()
+    remember(server, "kept")
+    server.release()
+
+
+def test_process_may_be_killed_while_it_starts_the_server(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    remember(server, "kept")
+    server.release()
+    with Script(home) as other:
+        until((server.data / "postmaster.pid").exists)
+        other.kill()
+    server.acquire()
+    assert remembered(server) == ["kept"]
+    server.release()
+    assert server_pid(server) is None
+
+
+def stale_pid(server: EmbeddedPostgres, pid: int) -> None:
+    """Kill the server and let its files name another process."""
+    kill_server(server)
+    files = [server.data / "postmaster.pid", server.socket_dir / ".s.PGSQL.5432.lock"]
+    for file in files:
+        _, _, rest = file.read_text().partition("\n")
+        file.write_text(f"{pid}\n{rest}")
+
+
+def test_pid_of_a_foreign_process_is_no_obstacle(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    remember(server, "kept")
+    # As the server's own user, for PostgreSQL does not mind the processes of others.
+    owner = server.data.stat().st_uid
+    with subprocess.Popen(["/bin/sleep", "1000"], user=owner if IS_ROOT else None) as sleeper:
+        try:
+            stale_pid(server, sleeper.pid)
+            server.release()
+            assert sleeper.poll() is None
+            server.acquire()
+            assert remembered(server) == ["kept"]
+            server.release()
+            assert server_pid(server) is None
+            assert sleeper.poll() is None
+        finally:
+            sleeper.kill()
+
+
+def test_pid_of_another_homes_server_is_no_obstacle(home: Path) -> None:
+    server, other = EmbeddedPostgres(home), EmbeddedPostgres(home / "other")
+    try:
+        server.acquire()
+        other.acquire()
+        other_pid = server_pid(other)
+        assert other_pid is not None
+        stale_pid(server, other_pid)
+        server.release()
+        server.acquire()
+        remember(server, "kept")
+        server.release()
+        assert server_pid(other) == other_pid
+        other.release()
+    finally:
+        put_away(home / "other")
+
+
+@pytest.mark.parametrize("content", ["", "nonsense\n", "-1\n"])
+def test_damaged_pid_file_is_no_obstacle(home: Path, content: str) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    server.release()
+    (server.data / "postmaster.pid").write_text(content)
+    server.acquire()
+    remember(server, "kept")
+    server.release()
+
+
+def test_home_may_be_deleted_and_made_again_while_in_use(home: Path) -> None:
+    with Script(home) as other:
+        assert other.line() == "ready"
+        old = EmbeddedPostgres(home)._postmaster()
+        assert old is not None
+        shutil.rmtree(home)
+        server = EmbeddedPostgres(home)
+        server.acquire()
+        remember(server, "kept")
+        other.end()
+        assert remembered(server) == ["kept"]
+        server.release()
+        old.send_signal(signal.SIGQUIT)
+        until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_deleted_home_does_not_break_the_release(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    process = server._postmaster()
+    assert process is not None
+    shutil.rmtree(home)
+    server.release()
+    process.send_signal(signal.SIGQUIT)
+    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_long_home_gets_a_socket_elsewhere(home: Path) -> None:
+    deep = home / ("x" * 60) / ("y" * 60)
+    server = EmbeddedPostgres(deep)
+    try:
+        assert len(str(server.socket_dir)) < 60
+        server.acquire()
+        assert mode(server.socket_dir) == mode(server.socket_dir.parent) == 0o700
+        assert server.socket_dir.parent.stat().st_uid == os.geteuid()
+        remember(server, "kept")
+        server.release()
+        assert not server.socket_dir.parent.exists()
+    finally:
+        put_away(deep)
+
+
+@pytest.mark.parametrize("make", ["folder", "link"])
+def test_socket_folder_of_somebody_else_is_refused(home: Path, make: str) -> None:
+    server = EmbeddedPostgres(home / ("x" * 100))
+    parent = server.socket_dir.parent
+    if make == "link":
+        parent.symlink_to(home)
+    elif IS_ROOT:
+        parent.mkdir(mode=0o777)
+        os.chown(parent, OTHER_UID, OTHER_UID)
+    else:
+        pytest.skip("only root can make a folder that belongs to somebody else")
+    try:
+        with pytest.raises(EmbeddedPostgresError, match="could pretend to be the database"):
+            server.acquire()
+    finally:
+        parent.unlink() if make == "link" else parent.rmdir()
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another user")
+def test_root_may_have_its_home_in_a_private_folder(folder: Path) -> None:
+    home = folder / "home"
+    server = EmbeddedPostgres(home)
+    try:
+        server.acquire()
+        remember(server, "kept")
+        process = server._postmaster()
+        assert process is not None
+        assert process.uids().effective == server.data.stat().st_uid != 0
+        kill_server(server)
+        server.acquire()
+        assert remembered(server) == ["kept"]
+        server.release()
+        assert mode(folder) == mode(home) == 0o700
+        assert folder.stat().st_uid == home.stat().st_uid == 0
+    finally:
+        put_away(home)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another user")
+@pytest.mark.parametrize("program_mode", [0o755, 0o700])
+def test_root_may_have_the_programs_in_a_private_folder(
+    home: Path, monkeypatch: pytest.MonkeyPatch, program_mode: int
+) -> None:
+    private = home / "private"
+    private.mkdir(mode=0o700)
+    shutil.copytree(embedded.find_binaries().parent, private / "programs")
+    binaries = private / "programs" / "bin"
+    for program in binaries.iterdir():
+        program.chmod(program_mode)
+    monkeypatch.setattr(embedded, "find_binaries", lambda: binaries)
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    process = server._postmaster()
+    assert process is not None
+    assert process.exe() == str(binaries / "postgres")
+    remember(server, "kept")
+    server.release()
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another user")
+def test_root_without_its_rights_is_told_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "_held_capabilities", lambda: 0)
+    with pytest.raises(EmbeddedPostgresError, match="run Mailroom as an ordinary user"):
+        EmbeddedPostgres(home).acquire()
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give files away")
+def test_root_runs_the_server_as_the_owner_of_the_data(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    remember(server, "kept")
+    server.release()
+    for path in (server.data, *server.data.rglob("*")):
+        os.chown(path, OTHER_UID, OTHER_UID)
+    server.acquire()
+    process = server._postmaster()
+    assert process is not None
+    assert process.uids().effective == OTHER_UID
+    assert remembered(server) == ["kept"]
+    server.release()
+    os.chown(server.data, 0, 0)
+    with pytest.raises(EmbeddedPostgresError, match="chown -R nobody"):
+        server.acquire()
+
+
+def test_nobody_else_reaches_the_server(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    assert mode(server.data) == mode(server.socket_dir) == 0o700
+    assert mode(server.socket_dir / ".s.PGSQL.5432") == 0o700
+    for name in ("postgres.log", "postgres.lock", "postgres.users"):
+        assert mode(home / name) == 0o600
+    assert mode(home) == 0o755
+    if IS_ROOT:
+        connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+        address = str(server.socket_dir / ".s.PGSQL.5432")
+        with pytest.raises(PermissionError):
+            _as_other_user(lambda: socket.socket(socket.AF_UNIX).connect(address))
+        assert connect
+    server.release()
+
+
+def test_home_that_is_made_is_private(home: Path) -> None:
+    server = EmbeddedPostgres(home / "made")
+    try:
+        server.acquire()
+        assert mode(server.home) == 0o700
+        server.release()
+    finally:
+        put_away(server.home)

@@ -1,0 +1,243 @@
+"""What several tests need: databases, running processes, signed webhooks."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+import psycopg
+
+from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from app.settings import Settings, parse_secrets
+
+PROJECT = Path(__file__).parent.parent
+SECRET = "a secret of the tests"
+WAIT_SECONDS = 60.0
+
+
+def make_settings(**values: Any) -> Settings:
+    """Settings with the tests' secret and these values, from no file."""
+    return Settings(
+        _env_file=None,
+        **{"webhook_secrets": parse_secrets(SECRET), "api_token": "token", **values},
+    )
+
+
+class Databases:
+    """Databases on one server."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.template: str | None = None
+
+    def create(self, *, migrated: bool = False) -> str:
+        """Make a database. Returns its URL."""
+        name = f"test_{uuid4().hex}"
+        template = f' TEMPLATE "{self.template}"' if migrated else ""
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"{template}')
+        return self._url.replace("/mailroom?", f"/{name}?")
+
+    def drop(self, url: str) -> None:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{self.name_of(url)}" WITH (FORCE)')
+
+    @staticmethod
+    def name_of(url: str) -> str:
+        return urlsplit(url).path.removeprefix("/")
+
+
+class Services:
+    """Real processes of Mailroom, each with its log."""
+
+    def __init__(self, database_url: str, folder: Path) -> None:
+        self.folder = folder
+        self.queue = f"test-{uuid4().hex}"
+        self.environment = {
+            "DATABASE_URL": database_url,
+            "MAILROOM_HOME": str(folder / "home"),
+            "MAILROOM_QUEUE": self.queue,
+            "MAILROOM_WEBHOOK_SECRETS": SECRET,
+            "MAILROOM_API_TOKEN": "token",
+            "MAILROOM_MIN_BACKOFF_SECONDS": "0.1",
+            "MAILROOM_MAX_BACKOFF_SECONDS": "0.3",
+            "MAILROOM_PORT": str(free_port()),
+        }
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def url(self) -> str:
+        """Where the web process answers."""
+        return f"http://127.0.0.1:{self.environment['MAILROOM_PORT']}"
+
+    def start(self, *command: str, **environment: str) -> "subprocess.Popen[bytes]":
+        """Start a command of this Python's environment, such as "mailroom", "web". What it prints
+        goes to `log`."""
+        with self.log_path.open("ab") as log:
+            process = subprocess.Popen(
+                command_line(*command),
+                cwd=self.folder,
+                env={**os.environ, **self.environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def run(
+        self, *command: str, stdin: bytes = b"", **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end, and keep what it prints."""
+        ended = subprocess.run(
+            command_line(*command),
+            cwd=self.folder,
+            env={**os.environ, **self.environment, **environment},
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+        return subprocess.CompletedProcess(
+            ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode()
+        )
+
+    def start_web(self, **environment: str) -> "subprocess.Popen[bytes]":
+        """Start the web process and wait until it answers."""
+        process = self.start("mailroom", "web", **environment)
+        wait_until(lambda: process.poll() is not None or self._is_live(), self.log)
+        if process.poll() is not None:
+            raise AssertionError(self.log())
+        return process
+
+    def start_worker(self, *, threads: int = 4, **environment: str) -> "subprocess.Popen[bytes]":
+        """Start a worker by Dramatiq's own command."""
+        return self.start(
+            "dramatiq", "app.worker", "--processes", "1", "--threads", str(threads), **environment
+        )
+
+    def write_handler(self, body: str) -> None:
+        """Have the workers use a handler with this source; it is called `handle`."""
+        (self.folder / "my_handler.py").write_text(body)
+        self.environment["MAILROOM_HANDLER"] = "my_handler:handle"
+        self.environment["PYTHONPATH"] = str(self.folder)
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "log"
+
+    def log(self) -> str:
+        """What the processes have printed."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def kill_group(self, process: "subprocess.Popen[bytes]") -> None:
+        """SIGKILL to a process and its descendants that stayed in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def end(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            self.kill_group(process)
+
+    def _is_live(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/live").is_success
+        except httpx.HTTPError:
+            return False
+
+
+def command_line(*command: str) -> list[str]:
+    """A console script of this Python's environment with its arguments."""
+    return [str(Path(sys.executable).parent / command[0]), *command[1:]]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def reach(url: str) -> bool:
+    """Does anything listen at this URL?"""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(
+    is_done: Callable[[], object],
+    explain: Callable[[], str] = lambda: "",
+    *,
+    seconds: float = WAIT_SECONDS,
+) -> None:
+    """Wait for a condition; fail with an explanation if it does not come."""
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} seconds in vain. {explain()}")
+        time.sleep(0.05)
+
+
+def email(**fields: Any) -> dict[str, Any]:
+    """A payload as a trigger posts it; each call makes another one."""
+    number = uuid4().hex
+    return {
+        "ticket_id": "35436",
+        "from_email": f"erika-{number}@example.com",
+        "from_name": "Erika Mustermann",
+        "subject": "Wo bleibt mein Päckchen? 📦",
+        "body_html": "<p>Guten Tag,<br>wo ist mein <b>Päckchen</b>?</p>",
+        "webhook_id": number,
+        **fields,
+    }
+
+
+def signed(
+    payload: dict[str, Any] | bytes, *, secret: str = SECRET, at: datetime | None = None
+) -> dict[str, Any]:
+    """Arguments for httpx's `post`: the body and the headers that Zendesk sends with it."""
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    timestamp = (at or datetime.now(UTC)).isoformat()
+    return {
+        "content": body,
+        "headers": {
+            "content-type": "application/json",
+            SIGNATURE_HEADER: sign(secret, timestamp, body),
+            TIMESTAMP_HEADER: timestamp,
+            INVOCATION_HEADER: uuid4().hex,
+        },
+    }
+
+
+@contextlib.contextmanager
+def changed_environment(**values: str) -> Iterator[None]:
+    """Environment variables for the time of a block."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
