@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import asyncpg
 import psutil
@@ -36,6 +36,68 @@ server = EmbeddedPostgres(Path(sys.argv[1]))
 server.acquire()
 print("ready", flush=True)
 sys.stdin.readline()
+"""
+
+CONNECT_AS_OTHER_USER = f"""
+import os, socket, sys
+os.setuid({OTHER_UID})
+try:
+    socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+except OSError as error:
+    print(error.strerror)
+"""
+
+# A child that does nothing with what it inherits, and ends as a Python process does.
+FORK_AND_FORGET = """
+import os, sys
+from pathlib import Path
+from app.embedded import EmbeddedPostgres
+
+server = EmbeddedPostgres(Path(sys.argv[1]))
+server.acquire()
+if os.fork() == 0:
+    server.release()
+    sys.exit()
+os.wait()
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+# The child outlives its parent and has copies of all its descriptors.
+FORK_AND_WAIT = """
+import os, signal, sys
+from pathlib import Path
+from app.embedded import EmbeddedPostgres
+
+server = EmbeddedPostgres(Path(sys.argv[1]))
+server.acquire()
+child = os.fork()
+if child == 0:
+    signal.pause()
+print(child, flush=True)
+sys.stdin.readline()
+"""
+
+# The child takes a share of its own and outlives its parent.
+FORK_AND_ACQUIRE = """
+import os, sys
+from pathlib import Path
+from app.embedded import EmbeddedPostgres
+
+server = EmbeddedPostgres(Path(sys.argv[1]))
+server.acquire()
+reading, writing = os.pipe()
+if os.fork() == 0:
+    server.acquire()
+    os.write(writing, b".")
+    os.read(0, 1)
+    server.release()
+    print("released", flush=True)
+    os._exit(0)
+os.read(reading, 1)
+server.release()
+print("ready", flush=True)
+os._exit(0)
 """
 
 
@@ -157,7 +219,7 @@ async def test_fresh_start_serves_the_database(home: Path) -> None:
                 "jit",
             )
         }
-        database = await connection.fetchrow(
+        databases = await connection.fetch(
             "SELECT current_database()::text AS name, datlocprovider::text AS provider,"
             " datlocale AS locale FROM pg_database WHERE datname = current_database()"
         )
@@ -172,7 +234,7 @@ async def test_fresh_start_serves_the_database(home: Path) -> None:
         "listen_addresses": "",
         "jit": "off",
     }
-    assert tuple(database) == ("mailroom", "b", "C.UTF-8")
+    assert [tuple(database) for database in databases] == [("mailroom", "b", "C.UTF-8")]
     server.release()
     assert server_pid(server) is None
     assert not server.socket_dir.exists()
@@ -195,13 +257,14 @@ async def test_url_is_not_bent_by_the_environment(
     connection = await asyncpg.connect(server.url)
     assert await connection.fetchval("SELECT current_database()") == "mailroom"
     await connection.close()
-    assert remember(server, "kept") is None
+    remember(server, "kept")
     server.release()
 
 
-def test_home_may_have_awkward_characters(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["a b\"c$d%e'f+ü", "a,b"])
+def test_home_may_have_awkward_characters(folder: Path, name: str) -> None:
     folder.chmod(0o755)
-    home = folder / 'a b"c$d%e\'f,ü'
+    home = folder / name
     try:
         server = EmbeddedPostgres(home)
         server.acquire()
@@ -307,7 +370,9 @@ def test_killed_server_is_started_again_with_its_data(home: Path) -> None:
     assert server_pid(server) is None
 
 
-def test_killed_server_is_started_again_while_its_backends_live_on(home: Path) -> None:
+def test_killed_server_is_started_again_while_its_backends_live_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = EmbeddedPostgres(home)
     server.acquire()
     remember(server, "kept")
@@ -318,13 +383,13 @@ def test_killed_server_is_started_again_while_its_backends_live_on(home: Path) -
         failures = iter(range(3))
         launch = server._launch
 
-        def launch_and_wake(*arguments: object) -> "subprocess.Popen[str]":
+        def launch_and_wake(*arguments: Any) -> "subprocess.Popen[str]":
             # The backend holds the shared memory until some starts have failed.
             if next(failures, None) is None:
                 backend.resume()
-            return launch(*arguments)  # type: ignore[arg-type]
+            return launch(*arguments)
 
-        server._launch = launch_and_wake  # type: ignore[method-assign]
+        monkeypatch.setattr(server, "_launch", launch_and_wake)
         server.acquire()
         assert next(failures, None) is None
     assert "pre-existing shared memory block" in server.log.read_text()
@@ -564,11 +629,8 @@ def test_nobody_else_reaches_the_server(home: Path) -> None:
         assert mode(home / name) == 0o600
     assert mode(home) == 0o755
     if IS_ROOT:
-        connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
-        address = str(server.socket_dir / ".s.PGSQL.5432")
-        with pytest.raises(PermissionError):
-            _as_other_user(lambda: socket.socket(socket.AF_UNIX).connect(address))
-        assert connect
+        with Script(server.socket_dir / ".s.PGSQL.5432", CONNECT_AS_OTHER_USER) as other:
+            assert other.line() == "Permission denied"
     server.release()
 
 
@@ -580,3 +642,153 @@ def test_home_that_is_made_is_private(home: Path) -> None:
         server.release()
     finally:
         put_away(server.home)
+
+
+def test_forked_child_does_not_stop_the_server(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    with Script(home, FORK_AND_FORGET) as other:
+        assert other.line() == "ready"
+        remember(server, "kept")
+        server.acquire()
+        other.end()
+    assert remembered(server) == ["kept"]
+    server.release()
+    assert server_pid(server) is None
+
+
+@pytest.mark.parametrize("how", ["ends", "is killed"])
+def test_forked_child_does_not_keep_the_server(home: Path, how: str) -> None:
+    server = EmbeddedPostgres(home)
+    with Script(home, FORK_AND_WAIT) as other:
+        child = psutil.Process(int(other.line()))
+        try:
+            server.acquire()
+            if how == "is killed":
+                other.kill()
+            else:
+                assert other.process.stdin is not None
+                other.process.stdin.write("\n")
+                other.process.stdin.flush()
+                other.process.wait()
+            server.release()
+            assert server_pid(server) is None
+            assert child.is_running()
+        finally:
+            child.kill()
+
+
+def test_forked_child_may_take_a_share_of_its_own(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    with Script(home, FORK_AND_ACQUIRE) as other:
+        assert other.line() == "ready"
+        remember(server, "kept")
+        assert other.process.stdin is not None
+        other.process.stdin.write("\n")
+        other.process.stdin.flush()
+        assert other.line() == "released"
+        assert server_pid(server) is None
+
+
+def test_fork_while_another_thread_starts_the_server(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedPostgres(home)
+    begun, forked = threading.Event(), threading.Event()
+    launch = server._launch
+
+    def launch_after_fork(*arguments: Any) -> "subprocess.Popen[str]":
+        begun.set()
+        forked.wait()
+        return launch(*arguments)
+
+    monkeypatch.setattr(server, "_launch", launch_after_fork)
+    thread = threading.Thread(target=server.acquire)
+    thread.start()
+    begun.wait()
+    child = os.fork()
+    if child == 0:
+        # Neither the thread's mutex nor its locks may be in the way here.
+        server.release()
+        os._exit(0 if server._mutex.acquire(blocking=False) else 1)
+    forked.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    remember(server, "kept")
+    server.release()
+    assert server_pid(server) is None
+
+
+def test_data_of_another_version_are_refused(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    server.release()
+    (server.data / "PG_VERSION").write_text("17\n")
+    with pytest.raises(EmbeddedPostgresError, match="made by PostgreSQL 17") as raised:
+        server.acquire()
+    assert str(server.data) in str(raised.value)
+    (server.data / "PG_VERSION").write_text(f"{embedded.MAJOR_VERSION}\n")
+    server.acquire()
+    server.release()
+
+
+def test_folder_without_data_is_refused(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    server.release()
+    (server.data / "PG_VERSION").unlink()
+    with pytest.raises(EmbeddedPostgresError, match="holds no PostgreSQL data"):
+        server.acquire()
+
+
+def test_missing_programs_are_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EmbeddedPostgresError, match="set DATABASE_URL"):
+        EmbeddedPostgres(home).acquire()
+
+
+def test_unusable_home_is_named(home: Path) -> None:
+    file = home / "file"
+    file.touch()
+    with pytest.raises(EmbeddedPostgresError, match=r"file/made.*set MAILROOM_HOME"):
+        EmbeddedPostgres(file / "made").acquire()
+
+
+@pytest.mark.skipif(IS_ROOT, reason="root may write everywhere")
+def test_home_without_the_right_to_write_is_named(home: Path) -> None:
+    home.chmod(0o500)
+    with pytest.raises(EmbeddedPostgresError, match="Permission denied"):
+        EmbeddedPostgres(home).acquire()
+
+
+def test_failed_initdb_tells_why_and_leaves_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = home / "programs"
+    programs.mkdir()
+    for name in ("initdb", "postgres"):
+        program = programs / name
+        program.write_text("#!/bin/sh\necho No space left on device\nexit 1\n")
+        program.chmod(0o755)
+    server = EmbeddedPostgres(home)
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "find_binaries", lambda: programs)
+        with pytest.raises(EmbeddedPostgresError, match="No space left on device"):
+            server.acquire()
+    assert not server.data.exists()
+    assert list(home.glob("postgres.new-*")) == []
+    server.acquire()
+    server.release()
+
+
+def test_server_that_cannot_start_tells_why(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    server.release()
+    configuration = server.data / "postgresql.conf"
+    sound = configuration.read_text()
+    configuration.write_text(sound + "no_such_setting = 1\n")
+    with pytest.raises(EmbeddedPostgresError, match="no_such_setting"):
+        server.acquire()
+    configuration.write_text(sound)
+    server.acquire()
+    server.release()
