@@ -71,11 +71,13 @@ PASSING_FAILURES = ("pre-existing shared memory block", "lock file")
 # From linux/capability.h and linux/prctl.h.
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
-# CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID and SETUID: what root needs to run a server as another
-# user. Containers have them unless somebody took them away.
-ROOT_CAPABILITIES = 1 << 0 | 1 << CAP_DAC_OVERRIDE | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7
+# CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID and SETPCAP: what root needs to run a server as
+# another user. Containers have them unless somebody took them away.
+ROOT_CAPABILITIES = sum(1 << number for number in (0, CAP_DAC_OVERRIDE, 3, 5, 6, 7, 8))
 CAPABILITY_VERSION_3 = 0x20080522
-PR_SET_KEEPCAPS = 8
+PR_GET_SECUREBITS = 27
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 
@@ -574,7 +576,10 @@ def _becoming(uid: int, gid: int, capability: int) -> Callable[[], None]:
     def become() -> None:
         os.setgroups([])
         os.setgid(gid)
-        check(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
+        # Without this bit access(2), by which PostgreSQL looks for its programs, would not heed
+        # capabilities. It also makes them outlive the change of the user.
+        bits = libc.prctl(PR_GET_SECUREBITS, 0, 0, 0, 0)
+        check(libc.prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
         os.setuid(uid)
         check(libc.capset(header, sets))
         check(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0))

@@ -5,13 +5,30 @@ import socket
 
 import click
 import uvicorn
+from litestar import Litestar
 
 from app.cli.listener import BACKLOG, listen
 from app.main import create_app
-from app.settings import get_settings
+from app.settings import Settings, get_settings
 
 # More than the deadline of an accepted webhook, so each is answered before the end.
 STOP_MARGIN_SECONDS = 2
+
+
+def server_config(app: Litestar, settings: Settings) -> uvicorn.Config:
+    """How the web process is served."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=int(settings.intake_deadline_seconds) + STOP_MARGIN_SECONDS,
+    )
 
 
 @click.command()
@@ -24,22 +41,10 @@ def web(fd: int | None) -> None:
     """
     settings = get_settings()
     listener = listen(settings) if fd is None else socket.socket(fileno=fd)
-    config = uvicorn.Config(
-        create_app(),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=int(settings.intake_deadline_seconds) + STOP_MARGIN_SECONDS,
-    )
+    server = uvicorn.Server(server_config(create_app(), settings))
     # uvicorn ends by the signal that stopped it, unless it has a handler: then it is an exit 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server = uvicorn.Server(config)
     server.run(sockets=[listener])
     if not server.started:
         raise SystemExit(1)

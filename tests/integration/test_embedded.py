@@ -580,8 +580,11 @@ def test_root_may_have_the_programs_in_a_private_folder(
 ) -> None:
     private = home / "private"
     private.mkdir(mode=0o700)
-    shutil.copytree(embedded.find_binaries().parent, private / "programs")
-    binaries = private / "programs" / "bin"
+    package = embedded.find_binaries().parents[1]
+    for part in (f"{package.name}/pginstall{embedded.MAJOR_VERSION}", f"{package.name}.libs"):
+        if (package.parent / part).exists():
+            shutil.copytree(package.parent / part, private / part)
+    binaries = private / package.name / f"pginstall{embedded.MAJOR_VERSION}" / "bin"
     for program in binaries.iterdir():
         program.chmod(program_mode)
     monkeypatch.setattr(embedded, "find_binaries", lambda: binaries)
