@@ -56,7 +56,7 @@ SERVER_SETTINGS = {
 # The server's socket must fit into 104 bytes on macOS and 108 on Linux, with the final NUL.
 LONGEST_SOCKET_PATH = 100
 START_SECONDS = 120.0
-ORPHAN_SECONDS = 20.0
+RETRY_SECONDS = 20.0
 STOP_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
@@ -178,10 +178,11 @@ class EmbeddedPostgres:
         return os.open(self.home / name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
 
     def _take_share(self) -> None:
-        if self._share_descriptor is None:
-            self._share_descriptor = self._open("postgres.users")
-            fcntl.flock(self._share_descriptor, fcntl.LOCK_SH)
-            atexit.register(self.release)
+        # Taken anew even if held: the home may have been deleted, with the file we had locked.
+        self._drop_share()
+        self._share_descriptor = self._open("postgres.users")
+        fcntl.flock(self._share_descriptor, fcntl.LOCK_SH)
+        atexit.register(self.release)
 
     def _drop_share(self) -> None:
         descriptor, self._share_descriptor = self._share_descriptor, None
@@ -215,8 +216,7 @@ class EmbeddedPostgres:
         options = self._child_options(binaries, uid, gid)
         if is_new:
             self._make_data(binaries, uid, gid, options)
-        self._wait_until_accepting(binaries, options)
-        self._make_database()
+        self._make_database(binaries, options)
 
     def _server_owner(self) -> tuple[int, int]:
         """User and group that the server runs as: ours, or another one if we are root."""
@@ -329,7 +329,7 @@ class EmbeddedPostgres:
 
     def _wait_until_accepting(self, binaries: Path, options: dict[str, Any]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        retry_until = None
+        retry_until = 0.0
         server = None
         while (answer := self._ask()) != ACCEPTING:
             if time.monotonic() > deadline:
@@ -342,10 +342,10 @@ class EmbeddedPostgres:
                 and (server is None or server.poll() is not None)
                 and self._postmaster() is None
             ):
-                if retry_until is None:
-                    retry_until = time.monotonic() + ORPHAN_SECONDS
-                elif time.monotonic() > retry_until or not any(
-                    failure in self._said() for failure in PASSING_FAILURES
+                if server is None:
+                    retry_until = time.monotonic() + RETRY_SECONDS
+                elif time.monotonic() > retry_until or not (
+                    server.returncode < 0 or any(text in self._said() for text in PASSING_FAILURES)
                 ):
                     raise EmbeddedPostgresError(
                         "The embedded PostgreSQL stopped while it started. "
@@ -387,24 +387,36 @@ class EmbeddedPostgres:
         threading.Thread(target=server.wait, name="embedded-postgres", daemon=True).start()
         return server
 
-    def _make_database(self) -> None:
-        try:
-            with psycopg.connect(
-                host=str(self.socket_dir),
-                port=PORT,
-                user="mailroom",
-                dbname="postgres",
-                autocommit=True,
-            ) as connection:
-                found = connection.execute(
-                    "SELECT FROM pg_database WHERE datname = %s", [DATABASE]
-                ).fetchone()
-                if found is None:
-                    connection.execute(f"CREATE DATABASE {DATABASE}")
-        except psycopg.Error as error:
-            raise EmbeddedPostgresError(
-                f"The embedded PostgreSQL runs, but its database cannot be used: {error}"
-            ) from error
+    def _make_database(self, binaries: Path, options: dict[str, Any]) -> None:
+        retry_until = None
+        while True:
+            self._wait_until_accepting(binaries, options)
+            try:
+                with psycopg.connect(
+                    host=str(self.socket_dir),
+                    port=PORT,
+                    user="mailroom",
+                    dbname="postgres",
+                    autocommit=True,
+                ) as connection:
+                    found = connection.execute(
+                        "SELECT FROM pg_database WHERE datname = %s", [DATABASE]
+                    ).fetchone()
+                    if found is None:
+                        connection.execute(f"CREATE DATABASE {DATABASE}")
+            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                # The server still did what a killed process had asked for.
+                return
+            except psycopg.Error as error:
+                # The server may have been killed since it answered.
+                retry_until = retry_until or time.monotonic() + RETRY_SECONDS
+                if time.monotonic() > retry_until:
+                    raise EmbeddedPostgresError(
+                        f"The embedded PostgreSQL runs, but its database cannot be used: {error}"
+                    ) from error
+                time.sleep(POLL_SECONDS)
+            else:
+                return
 
     def _stop(self) -> None:
         server = self._postmaster()

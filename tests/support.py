@@ -74,7 +74,7 @@ class Services:
             "MAILROOM_MAX_BACKOFF_SECONDS": "0.3",
             "MAILROOM_PORT": str(free_port()),
         }
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     @property
     def url(self) -> str:
@@ -94,7 +94,7 @@ class Services:
                 stderr=log,
                 start_new_session=True,
             )
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
     def run(
@@ -149,10 +149,10 @@ class Services:
         process.wait()
 
     def end(self) -> None:
-        for process in self._processes:
+        for process in self.processes:
             if process.poll() is None:
                 process.terminate()
-        for process in self._processes:
+        for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
             self.kill_group(process)

@@ -27,11 +27,12 @@ from app.settings import Settings
 PATH = "/admin"
 
 
-def _refuse(crud: PiccoloCRUD, request: Request) -> None:
-    raise HTTPException(
-        status_code=403,
-        detail="Emails cannot be changed by hand. To try one again, use the form “Retry an email”.",
-    )
+def _only_look(piccolo_crud: PiccoloCRUD, request: Request) -> None:
+    if request.method not in ("GET", "HEAD"):
+        raise HTTPException(
+            status_code=403,
+            detail="Emails cannot be changed by hand. The form “Retry an email” tries one again.",
+        )
 
 
 class RetryForm(BaseModel):
@@ -74,13 +75,7 @@ EMAILS = TableConfig(
         IncomingEmail.sync_status,
     ],
     order_by=[OrderBy(IncomingEmail.received_at, ascending=False)],
-    validators=Validators(
-        post_single=[_refuse],
-        put_single=[_refuse],
-        patch_single=[_refuse],
-        delete_single=[_refuse],
-        delete_all=[_refuse],
-    ),
+    validators=Validators(every=[_only_look]),
 )
 
 

@@ -397,6 +397,24 @@ def test_killed_server_is_started_again_while_its_backends_live_on(
     server.release()
 
 
+def test_server_may_be_killed_while_it_starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = EmbeddedPostgres(home)
+    kills = iter(range(2))
+    launch = server._launch
+
+    def launch_and_kill(*arguments: Any) -> "subprocess.Popen[str]":
+        process = launch(*arguments)
+        if next(kills, None) is not None:
+            process.kill()
+        return process
+
+    monkeypatch.setattr(server, "_launch", launch_and_kill)
+    server.acquire()
+    assert next(kills, None) is None
+    remember(server, "kept")
+    server.release()
+
+
 def test_server_of_a_killed_process_is_adopted(home: Path) -> None:
     server = EmbeddedPostgres(home)
     with Script(home) as other:
@@ -507,6 +525,23 @@ def test_home_may_be_deleted_and_made_again_while_in_use(home: Path) -> None:
         server.release()
         old.send_signal(signal.SIGQUIT)
         until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_share_counts_after_the_home_was_deleted(home: Path) -> None:
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    old = server._postmaster()
+    assert old is not None
+    shutil.rmtree(home)
+    server.acquire()
+    with Script(home) as other:
+        assert other.line() == "ready"
+        other.end()
+    remember(server, "kept")
+    server.release()
+    assert server_pid(server) is None
+    old.send_signal(signal.SIGQUIT)
+    until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_deleted_home_does_not_break_the_release(home: Path) -> None:

@@ -1,0 +1,208 @@
+"""The `mailroom` command as people use it, and the field's own commands beside it."""
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+import pytest
+from support import PROJECT, SECRET, Services, email, free_port, wait_until
+
+from app.cli.main import COMMANDS
+from app.cli.send import WEBHOOK_PATH
+from app.settings import Settings, environment_name
+
+
+def states(connection: "psycopg.Connection[dict[str, object]]") -> dict[object, object]:
+    rows = connection.execute(
+        "SELECT processing_status, count(*) FROM incoming_emails GROUP BY 1"
+    ).fetchall()
+    return {row["processing_status"]: row["count"] for row in rows}
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_is_there_for_every_command(services: Services, command: list[str]) -> None:
+    ended = services.run("mailroom", *command, "--help")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("Usage: mailroom")
+
+
+def test_help_works_whatever_the_settings_are(services: Services) -> None:
+    ended = services.run("mailroom", "--help", MAILROOM_PORT="none")
+    assert ended.returncode == 0
+    assert "MAILROOM_PORT" in ended.stdout
+
+
+def test_the_readme_names_every_setting_with_its_default() -> None:
+    readme = (PROJECT / "README.md").read_text()
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        default = f"`{default}`" if default not in ("", ()) else ""
+        assert f"| `{environment_name(name)}` | {default} | " in readme
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "sentence"),
+    [
+        (["web"], {"MAILROOM_PORT": "none"}, "MAILROOM_PORT"),
+        (["web"], {"MAILROOM_ENV": "production", "DATABASE_URL": ""}, "DATABASE_URL is missing"),
+        (["worker"], {"BROKER_URL": "kafka://localhost"}, "BROKER_URL starts with kafka://"),
+        (["migrate"], {"DATABASE_URL": "mysql://localhost"}, "DATABASE_URL has to start with"),
+        (["migrate"], {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "the database"),
+        (["up"], {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "the database"),
+        (["demo"], {"MAILROOM_ENV": "production"}, "MAILROOM_ENV=production"),
+        (["send"], {"MAILROOM_PORT": "1"}, "no answer from"),
+        (["send", "no-such-file.json"], {}, "No such file"),
+        (["send", "--url", "nonsense"], {}, "nonsense"),
+        (["worker", "--threads", "0"], {}, "--threads"),
+        (["nonsense"], {}, "nonsense"),
+    ],
+)
+def test_errors_are_one_sentence_and_an_exit_status(
+    services: Services, command: list[str], environment: dict[str, str], sentence: str
+) -> None:
+    ended = services.run("mailroom", *command, **environment)
+    assert ended.returncode != 0
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_port_in_use_is_said_with_the_mend(services: Services) -> None:
+    services.start_web()
+    for command in ("web", "up"):
+        ended = services.run("mailroom", command)
+        assert ended.returncode != 0
+        assert "MAILROOM_PORT" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_a_handler_that_cannot_be_loaded_ends_up_and_worker(services: Services) -> None:
+    services.write_handler("raise RuntimeError('no licence')")
+    for command in ("worker", "up"):
+        ended = services.run("mailroom", command)
+        assert ended.returncode != 0
+        assert "no licence" in ended.stderr
+        assert "MAILROOM_HANDLER" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_send_signs_a_file_or_standard_input(
+    services: Services, connection: "psycopg.Connection[dict[str, object]]", tmp_path: Path
+) -> None:
+    services.start_web()
+    file = tmp_path / "email.json"
+    file.write_text(json.dumps(email()))
+    sent = services.run("mailroom", "send", str(file))
+    assert sent.returncode == 0, sent.stderr
+    assert sent.stdout.startswith("200 ")
+    assert json.loads(sent.stdout[4:])["status"] == "accepted"
+    url = services.url + WEBHOOK_PATH
+    piped = services.run(
+        *("mailroom", "send", "--url", url),
+        stdin=json.dumps(email()).encode(),
+        MAILROOM_WEBHOOK_SECRETS="",
+        MAILROOM_SEND_SECRET=SECRET,
+    )
+    assert piped.returncode == 0, piped.stderr
+    refused = services.run("mailroom", "send", stdin=b"{}")
+    assert refused.returncode == 1
+    assert refused.stdout.startswith("400 ")
+    assert states(connection) == {"received": 2}
+
+
+def test_migrate_brings_an_empty_database_up_to_date(
+    services: Services, empty_database_url: str
+) -> None:
+    first = services.run("mailroom", "migrate", DATABASE_URL=empty_database_url)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == "7 migrations ran.\n"
+    second = services.run("mailroom", "migrate", DATABASE_URL=empty_database_url)
+    assert second.stdout == "The database is up to date.\n"
+
+
+def test_up_prints_what_works_and_stops_in_order(
+    services: Services, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    up = services.start("mailroom", "up")
+    wait_until(lambda: "Ctrl-C stops it." in services.log(), services.log)
+    said = services.log()
+    health = re.search(r"Health +(\S+)", said)
+    assert health is not None
+    wait_until(lambda: is_success(health[1]), services.log)
+    admin = re.search(r"Admin +(\S+)\n +user (\S+), password (\S+)", said)
+    assert admin is not None
+    with httpx.Client() as client:
+        client.get(admin[1]).raise_for_status()
+        signed_in = client.post(
+            f"{admin[1]}public/login/",
+            json={"username": admin[2], "password": admin[3]},
+            headers={"X-CSRFToken": client.cookies["csrftoken"]},
+        )
+        assert signed_in.is_success, signed_in.text
+    curl = re.search(r"^curl .*$", said, re.MULTILINE)
+    assert curl is not None
+    delivered = subprocess.run(
+        shlex.split(curl[0]), check=True, capture_output=True, text=True, timeout=30
+    )
+    assert "accepted" in delivered.stdout
+    wait_until(lambda: states(connection) == {"completed": 1}, services.log)
+    family = psutil.Process(up.pid).children(recursive=True)
+    up.terminate()
+    assert up.wait(60) == 0
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+
+
+def test_up_starts_its_parts_again_when_they_are_killed(
+    services: Services, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    services.start("mailroom", "up")
+    wait_until(lambda: is_success(f"{services.url}/health/ready"), services.log)
+    for part in ("app.cli.main web", "app.worker"):
+        killed = [p for p in children(services) if part in " ".join(p.cmdline())]
+        assert killed, services.log()
+        for process in killed:
+            process.kill()
+        psutil.wait_procs(killed, timeout=30)
+    wait_until(lambda: is_success(f"{services.url}/health/ready"), services.log)
+    sent = services.run("mailroom", "send", stdin=json.dumps(email()).encode())
+    assert sent.returncode == 0, sent.stderr
+    wait_until(lambda: states(connection) == {"completed": 1}, services.log)
+
+
+def test_killing_the_supervisor_ends_its_parts(services: Services) -> None:
+    up = services.start("mailroom", "up")
+    wait_until(lambda: is_success(f"{services.url}/health/ready"), services.log)
+    family = psutil.Process(up.pid).children(recursive=True)
+    assert len(family) >= 3
+    up.kill()
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+
+
+def test_litestar_runs_the_app_with_nothing_configured(services: Services, tmp_path: Path) -> None:
+    port = free_port()
+    services.start(
+        *("litestar", "--app", "app.main:create_app", "run", "--port", str(port)),
+        DATABASE_URL="",
+        MAILROOM_HOME=str(tmp_path / "h"),
+    )
+    wait_until(lambda: is_success(f"http://127.0.0.1:{port}/health/live"), services.log)
+
+
+def is_success(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def children(services: Services) -> list[psutil.Process]:
+    """The processes that this test started, and theirs."""
+    return [
+        child
+        for process in services.processes
+        for child in psutil.Process(process.pid).children(recursive=True)
+    ]
