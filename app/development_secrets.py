@@ -38,21 +38,19 @@ def load_or_make_secrets(home: Path) -> DevelopmentSecrets:
     try:
         if not path.exists():
             _make(path)
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise DevelopmentSecretsError(
             f"{path} cannot be used ({error.strerror}): make {home} writable or set MAILROOM_HOME "
             "to a folder of your own"
         ) from error
-    values = dict(
-        line.split("=", 1) for line in text.splitlines() if "=" in line and line[:1] != "#"
-    )
-    try:
-        return DevelopmentSecrets(**{name: values[name] for name in _NAMES})
-    except KeyError as error:
+    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    missing = [name for name in _NAMES if not values.get(name)]
+    if missing:
         raise DevelopmentSecretsError(
-            f"{path} lacks {error}: delete the file, and a new one is made"
-        ) from None
+            f"{path} lacks {', '.join(missing)}: delete the file, and a new one is made"
+        )
+    return DevelopmentSecrets(**{name: values[name] for name in _NAMES})
 
 
 _NAMES = tuple(field.name for field in attrs.fields(DevelopmentSecrets))

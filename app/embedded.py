@@ -119,7 +119,7 @@ class EmbeddedPostgres:
         """
         with self._mutex:
             try:
-                if self._share_descriptor is not None and self._ask() == ACCEPTING:
+                if self._share_descriptor is not None and self._postmaster() is not None:
                     return
                 self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with self._gate():

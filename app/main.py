@@ -3,8 +3,6 @@
 import contextlib
 from collections.abc import AsyncIterator
 
-import asyncpg
-import structlog
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
@@ -17,11 +15,9 @@ from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.openapi import webhook_components
 from app.logs import configure_logging
-from app.migrations import schema_state
+from app.migrations import say_whether_the_schema_fits
 from app.problems import any_exception_to_problem, http_exception_to_problem
 from app.settings import get_settings
-
-log = structlog.get_logger(__name__)
 
 
 def create_app() -> Litestar:
@@ -55,7 +51,7 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     # No connection is opened yet: a database that is away must not keep the process from
     # answering 503, which Zendesk repeats. A refused connection it does not repeat.
     await DB.start_connection_pool(min_size=0)
-    await _say_whether_the_schema_fits()
+    await say_whether_the_schema_fits()
     intake = Intake(get_settings(), running_pool())
     app.state.intake = intake
     try:
@@ -64,13 +60,3 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
         await intake.close()
         await DB.close_connection_pool()
         DB.release()
-
-
-async def _say_whether_the_schema_fits() -> None:
-    try:
-        state = await schema_state()
-    except (OSError, asyncpg.PostgresError) as error:
-        log.error("database_not_reachable", error=type(error).__name__)
-        return
-    if state.verdict != "current":
-        log.error("schema_mismatch", verdict=state.verdict, explanation=state.explanation)

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import attrs
+import structlog
 from piccolo.apps.migrations.commands.backwards import BackwardsMigrationManager
 from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.commands.forwards import ForwardsMigrationManager, run_forwards
@@ -19,6 +20,8 @@ from piccolo.apps.migrations.commands.forwards import ForwardsMigrationManager, 
 from app.database import DB
 from app.errors import MailroomError
 from app.piccolo_app import APP_CONFIG
+
+log = structlog.get_logger(__name__)
 
 # Any number serves, as long as nothing else in the database locks by it: "mailroom" in ASCII.
 MIGRATION_LOCK_KEY = int.from_bytes(b"mailroom", "big")
@@ -104,14 +107,21 @@ async def migrate() -> int:
         How many of Mailroom's own migrations ran.
 
     Raises:
-        MigrationError: one of them failed; the message says which and why.
+        MigrationError: one of them failed, or the database cannot be reached; the message says
+            which and why.
     """
-    before = await schema_state()
+    try:
+        before = await schema_state()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise MigrationError(
+            f"the database cannot be reached ({error}): see that DATABASE_URL is right and that "
+            "the server runs"
+        ) from error
     output = io.StringIO()
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             result = await run_forwards("all")
-    except (asyncpg.PostgresError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise MigrationError(f"a migration failed: {error}\n{output.getvalue()}") from error
     if not result.success:
         raise MigrationError(f"a migration failed: {result.message}\n{output.getvalue()}")
@@ -150,6 +160,17 @@ async def schema_state() -> SchemaState:
         await connection.close()
     known = _known_ids()
     return SchemaState(missing=tuple(sorted(known - ran)), unknown=tuple(sorted(ran - known)))
+
+
+async def say_whether_the_schema_fits() -> None:
+    """Log where the database is older or newer than the code, or cannot be reached."""
+    try:
+        state = await schema_state()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        log.error("database_not_reachable", error=type(error).__name__)
+        return
+    if state.verdict != "current":
+        log.error("schema_mismatch", verdict=state.verdict, explanation=state.explanation)
 
 
 @functools.cache

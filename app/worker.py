@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import NoReturn, TypeAlias, TypeVar
 from uuid import UUID
@@ -27,6 +28,7 @@ from app.jobs.keeper import Keeper
 from app.jobs.leases import HeldClaims
 from app.jobs.process import Processor
 from app.logs import configure_logging
+from app.migrations import say_whether_the_schema_fits
 from app.settings import Settings, get_settings
 
 log = structlog.get_logger(__name__)
@@ -72,8 +74,12 @@ class WorkerProcess(Middleware):
     def _boot(self, broker: Broker) -> None:
         # Until it has work in hand it can end at once.
         stop_when_ready = signal.signal(signal.SIGTERM, _exit_at_once)
+        # Dramatiq's processes are multiprocessing's, where atexit does not run. After its own
+        # connections are closed, the embedded server may stop.
+        Finalize(None, DB.release, exitpriority=0)
         thread = _event_loop_thread()
         _run(DB.start_connection_pool(min_size=0))
+        _run(say_whether_the_schema_fits())
         _prepare(broker)
         self._processor = Processor(
             self._settings, self._handler, running_pool(), self._held_claims
@@ -96,7 +102,6 @@ class WorkerProcess(Middleware):
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # The leases run out, and other workers take over.
             log.warning("hand_back_failed", error=type(error).__name__)
-        DB.release()
 
     async def _hand_back(self) -> None:
         pool = running_pool()
@@ -147,7 +152,6 @@ def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
 
 def _end(error: BaseException) -> NoReturn:
     _event_loop_thread().stop()  # type: ignore[no-untyped-call]
-    DB.release()
     if isinstance(error, SystemExit):
         raise error
     if isinstance(error, MailroomError):

@@ -40,6 +40,8 @@ class Retry(Exception):  # noqa: N818 - raised by handlers, it reads as what it 
         after: float | timedelta | None = None,
     ) -> None:
         super().__init__(reason)
+        if after is not None and not isinstance(after, int | float | timedelta):
+            raise TypeError(f"Retry: `after` has to be seconds or a timedelta, not {after!r}")
         self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
 
 
@@ -60,7 +62,7 @@ def load_handler(path: str) -> Handler:
         )
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HandlerLoadError(
             f"MAILROOM_HANDLER: the module {module_name} fails to import "
             f"({type(error).__name__}: {error}): mend it, or see that it is installed where "

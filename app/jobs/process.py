@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 # What a cancelled handler gets for its clean-up.
 CANCEL_SECONDS = 5.0
 LONGEST_ERROR = 2_000
+# What a handler asks for beyond it is more than the database can reckon with.
+LONGEST_PAUSE = timedelta(days=365)
 
 JSON_COLUMNS = ("extracted_data", "attachment_urls", "raw_payload", "attempt_errors")
 
@@ -127,7 +129,10 @@ class Processor:
             )
             log.warning("email_failed", email_id=str(claim.email_id), claim_stood=stood)
             return
-        delay = outcome.retry_after or backoff(self._settings, claim.retry_count)
+        delay = outcome.retry_after
+        if delay is None:
+            delay = backoff(self._settings, claim.retry_count)
+        delay = min(max(delay, timedelta(0)), LONGEST_PAUSE)
         stood = await patiently(
             "retry",
             lambda: transitions.retry_later(self._pool, claim, error=error, delay=delay),
@@ -165,7 +170,11 @@ def clean_text(text: object) -> str | None:
 
 
 async def _call(handler: Handler, email: IncomingEmail) -> str | None:
-    result = result_to_json(await handler(email))
+    try:
+        result = result_to_json(await handler(email))
+    except (SystemExit, KeyboardInterrupt) as error:
+        # They would end the event loop, and every other handler with it.
+        raise RuntimeError(f"the handler raised {error!r}") from error
     try:
         email.cleaned_body = clean_text(email.cleaned_body)
     except TypeError as error:
@@ -189,7 +198,10 @@ def _outcome_of(task: "asyncio.Task[str | None]") -> Outcome:
 
 
 def _describe(error: BaseException) -> str:
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - whatever its own code does
+        text = "it cannot be shown"
     if not isinstance(error, PermanentFailure | Retry):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text[:LONGEST_ERROR]
@@ -198,7 +210,9 @@ def _describe(error: BaseException) -> str:
 def _to_email(columns: dict[str, Any]) -> IncomingEmail:
     for name in JSON_COLUMNS:
         columns[name] = _from_json(columns[name])
-    email = IncomingEmail(**columns)
+    # Columns of a newer version are there as soon as its migrations have run.
+    known = {column._meta.name for column in IncomingEmail._meta.columns}
+    email = IncomingEmail(**{name: value for name, value in columns.items() if name in known})
     email._exists_in_db = True
     return email
 
