@@ -16,6 +16,7 @@ COMMANDS = {
     "worker": ("app.cli.worker:worker", "Run workers, which process email."),
     "migrate": ("app.cli.migrate:migrate_database", "Bring the database up to this version."),
     "send": ("app.cli.send:send", "Sign a webhook as Zendesk does, and post it."),
+    "doctor": ("app.cli.doctor:doctor", "Check everything, and say how to mend what is wrong."),
     "demo": ("app.cli.demo:demo", "See it work: send sample emails through the whole of it."),
 }
 

@@ -4,23 +4,32 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import dramatiq
+import pika
+import psycopg
+import redis
 from dramatiq.broker import Broker
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AsyncIO, Middleware, Retries
 from dramatiq_postgres import PostgresBroker
 from dramatiq_postgres.schema import init as init_postgres_schema
+from pika.exceptions import AMQPError
 from psycopg.conninfo import conninfo_to_dict
 
 from app.errors import MailroomError
 from app.settings import Settings
 
+CONNECT_SECONDS = 5
 ACTOR_NAME = "process_email"
 BROKER_URL_SCHEMES = ("postgresql", "postgres", "redis", "rediss", "amqp", "amqps")
 
 
 class BrokerUrlError(MailroomError):
     """BROKER_URL names no broker that Mailroom can use."""
+
+
+class BrokerAwayError(MailroomError):
+    """The broker cannot be reached."""
 
 
 def broker_scheme(settings: Settings) -> str:
@@ -82,6 +91,31 @@ def prepare_broker(broker: Broker) -> None:
     if isinstance(broker, PostgresBroker):
         with broker.pool.connection() as connection, connection.cursor() as cursor:
             init_postgres_schema(cursor)
+
+
+def try_broker(settings: Settings, database_url: str) -> None:
+    """Connect to the broker once.
+
+    Raises:
+        BrokerAwayError: it cannot be reached, or refuses us.
+        BrokerUrlError: BROKER_URL names none.
+    """
+    scheme = broker_scheme(settings)
+    try:
+        if scheme == "redis":
+            redis.Redis.from_url(settings.broker_url, socket_timeout=CONNECT_SECONDS).ping()
+        elif scheme == "amqp":
+            hosts = [pika.URLParameters(url) for url in settings.broker_url.split(";")]
+            pika.BlockingConnection(hosts).close()
+        else:
+            url = settings.broker_url or database_url
+            psycopg.connect(url, connect_timeout=CONNECT_SECONDS).close()
+    except (redis.RedisError, AMQPError, psycopg.Error, OSError) as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise BrokerAwayError(
+            f"the broker at BROKER_URL does not answer ({reason}): see that it runs and that the "
+            "URL is right"
+        ) from error
 
 
 def make_message(queue: str, email_id: UUID) -> dramatiq.Message[None]:

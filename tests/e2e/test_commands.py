@@ -14,7 +14,7 @@ from support import PROJECT, SECRET, Services, email, free_port, wait_until
 
 from app.cli.main import COMMANDS
 from app.cli.send import WEBHOOK_PATH
-from app.settings import Settings, environment_name
+from app.settings import ZENDESK_PUBLIC_TEST_SECRET, Settings, environment_name
 
 
 def states(connection: "psycopg.Connection[dict[str, object]]") -> dict[object, object]:
@@ -122,6 +122,44 @@ def test_migrate_brings_an_empty_database_up_to_date(
     assert first.stdout == "7 migrations ran.\n"
     second = services.run("mailroom", "migrate", DATABASE_URL=empty_database_url)
     assert second.stdout == "The database is up to date.\n"
+
+
+def test_doctor_finds_all_well(services: Services, broker_url: str) -> None:
+    ended = services.run("mailroom", "doctor", BROKER_URL=broker_url)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "FAIL" not in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "check", "mend"),
+    [
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "database", "DATABASE_URL"),
+        ({"BROKER_URL": "redis://127.0.0.1:1"}, "broker", "BROKER_URL"),
+        ({"BROKER_URL": "amqp://127.0.0.1:1"}, "broker", "BROKER_URL"),
+        ({"MAILROOM_HANDLER": "nowhere:handle"}, "handler", "MAILROOM_HANDLER"),
+        (
+            {"MAILROOM_WEBHOOK_SECRETS": ZENDESK_PUBLIC_TEST_SECRET},
+            "secrets",
+            "MAILROOM_WEBHOOK_SECRETS",
+        ),
+    ],
+)
+def test_doctor_names_what_is_wrong_and_the_mend(
+    services: Services, environment: dict[str, str], check: str, mend: str
+) -> None:
+    ended = services.run("mailroom", "doctor", "--json", **environment)
+    assert ended.returncode == 1
+    found = {finding["check"]: finding for finding in json.loads(ended.stdout)}
+    assert not found[check]["is_well"]
+    assert mend in found[check]["explanation"]
+
+
+def test_doctor_sees_a_database_that_is_not_migrated(
+    services: Services, empty_database_url: str
+) -> None:
+    ended = services.run("mailroom", "doctor", DATABASE_URL=empty_database_url)
+    assert ended.returncode == 1
+    assert re.search("FAIL migrations .*mailroom migrate", ended.stdout)
 
 
 def test_up_prints_what_works_and_stops_in_order(

@@ -1,0 +1,163 @@
+"""`mailroom doctor`."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import attrs
+import click
+
+from app.database import DB
+from app.development_secrets import FILE_NAME
+from app.errors import MailroomError
+from app.handlers.seam import load_handler
+from app.jobs.broker import broker_scheme, try_broker
+from app.migrations import schema_state
+from app.settings import ZENDESK_PUBLIC_TEST_SECRET, Settings, get_settings
+
+OLDEST_POSTGRES = 130_000
+MOST_CLOCK_DIFFERENCE_SECONDS = 5.0
+LEAST_FREE_BYTES = 1024**3
+CHECK_SECONDS = 15.0
+
+
+class NotWellError(MailroomError):
+    """A check failed; the message says what is wrong and how to mend it."""
+
+
+@attrs.frozen
+class Finding:
+    """What a check found."""
+
+    check: str
+    is_well: bool
+    explanation: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(as_json: bool) -> None:
+    """Check everything that Mailroom needs, and say how to mend what is wrong.
+
+    Exits with 0 only if all is well.
+    """
+    settings = get_settings()
+    try:
+        findings = asyncio.run(_examine(settings))
+    finally:
+        DB.release()
+    if as_json:
+        click.echo(json.dumps([attrs.asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            mark = "ok  " if finding.is_well else "FAIL"
+            click.echo(f"{mark} {finding.check:<11} {finding.explanation}")
+    raise SystemExit(0 if all(finding.is_well for finding in findings) else 1)
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    checks: dict[str, Callable[[Settings], Awaitable[str]]] = {
+        "database": _database,
+        "migrations": _migrations,
+        "broker": _broker,
+        "secrets": _secrets,
+        "handler": _handler,
+        "clock": _clock,
+        "disk": _disk,
+    }
+    return [await _find(name, check, settings) for name, check in checks.items()]
+
+
+async def _find(
+    name: str, check: Callable[[Settings], Awaitable[str]], settings: Settings
+) -> Finding:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return Finding(name, True, await check(settings))
+    except MailroomError as error:
+        return Finding(name, False, str(error))
+    except TimeoutError:
+        return Finding(name, False, f"no answer within {CHECK_SECONDS:g} seconds")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return Finding(name, False, f"the database does not answer ({error}): see DATABASE_URL")
+
+
+async def _database(settings: Settings) -> str:
+    version = int(await _ask("SELECT current_setting('server_version_num')"))
+    name = "embedded PostgreSQL" if DB.embedded else "PostgreSQL"
+    if version < OLDEST_POSTGRES:
+        raise NotWellError(f"{name} {version // 10000} is too old: Mailroom needs 13 or newer")
+    if await _ask("SELECT pg_is_in_recovery()"):
+        raise NotWellError(
+            "the server is a standby and takes no email: point DATABASE_URL at the primary"
+        )
+    if await _ask("SELECT current_setting('fsync')") != "on":
+        raise NotWellError(
+            "fsync is off, so a crash loses accepted email: switch it on in PostgreSQL"
+        )
+    return f"{name} {version // 10000} answers"
+
+
+async def _migrations(settings: Settings) -> str:
+    state = await schema_state()
+    if state.verdict != "current":
+        raise NotWellError(state.explanation)
+    return state.explanation
+
+
+async def _broker(settings: Settings) -> str:
+    await asyncio.to_thread(try_broker, settings, DB.url)
+    return f"{broker_scheme(settings)} answers"
+
+
+async def _secrets(settings: Settings) -> str:
+    if any(secret.secret == ZENDESK_PUBLIC_TEST_SECRET for secret in settings.webhook_secrets):
+        raise NotWellError(
+            "MAILROOM_WEBHOOK_SECRETS holds Zendesk's public test secret, which everybody knows: "
+            "use the secret of your own webhook"
+        )
+    path = settings.home / FILE_NAME
+    if path.exists() and path.stat().st_mode & 0o077:
+        raise NotWellError(f"{path} can be read by others: run `chmod 600 {path}`")
+    labels = ", ".join(secret.label for secret in settings.webhook_secrets)
+    origin = "from the settings" if settings.is_production else "for development"
+    return f"{len(settings.webhook_secrets)} webhook secret(s) {origin}: {labels}"
+
+
+async def _handler(settings: Settings) -> str:
+    load_handler(settings.handler)
+    return f"{settings.handler} can be loaded"
+
+
+async def _clock(settings: Settings) -> str:
+    theirs = await _ask("SELECT clock_timestamp()")
+    difference = abs((datetime.now(UTC) - theirs).total_seconds())
+    if difference > MOST_CLOCK_DIFFERENCE_SECONDS:
+        raise NotWellError(
+            f"this clock and the database's differ by {difference:.0f} seconds: let both be set "
+            "by NTP"
+        )
+    return "this clock and the database's agree"
+
+
+async def _disk(settings: Settings) -> str:
+    folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES and DB.embedded:
+        raise NotWellError(
+            f"{free // 1024**2} MiB are free for the embedded database in {settings.home}: make "
+            "room, or move MAILROOM_HOME"
+        )
+    return f"{free // 1024**3} GiB are free in {folder}"
+
+
+async def _ask(query: str) -> Any:
+    connection = await DB.get_new_connection()
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
