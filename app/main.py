@@ -14,6 +14,7 @@ from app.desk.health import HealthController
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.openapi import webhook_components
+from app.intake.quarantine import Quarantine
 from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
 from app.problems import any_exception_to_problem, http_exception_to_problem
@@ -54,9 +55,12 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     await say_whether_the_schema_fits()
     intake = Intake(get_settings(), running_pool())
     app.state.intake = intake
+    quarantine = Quarantine(get_settings(), running_pool())
+    app.state.quarantine = quarantine
     try:
         yield
     finally:
         await intake.close()
+        await quarantine.close()
         await DB.close_connection_pool()
         DB.release()

@@ -103,6 +103,18 @@ class Settings(BaseSettings):
     intake_batch_rows: int = Field(default=256, ge=1)
     """Most emails that share one INSERT."""
 
+    quarantine_max_rows: int = Field(default=20_000, ge=0)
+    """Refused webhooks that are kept; further ones are counted only."""
+
+    quarantine_max_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    """Bytes of refused webhooks that are kept."""
+
+    quarantine_max_age_days: float = Field(default=30.0, gt=0)
+    """Time after which a refused webhook is deleted."""
+
+    quarantine_max_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of the quarantine that one sender's address may take."""
+
     database_pool_size: int = Field(default=6, ge=2)
     """PostgreSQL connections that one web or worker process opens for its own work."""
 

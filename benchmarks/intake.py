@@ -40,7 +40,7 @@ from app.cli.listener import listen
 from app.cli.web import server_config
 from app.intake.email_row import EmailRow
 from app.intake.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
-from app.intake.writer import Admission, GroupCommit
+from app.intake.writer import Admission, EmailWriter
 from app.main import create_app
 from app.settings import get_settings
 
@@ -143,7 +143,7 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"{}", "more_body": False})
 
 
-async def throw_away(self: GroupCommit, row: EmailRow) -> Admission:
+async def throw_away(self: EmailWriter, row: EmailRow) -> Admission:
     """What the route waits for where nothing is stored."""
     return Admission(row.id, is_duplicate=False)
 
@@ -152,7 +152,7 @@ def serve(variant: str) -> None:
     """Run the web process of a variant, as `mailroom web` does."""
     settings = get_settings()
     if variant == "without":
-        GroupCommit.store = throw_away  # type: ignore[method-assign]
+        EmailWriter.store = throw_away  # type: ignore[method-assign]
     app: Litestar = bare if variant == "bare" else create_app()  # type: ignore[assignment]
     uvicorn.Server(server_config(app, settings)).run(sockets=[listen(settings)])
 

@@ -16,6 +16,9 @@ COMMANDS = {
     "worker": ("app.cli.worker:worker", "Run workers, which process email."),
     "migrate": ("app.cli.migrate:migrate_database", "Bring the database up to this version."),
     "send": ("app.cli.send:send", "Sign a webhook as Zendesk does, and post it."),
+    "show": ("app.cli.show:show", "Tell the story of one email."),
+    "stuck": ("app.cli.show:stuck", "List emails that are older in their state than expected."),
+    "quarantine": ("app.cli.quarantine:quarantine", "Look after refused webhooks."),
     "doctor": ("app.cli.doctor:doctor", "Check everything, and say how to mend what is wrong."),
     "demo": ("app.cli.demo:demo", "See it work: send sample emails through the whole of it."),
 }

@@ -6,18 +6,22 @@ from typing import Any
 import msgspec
 from litestar import Controller, Request, Response, post
 from litestar.datastructures import Headers
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
+from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
-from app.intake.json_body import UnreadableBodyError
 from app.intake.openapi import PROBLEM_RESPONSES, WebhookOperation
 from app.intake.payload import InvalidPayloadError
+from app.intake.quarantine import Quarantine, Refusal
+from app.intake.refused import RefusedError
 from app.intake.signature import (
     INVOCATION_HEADER,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
     SignatureRefusedError,
 )
-from app.intake.writer import Admission, NotStoredError
+from app.intake.writer import Admission
+from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_schemas import WebhookResponse, WebhookStatus
 from app.problems import problem
 from app.settings import get_settings
@@ -29,6 +33,26 @@ MESSAGES = {
     WebhookStatus.ACCEPTED: "The email is stored and will be processed.",
     WebhookStatus.DUPLICATE: "The email was stored by an earlier delivery; nothing was added.",
 }
+
+
+# What decides about a webhook, and what Zendesk knows it by.
+KEPT_HEADERS = (
+    "content-type",
+    "content-encoding",
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    INVOCATION_HEADER,
+    "x-zendesk-webhook-id",
+    "x-zendesk-account-id",
+    "user-agent",
+)
+
+
+class MediaTypeError(RefusedError):
+    """The webhook is not sent as plain JSON."""
+
+    reason = RefusalReason.MEDIA_TYPE
+    status = 415
 
 
 class ZendeskWebhookController(Controller):
@@ -47,23 +71,25 @@ class ZendeskWebhookController(Controller):
         responses=PROBLEM_RESPONSES,
     )
     async def receive(self, request: Request[Any, Any, Any]) -> Response[WebhookResponse]:
-        """Store one email durably, then answer. 200 means: it is in the database's log on disk."""
-        settings = get_settings()
-        intake: Intake = request.app.state.intake
+        """Store one email durably, then answer. 200 means: it is in the database's log on disk.
+
+        What is refused is kept in the quarantine for a while.
+        """
+        state = request.app.state
         try:
-            async with asyncio.timeout(settings.intake_deadline_seconds):
-                return await _receive(request, intake)
+            async with asyncio.timeout(get_settings().intake_deadline_seconds):
+                return await _receive(request, state.intake, state.quarantine)
         except TimeoutError:
             return _unavailable("the email could not be stored in time: send the webhook again")
         except NotStoredError as error:
             return _unavailable(str(error))
 
 
-async def _receive(request: Request[Any, Any, Any], intake: Intake) -> Response[Any]:
+async def _receive(
+    request: Request[Any, Any, Any], intake: Intake, quarantine: Quarantine
+) -> Response[Any]:
     headers = request.headers
-    refusal = _refuse_media_type(headers)
-    if refusal is not None:
-        return refusal
+    body: bytes | None = None
     reserved = 0
     chunks: list[bytes] = []
     try:
@@ -71,32 +97,57 @@ async def _receive(request: Request[Any, Any, Any], intake: Intake) -> Response[
             intake.reserve(len(chunk))
             reserved += len(chunk)
             chunks.append(chunk)
+        body = b"".join(chunks)
+        _check_media_type(headers)
         admission = await intake.admit(
-            b"".join(chunks),
+            body,
             signature=headers.get(SIGNATURE_HEADER),
             timestamp=headers.get(TIMESTAMP_HEADER),
             invocation_id=headers.get(INVOCATION_HEADER),
         )
-    except SignatureRefusedError as error:
-        return problem(401, str(error), headers={"WWW-Authenticate": "Zendesk-Webhook-Signature"})
-    except UnreadableBodyError as error:
-        return problem(400, str(error))
-    except InvalidPayloadError as error:
-        return problem(400, str(error), errors=error.errors)
+    except RequestEntityTooLarge as error:
+        await quarantine.store(_refusal(request, RefusalReason.TOO_LARGE, str(error), None))
+        raise
+    except RefusedError as error:
+        await quarantine.store(_refusal(request, error.reason, str(error), body))
+        return _refuse(error)
     finally:
         intake.give_back(reserved)
     return _answer(admission)
 
 
-def _refuse_media_type(headers: Headers) -> Response[Any] | None:
+def _check_media_type(headers: Headers) -> None:
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        return problem(
-            415, "the body has to be JSON: set the webhook's request format to JSON in Zendesk"
+        raise MediaTypeError(
+            "the body has to be JSON: set the webhook's request format to JSON in Zendesk"
         )
     if headers.get("content-encoding", "identity").lower() != "identity":
-        return problem(415, "the body must not be compressed: send it without Content-Encoding")
-    return None
+        raise MediaTypeError("the body must not be compressed: send it without Content-Encoding")
+
+
+def _refusal(
+    request: Request[Any, Any, Any], reason: RefusalReason, detail: str, body: bytes | None
+) -> Refusal:
+    client = request.client
+    return Refusal(
+        reason=reason,
+        detail=detail,
+        remote_address=client.host if client else "",
+        headers={name: request.headers[name] for name in KEPT_HEADERS if name in request.headers},
+        body=body,
+    )
+
+
+def _refuse(error: RefusedError) -> Response[Any]:
+    match error:
+        case SignatureRefusedError():
+            headers = {"WWW-Authenticate": "Zendesk-Webhook-Signature"}
+            return problem(error.status, str(error), headers=headers)
+        case InvalidPayloadError():
+            return problem(error.status, str(error), errors=error.errors)
+        case _:
+            return problem(error.status, str(error))
 
 
 def _answer(admission: Admission) -> Response[Any]:

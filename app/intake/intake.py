@@ -10,10 +10,11 @@ import asyncpg
 import structlog
 
 from app.intake.email_row import EmailRow, make_row
+from app.intake.group_commit import NotStoredError
 from app.intake.json_body import read_json_object
 from app.intake.payload import check_payload
 from app.intake.signature import verify
-from app.intake.writer import Admission, GroupCommit, NotStoredError
+from app.intake.writer import Admission, EmailWriter
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -32,7 +33,7 @@ class Intake:
         self._free_bytes = settings.intake_max_waiting_bytes
         self._seen: OrderedDict[str, str] = OrderedDict()
         self._reused = 0
-        self._group_commit = GroupCommit(
+        self._writer = EmailWriter(
             pool,
             batch_rows=settings.intake_batch_rows,
             max_waiting=settings.intake_max_waiting_rows,
@@ -60,8 +61,9 @@ class Intake:
         signature: str | None,
         timestamp: str | None,
         invocation_id: str | None,
+        received_at: datetime | None = None,
     ) -> Admission:
-        """Verify, read and store one webhook.
+        """Verify, read and store one webhook, as if it were `received_at`; else it is now.
 
         Raises:
             SignatureRefusedError: it does not prove that it comes from Zendesk.
@@ -69,7 +71,7 @@ class Intake:
             InvalidPayloadError: fields are missing or wrong.
             NotStoredError: it could not be made durable.
         """
-        now = datetime.now(UTC)
+        now = received_at or datetime.now(UTC)
         if signature or timestamp or not self._accept_unsigned:
             verify(
                 signature=signature,
@@ -88,13 +90,13 @@ class Intake:
             signature=signature,
             now=now,
         )
-        admission = await self._group_commit.store(row)
+        admission = await self._writer.store(row)
         self._warn_of_reused_id(row)
         return admission
 
     async def close(self) -> None:
         """Store what was accepted, then stop."""
-        await self._group_commit.close()
+        await self._writer.close()
 
     def _warn_of_reused_id(self, row: EmailRow) -> None:
         """Say it when different emails carry one `webhook_id`: a template filled with a constant.

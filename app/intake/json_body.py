@@ -13,7 +13,8 @@ from typing import Any
 import attrs
 import msgspec
 
-from app.errors import MailroomError
+from app.intake.refused import RefusedError
+from app.models.quarantined_webhook import RefusalReason
 
 # Deeper than any template nests, and far below Python's recursion limit.
 DEEPEST_NESTING = 100
@@ -24,8 +25,11 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 _CLOSES = {"]": "[", "}": "{"}
 
 
-class UnreadableBodyError(MailroomError):
+class UnreadableBodyError(RefusedError):
     """The body of a webhook is not a JSON object."""
+
+    reason = RefusalReason.UNREADABLE
+    status = 400
 
 
 @attrs.frozen

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from app.errors import MailroomError
+from app.intake.refused import RefusedError
+from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_schemas import Attachment, ZendeskWebhookEmail
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -26,8 +27,11 @@ class FieldError:
     message: str
 
 
-class InvalidPayloadError(MailroomError):
+class InvalidPayloadError(RefusedError):
     """Fields of the payload are missing, blank or of the wrong type."""
+
+    reason = RefusalReason.INVALID
+    status = 400
 
     def __init__(self, errors: list[FieldError]) -> None:
         super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))

@@ -11,7 +11,8 @@ import hmac
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from app.errors import MailroomError
+from app.intake.refused import RefusedError
+from app.models.quarantined_webhook import RefusalReason
 from app.settings import WebhookSecret
 
 SIGNATURE_HEADER = "x-zendesk-webhook-signature"
@@ -21,8 +22,11 @@ INVOCATION_HEADER = "x-zendesk-webhook-invocation-id"
 LONGEST_TIMESTAMP = 64
 
 
-class SignatureRefusedError(MailroomError):
+class SignatureRefusedError(RefusedError):
     """The webhook does not prove that it comes from Zendesk."""
+
+    reason = RefusalReason.SIGNATURE
+    status = 401
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:

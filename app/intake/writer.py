@@ -1,12 +1,6 @@
-"""Group commit: emails that arrive while an INSERT is on its way share the next one.
+"""Writing emails: many of them with one INSERT, duplicates found by the unique keys."""
 
-Each is answered after the commit that holds it. One durable commit costs the same for one row as
-for a hundred, so under load the batches grow and the cost of an email falls.
-"""
-
-import asyncio
 import operator
-from collections import deque
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -14,8 +8,8 @@ import asyncpg
 import attrs
 import structlog
 
-from app.errors import MailroomError
 from app.intake.email_row import EmailRow, as_json_string
+from app.intake.group_commit import Connection, GroupCommit, NotStoredError
 
 log = structlog.get_logger(__name__)
 
@@ -58,10 +52,6 @@ ROW_ERRORS = (
 INSERT_TRIES = 3
 
 
-class NotStoredError(MailroomError):
-    """The email is not stored; the sender has to try again."""
-
-
 @attrs.frozen
 class Admission:
     """An email that is stored: under this id, now or since an earlier delivery."""
@@ -73,115 +63,27 @@ class Admission:
 _columns = operator.attrgetter(*(field.name for field in attrs.fields(EmailRow)))
 
 
-@attrs.frozen
-class _Waiting:
-    row: EmailRow
-    answer: "asyncio.Future[Admission]"
+class EmailWriter(GroupCommit[EmailRow, Admission]):
+    """Stores emails; tells which of them were stored before."""
 
-
-class GroupCommit:
-    """Stores rows in batches over one connection at a time.
-
-    Args:
-        pool: connections to the database.
-        batch_rows: most rows of one INSERT.
-        max_waiting: most rows that wait; further ones are refused at once.
-        deadline_seconds: time that one batch is given.
-    """
-
-    def __init__(
-        self,
-        pool: "asyncpg.Pool[asyncpg.Record]",
-        *,
-        batch_rows: int,
-        max_waiting: int,
-        deadline_seconds: float,
-    ) -> None:
-        self._pool = pool
-        self._batch_rows = batch_rows
-        self._max_waiting = max_waiting
-        self._deadline_seconds = deadline_seconds
-        self._line: deque[_Waiting] = deque()
-        self._arrived = asyncio.Event()
-        self._closing = False
-        self._task = asyncio.create_task(self._run(), name="group-commit")
-
-    async def store(self, row: EmailRow) -> Admission:
-        """Wait until a row is committed, or found to be a duplicate.
-
-        Raises:
-            NotStoredError: it is not, and the caller has to say so.
-        """
-        if self._closing:
-            raise NotStoredError("the server is stopping: send the webhook again")
-        if len(self._line) >= self._max_waiting:
-            raise NotStoredError("too many emails wait for the database: send the webhook again")
-        waiting = _Waiting(row, asyncio.get_running_loop().create_future())
-        self._line.append(waiting)
-        self._arrived.set()
-        return await waiting.answer
-
-    async def close(self) -> None:
-        """Store what waits, then stop."""
-        self._closing = True
-        self._arrived.set()
-        await self._task
-
-    async def _run(self) -> None:
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._line:
-                # Somebody who gave up waiting was told 503: their row must not be stored unless
-                # its INSERT is already on its way.
-                count = min(len(self._line), self._batch_rows)
-                taken = [self._line.popleft() for _ in range(count)]
-                await self._store([w for w in taken if not w.answer.done()])
-            if self._closing:
-                return
-
-    async def _store(self, batch: list[_Waiting]) -> None:
-        if not batch:
-            return
+    async def write(
+        self, connection: Connection, rows: Sequence[EmailRow]
+    ) -> Sequence[Admission | NotStoredError]:
         try:
-            async with asyncio.timeout(self._deadline_seconds):
-                await self._insert(batch)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the senders must be answered
-            log.error("intake_not_stored", rows=len(batch), error=type(error).__name__)
-            refuse(batch, "the database does not take emails at the moment")
-
-    async def _insert(self, batch: list[_Waiting]) -> None:
-        async with self._pool.acquire() as connection:
-            try:
-                admissions = await _insert_rows(connection, [w.row for w in batch])
-            except ROW_ERRORS:
-                for waiting in batch:
-                    await _insert_alone(connection, waiting)
-                return
-        for waiting, admission in zip(batch, admissions, strict=True):
-            _answer(waiting, admission)
+            admissions = await _insert_rows(connection, rows)
+        except ROW_ERRORS:
+            # A row must not fail for another's fault.
+            return [await _insert_alone(connection, row) for row in rows]
+        return [admission or _collided() for admission in admissions]
 
 
-def refuse(batch: Sequence[_Waiting], reason: str) -> None:
-    """Tell those who still wait that their email is not stored."""
-    for waiting in batch:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(NotStoredError(f"{reason}: send the webhook again"))
+def _collided() -> NotStoredError:
+    return NotStoredError("the email collided with one that was being erased: send it again")
 
 
-def _answer(waiting: _Waiting, admission: Admission | None) -> None:
-    if admission is None:
-        refuse([waiting], "the email collided with one that was being erased")
-    elif not waiting.answer.done():
-        waiting.answer.set_result(admission)
-
-
-async def _insert_alone(
-    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", waiting: _Waiting
-) -> None:
-    """Store one row of a batch in which some row was refused: it must not fail for another's
-    fault. If it is the one, its payload is tried as a JSON string, which is never too deep."""
-    row = waiting.row
+async def _insert_alone(connection: Connection, row: EmailRow) -> Admission | NotStoredError:
+    """Store one row of a batch in which some row was refused. If it is the one, its payload is
+    tried as a JSON string, which is never too deep."""
     flat = attrs.evolve(row, raw_payload=as_json_string(row.raw_payload.encode()))
     for attempt in (row, flat):
         try:
@@ -189,14 +91,11 @@ async def _insert_alone(
         except ROW_ERRORS as error:
             log.warning("intake_row_refused", email_id=str(row.id), error=type(error).__name__)
         else:
-            _answer(waiting, admission)
-            return
-    refuse([waiting], "the database refuses this email")
+            return admission or _collided()
+    return NotStoredError("the database refuses this email: send the webhook again")
 
 
-async def _insert_rows(
-    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", rows: list[EmailRow]
-) -> list[Admission | None]:
+async def _insert_rows(connection: Connection, rows: Sequence[EmailRow]) -> list[Admission | None]:
     admissions: dict[UUID, Admission] = {}
     missing = rows
     for _ in range(INSERT_TRIES):
@@ -214,7 +113,7 @@ async def _insert_rows(
 
 
 async def _find_first(
-    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]",
+    connection: Connection,
     rows: list[EmailRow],
     admissions: dict[UUID, Admission],
 ) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import random
+import socket
 import time
 from datetime import timedelta
 from typing import Any
@@ -56,6 +58,7 @@ class Processor:
         self._handler = handler
         self._pool = pool
         self._held_claims = held_claims
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
 
     async def process(self, email_id: UUID) -> None:
         """Claim an email, run the handler, record how it ended.
@@ -69,7 +72,7 @@ class Processor:
         lease = timedelta(seconds=self._settings.lease_seconds)
         claimed = await patiently(
             "claim",
-            lambda: transitions.claim(self._pool, email_id, lease=lease),
+            lambda: transitions.claim(self._pool, email_id, lease=lease, worker=self._worker),
         )
         if claimed is None:
             log.debug("message_without_work", email_id=str(email_id))

@@ -84,6 +84,13 @@ SET processing_status = 'processing',
     started_at = GREATEST(clock_timestamp(), started_at + interval '1 microsecond'),
     lease_expires_at = now() + $2,
     claims = claims + 1,
+    claimed_by = $4,
+    attempt_errors = CASE processing_status
+        WHEN 'processing' THEN attempt_errors || jsonb_build_array(jsonb_build_object(
+            'at', now(), 'attempt', retry_count + 1, 'error', 'its worker vanished',
+            'worker', claimed_by))
+        ELSE attempt_errors
+    END,
     next_attempt_at = NULL,
     updated_at = now()
 FROM (SELECT set_config('synchronous_commit', 'off', true)) AS relaxed
@@ -109,7 +116,8 @@ UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = now(), next_attempt_at = now() + $4,
     retry_count = retry_count + 1, lease_expires_at = NULL, updated_at = now(),
     attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', retry_count + 1, 'error', $3::text))
+        'at', now(), 'attempt', retry_count + 1, 'error', $3::text,
+        'worker', claimed_by))
 WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
 """
 
@@ -118,7 +126,8 @@ UPDATE incoming_emails
 SET processing_status = 'failed', completed_at = now(), processed_at = now(),
     processing_error = $3, lease_expires_at = NULL, updated_at = now(),
     attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', retry_count + 1, 'error', $3::text))
+        'at', now(), 'attempt', retry_count + 1, 'error', $3::text,
+        'worker', claimed_by))
 WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
 """
 
@@ -141,7 +150,10 @@ RETURNING email.id, email.started_at
 
 RESCUE_EXPIRED = """
 UPDATE incoming_emails
-SET processing_status = 'queued', queued_at = NULL, lease_expires_at = NULL, updated_at = now()
+SET processing_status = 'queued', queued_at = NULL, lease_expires_at = NULL, updated_at = now(),
+    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', retry_count + 1, 'error', 'its worker vanished',
+        'worker', claimed_by))
 WHERE id IN (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'processing' AND lease_expires_at < now()
@@ -194,7 +206,7 @@ async def queue_again(database: Database, *, limit: int) -> list[UUID]:
 
 
 async def claim(
-    database: Database, email_id: UUID, *, lease: timedelta
+    database: Database, email_id: UUID, *, lease: timedelta, worker: str
 ) -> tuple[Claim, dict[str, Any]] | None:
     """received, queued -> processing; processing -> processing where the lease ran out.
 
@@ -202,7 +214,7 @@ async def claim(
         The claim and the columns of the email; None where it is not to be had: finished, held by
         another worker, not yet due, or erased.
     """
-    row = await database.fetchrow(CLAIM, email_id, lease, EARLY_BY)
+    row = await database.fetchrow(CLAIM, email_id, lease, EARLY_BY, worker)
     if row is None:
         return None
     columns = dict(row)

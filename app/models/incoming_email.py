@@ -132,7 +132,10 @@ class IncomingEmail(Table, tablename="incoming_emails", db=DB):
     claims = Integer(default=0, help_text="How often a worker took it since the last fresh start")
     next_attempt_at = Timestamptz(null=True, default=None, help_text="Not to be claimed before")
     lease_expires_at = Timestamptz(null=True, default=None)
-    attempt_errors = JSONB(default="[]", help_text="[{at, attempt, error}], oldest first")
+    attempt_errors = JSONB(default="[]", help_text="[{at, attempt, error, worker}], oldest first")
+    claimed_by = Varchar(
+        length=255, null=True, default=None, help_text="The worker that holds it, or held it last"
+    )
 
     check_processing_status = Check(
         "processing_status IN ('received', 'queued', 'processing', 'completed', 'failed')"

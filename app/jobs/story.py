@@ -1,0 +1,139 @@
+"""The story of one email, for people and programs: what happened to it, and what comes next."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from app.jobs.transitions import Database
+from app.models.incoming_email import ProcessingStatus
+from app.settings import Settings
+
+SELECT_EMAIL = """
+SELECT id, zendesk_ticket_id, processing_status, processing_error, received_at, created_at,
+    queued_at, started_at, completed_at, next_attempt_at, lease_expires_at, retry_count, claims,
+    claimed_by, attempt_errors, now() AS now
+FROM incoming_emails
+WHERE id = $1
+"""
+
+# Older than anything should be in its state while the workers run.
+SELECT_STUCK = """
+SELECT id, processing_status, since, now() - since AS age
+FROM (
+    SELECT id, processing_status,
+        CASE processing_status
+            WHEN 'received' THEN created_at
+            WHEN 'queued' THEN GREATEST(queued_at, next_attempt_at, updated_at)
+            ELSE lease_expires_at
+        END AS since
+    FROM incoming_emails
+    WHERE processing_status IN ('received', 'queued', 'processing')
+) AS unfinished
+WHERE since < now() - $1::interval
+ORDER BY since
+LIMIT $2
+"""
+
+
+@attrs.frozen
+class Event:
+    """Something that happened to an email."""
+
+    at: datetime
+    what: str
+
+
+@attrs.frozen
+class Story:
+    """All that is known of an email's way so far, and what comes next."""
+
+    id: UUID
+    zendesk_ticket_id: str
+    status: ProcessingStatus
+    events: list[Event]
+    """The oldest first."""
+    next_step: str
+    next_at: datetime | None
+    """When the next step happens at the latest, where that is known."""
+
+
+@attrs.frozen
+class Stuck:
+    """An email that is older in its state than expected."""
+
+    id: UUID
+    status: ProcessingStatus
+    since: datetime
+    age: timedelta
+
+
+async def tell_story(database: Database, email_id: UUID, settings: Settings) -> Story | None:
+    """The story of an email; None where there is no such email."""
+    row = await database.fetchrow(SELECT_EMAIL, email_id)
+    if row is None:
+        return None
+    next_step, next_at = _next_step(dict(row), settings)
+    return Story(
+        id=row["id"],
+        zendesk_ticket_id=row["zendesk_ticket_id"],
+        status=ProcessingStatus(row["processing_status"]),
+        events=_events(dict(row)),
+        next_step=next_step,
+        next_at=next_at,
+    )
+
+
+async def find_stuck(database: Database, settings: Settings, *, limit: int) -> list[Stuck]:
+    """Emails that are older in their state than they can be while workers run; the oldest first."""
+    patience = timedelta(seconds=2 * max(settings.message_lost_seconds, settings.lease_seconds))
+    rows = await database.fetch(SELECT_STUCK, patience, limit)
+    return [
+        Stuck(row["id"], ProcessingStatus(row["processing_status"]), row["since"], row["age"])
+        for row in rows
+    ]
+
+
+def _events(row: dict[str, Any]) -> list[Event]:
+    events = [Event(row["created_at"], "received: stored durably, and Zendesk was told 200")]
+    for entry in json.loads(row["attempt_errors"]):
+        attempt = f"attempt {entry['attempt']}: " if entry["attempt"] else ""
+        worker = f" (by {entry['worker']})" if entry.get("worker") else ""
+        events.append(
+            Event(datetime.fromisoformat(entry["at"]), f"{attempt}{entry['error']}{worker}")
+        )
+    if row["queued_at"]:
+        events.append(Event(row["queued_at"], "queued: its message went to the broker"))
+    if row["started_at"]:
+        worker = row["claimed_by"] or "a worker"
+        events.append(
+            Event(row["started_at"], f"processing: claimed by {worker}, claim {row['claims']}")
+        )
+    if row["completed_at"]:
+        error = f": {row['processing_error']}" if row["processing_error"] else ""
+        events.append(Event(row["completed_at"], f"{row['processing_status']}{error}"))
+    return sorted(events, key=lambda event: event.at)
+
+
+def _next_step(row: dict[str, Any], settings: Settings) -> tuple[str, datetime | None]:
+    match ProcessingStatus(row["processing_status"]):
+        case ProcessingStatus.RECEIVED:
+            return "a worker's Dispatcher queues it, the oldest email first", None
+        case ProcessingStatus.QUEUED if row["queued_at"] is None:
+            return "a worker's Dispatcher sends its message anew", None
+        case ProcessingStatus.QUEUED if row["next_attempt_at"] is not None:
+            retry = f"retry {row['retry_count']} of {settings.max_retries}"
+            return f"{retry} begins", row["next_attempt_at"]
+        case ProcessingStatus.QUEUED:
+            lost_at = row["queued_at"] + timedelta(seconds=settings.message_lost_seconds)
+            return "a worker claims it; if none has, its message is sent again", lost_at
+        case ProcessingStatus.PROCESSING:
+            return "its worker finishes; if it vanished, another takes over", row[
+                "lease_expires_at"
+            ]
+        case ProcessingStatus.COMPLETED:
+            return "nothing: it is done", None
+        case ProcessingStatus.FAILED:
+            return "nothing, until an operator retries it", None
