@@ -132,7 +132,8 @@ class Services:
         """Have the workers use a handler with this source; it is called `handle`."""
         (self.folder / "my_handler.py").write_text(body)
         self.environment["MAILROOM_HANDLER"] = "my_handler:handle"
-        self.environment["PYTHONPATH"] = str(self.folder)
+        inherited = os.environ.get("PYTHONPATH", "")
+        self.environment["PYTHONPATH"] = f"{self.folder}{os.pathsep}{inherited}"
 
     @property
     def log_path(self) -> Path:
