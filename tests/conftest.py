@@ -29,6 +29,12 @@ from app.embedded import EmbeddedPostgres  # noqa: E402
 PROJECT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--storm-minutes", type=float, help="length of the storms over all brokers")
+    parser.addoption("--storm-rate", type=float, default=150.0, help="webhooks a second")
+    parser.addoption("--storm-seed", type=int, help="the seed of an earlier storm")
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
 

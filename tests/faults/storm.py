@@ -1,0 +1,443 @@
+"""A storm: real processes under a load of signed webhooks, while faults strike at seeded moments.
+
+What is promised has to hold at its end, whatever struck: an email that was answered 200 is there
+and finished, by the worker whose claim stood, and nothing is left in between.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx
+import pika
+import psutil
+import psycopg
+import redis
+from proxy import Proxy
+from support import SECRET, command_line, email, free_port, signed, wait_until
+
+from app.cli.send import WEBHOOK_PATH
+from app.embedded import EmbeddedPostgres
+
+LEASE_SECONDS = 4
+SENDERS = 12
+QUIET_SECONDS = 180
+
+HANDLER = """
+import asyncio, os, pathlib, random
+RUNS = pathlib.Path(os.environ["STORM_RUNS"]) / f"{os.getpid()}.runs"
+async def handle(email):
+    token = email.started_at.isoformat()
+    with RUNS.open("a") as runs:
+        runs.write(f"{email.id} {token}\\n")
+    await asyncio.sleep(random.random() / 50)
+    return {"token": token}
+"""
+
+FAIL_INSERTS = """
+CREATE OR REPLACE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER no_space BEFORE INSERT ON incoming_emails EXECUTE FUNCTION no_space();
+"""
+
+
+class Load:
+    """Posts webhooks from a thread, each again and again until it is answered 200."""
+
+    def __init__(self, ports: list[int], per_second: float) -> None:
+        self.accepted: dict[UUID, float] = {}
+        self.answers: Counter[int | str] = Counter()
+        self._ports = ports
+        self._pause = SENDERS / per_second
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._send_all()))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait_for(self, emails: int) -> None:
+        """Wait until so many are accepted."""
+        wait_until(lambda: len(self.accepted) >= emails)
+
+    def stop(self) -> None:
+        """Send no further email, and wait until each is answered 200."""
+        self._stopping.set()
+        self._thread.join()
+
+    async def _send_all(self) -> None:
+        async with httpx.AsyncClient(timeout=15) as client:
+            await asyncio.gather(*(self._send_some(client) for _ in range(SENDERS)))
+
+    async def _send_some(self, client: httpx.AsyncClient) -> None:
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            await self._deliver(client, signed(email()))
+            await asyncio.sleep(max(0.0, self._pause - (time.monotonic() - began)))
+
+    async def _deliver(self, client: httpx.AsyncClient, delivery: dict[str, Any]) -> None:
+        while True:
+            url = f"http://127.0.0.1:{random.choice(self._ports)}{WEBHOOK_PATH}"
+            try:
+                answer = await client.post(url, **delivery)
+            except httpx.HTTPError as error:
+                self.answers[type(error).__name__] += 1
+                await asyncio.sleep(0.2)
+                continue
+            self.answers[answer.status_code] += 1
+            if answer.status_code == 200:
+                self.accepted[UUID(answer.json()["email_id"])] = time.monotonic()
+                return
+            assert answer.status_code == 503, answer.text
+            await asyncio.sleep(0.2)
+
+
+class Storm:
+    """Two web processes, two workers, a PostgreSQL of their own, and a broker.
+
+    Args:
+        folder: where logs and data go; its path has to be short.
+        broker_url: "" for the database.
+    """
+
+    def __init__(self, folder: Path, broker_url: str, seed: int, per_second: float) -> None:
+        self.random = random.Random(seed)
+        self.struck: Counter[str] = Counter()
+        self._folder = folder
+        (folder / "my_handler.py").write_text(HANDLER)
+        (folder / "runs").mkdir()
+        self._server = EmbeddedPostgres(folder / "pg")
+        self._server.acquire()
+        self._proxy: Proxy | None = None
+        self._broker_url = broker_url
+        if broker_url:
+            parts = urlsplit(broker_url)
+            self._proxy = Proxy(parts.hostname or "", parts.port or 0)
+            netloc = parts.netloc.replace(f":{parts.port}", f":{self._proxy.port}")
+            self._proxied_url = parts._replace(netloc=netloc).geturl()
+        self._queue = f"storm-{seed}-{os.getpid()}"
+        self._ports = [free_port(), free_port()]
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._resting: set[str] = set()
+        self._lock = threading.Lock()
+        self.load = Load(self._ports, per_second)
+        subprocess.run(
+            command_line("mailroom", "migrate"), env=self._environment(), check=True, cwd=folder
+        )
+        self._keep_running()
+
+    def strike(self, seconds: float) -> None:
+        """Let faults strike for so long, with the load on."""
+        self.load.start()
+        faults: list[Callable[[], None]] = [
+            self.kill_web,
+            self.kill_worker_process,
+            self.kill_worker_master,
+            self.pause_worker,
+            self.stop_worker,
+            self.stop_web,
+            self.empty_broker,
+            self.restart_database,
+            self.end_connections,
+            self.fail_inserts,
+        ]
+        if self._proxy is not None:
+            faults.append(self.cut_broker)
+        deadline = time.monotonic() + seconds
+        # Each strikes once, in a drawn order, before any strikes again.
+        deck: list[Callable[[], None]] = []
+        while time.monotonic() < deadline:
+            deck = deck or self.random.sample(faults, len(faults))
+            struck = [deck.pop()]
+            if deck and self.random.random() < 0.3:
+                struck.append(deck.pop())
+            threads = [threading.Thread(target=fault) for fault in struck]
+            for fault, thread in zip(struck, threads, strict=True):
+                self.struck[fault.__name__] += 1
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self._wait(self.random.uniform(0.5, 3))
+        self.load.stop()
+
+    def kill_web(self) -> None:
+        self._kill(self.random.choice(["web0", "web1"]))
+
+    def kill_worker_process(self) -> None:
+        master = self._processes[self.random.choice(["worker0", "worker1"])]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(master.pid).children():
+                child.kill()
+
+    def kill_worker_master(self) -> None:
+        self._kill(self.random.choice(["worker0", "worker1"]))
+
+    def pause_worker(self) -> None:
+        """Beyond its lease: it wakes as a zombie."""
+        master = self._processes[self.random.choice(["worker0", "worker1"])]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            paused = psutil.Process(master.pid).children()
+            for process in paused:
+                process.suspend()
+            self._wait(LEASE_SECONDS + 2)
+            for process in paused:
+                process.resume()
+
+    def stop_worker(self) -> None:
+        self._stop(self.random.choice(["worker0", "worker1"]))
+
+    def stop_web(self) -> None:
+        self._stop(self.random.choice(["web0", "web1"]))
+
+    def empty_broker(self) -> None:
+        """Every message is lost, those of retries too."""
+        if self._broker_url.startswith("redis"):
+            client = redis.Redis.from_url(self._broker_url)
+            for key in client.scan_iter(f"{self._queue}:*"):
+                client.delete(key)
+            client.close()
+        elif self._broker_url:
+            with contextlib.closing(
+                pika.BlockingConnection(pika.URLParameters(self._broker_url))
+            ) as connection:
+                for queue in (self._queue, f"{self._queue}.DQ"):
+                    with contextlib.suppress(pika.exceptions.ChannelClosedByBroker):
+                        connection.channel().queue_purge(queue)
+        else:
+            with contextlib.suppress(psycopg.Error):
+                self._execute("DELETE FROM dramatiq.queue")
+
+    def cut_broker(self) -> None:
+        assert self._proxy is not None
+        self._proxy.cut()
+        self._wait(self.random.uniform(1, 6))
+        self._proxy.restore()
+
+    def restart_database(self) -> None:
+        """As a crash of its machine would: all of its processes die at once."""
+        pid = int((self._folder / "pg/postgres/postmaster.pid").read_text().split()[0])
+        with contextlib.suppress(psutil.NoSuchProcess):
+            postmaster = psutil.Process(pid)
+            for process in [postmaster, *postmaster.children()]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs([postmaster], timeout=30)
+        self._server.acquire()
+
+    def end_connections(self) -> None:
+        with contextlib.suppress(psycopg.Error):
+            self._execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    def fail_inserts(self) -> None:
+        with contextlib.suppress(psycopg.Error):
+            self._execute(FAIL_INSERTS)
+        self._wait(2)
+        self._let_insert()
+
+    def wait_until_quiet(self) -> None:
+        """Everything runs again; wait until every email is finished."""
+        self._let_insert()
+        wait_until(lambda: not self._unfinished(), self.explain, seconds=QUIET_SECONDS)
+
+    def check(self) -> dict[str, int]:
+        """Check what is promised. Returns the counts of the states.
+
+        Raises:
+            AssertionError: a promise was broken.
+        """
+        with psycopg.connect(self._server.url) as connection:
+            rows = connection.execute(
+                "SELECT id, processing_status, started_at, extracted_data, processing_error"
+                " FROM incoming_emails"
+            ).fetchall()
+        states = Counter(row[1] for row in rows)
+        assert set(states) <= {"completed", "failed"}, states
+        missing = set(self.load.accepted) - {row[0] for row in rows}
+        assert not missing, f"answered 200, and not there: {missing}"
+        runs = self._runs()
+        for email_id, status, started_at, extracted_data, error in rows:
+            if status == "completed":
+                token = datetime.fromisoformat(extracted_data["token"])
+                assert token == started_at, f"{email_id} was finished by another than its claimer"
+                assert token in runs[email_id]
+            else:
+                assert error, f"{email_id} failed without a reason"
+        return dict(states)
+
+    def count_runs(self) -> Counter[int]:
+        """How many emails were handled how often."""
+        return Counter(len(tokens) for tokens in self._runs().values())
+
+    def explain(self) -> str:
+        with psycopg.connect(self._server.url) as connection:
+            left = connection.execute(
+                "SELECT id, processing_status, queued_at, started_at, next_attempt_at,"
+                " lease_expires_at, claims, retry_count, now() FROM incoming_emails"
+                " WHERE processing_status NOT IN ('completed', 'failed') LIMIT 5"
+            ).fetchall()
+        logs = "\n".join(
+            "\n".join(path.read_text(errors="replace").splitlines()[-15:])
+            for path in sorted(self._folder.glob("*.log"))
+        )
+        return f"struck: {dict(self.struck)}; left: {left}\n{logs}"
+
+    def end(self) -> None:
+        with self._lock:
+            self._resting.update(self._processes)
+        self._keeper_stops.set()
+        self._keeper.join()
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if self._broker_url:
+            self.empty_broker()
+        if self._proxy is not None:
+            self._proxy.close()
+        self._server.release()
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DATABASE_URL": self._server.url,
+            "BROKER_URL": self._proxied_url if self._proxy else "",
+            "MAILROOM_HOME": str(self._folder / "home"),
+            "MAILROOM_QUEUE": self._queue,
+            "MAILROOM_WEBHOOK_SECRETS": SECRET,
+            "MAILROOM_API_TOKEN": "token",
+            "MAILROOM_HANDLER": "my_handler:handle",
+            "MAILROOM_LEASE_SECONDS": str(LEASE_SECONDS),
+            "MAILROOM_MESSAGE_LOST_SECONDS": "6",
+            "MAILROOM_MIN_BACKOFF_SECONDS": "0.2",
+            "MAILROOM_MAX_BACKOFF_SECONDS": "1",
+            "MAILROOM_MAX_LOST_CLAIMS": "8",
+            "STORM_RUNS": str(self._folder / "runs"),
+            "PYTHONPATH": os.pathsep.join([str(self._folder), os.environ.get("PYTHONPATH", "")]),
+        }
+
+    def _start(self, name: str) -> None:
+        number = int(name[-1])
+        command = (
+            ["mailroom", "web"]
+            if name.startswith("web")
+            else ["dramatiq", "app.worker", "--processes", "1", "--threads", "8"]
+        )
+        environment = {**self._environment(), "MAILROOM_PORT": str(self._ports[number])}
+        with (self._folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                command_line(*command),
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _keep_running(self) -> None:
+        """As a supervisor does: what ended is started again."""
+        for name in ("web0", "web1", "worker0", "worker1"):
+            self._start(name)
+        self._keeper_stops = threading.Event()
+
+        def keep() -> None:
+            while not self._keeper_stops.wait(0.3):
+                with self._lock:
+                    for name, process in list(self._processes.items()):
+                        if process.poll() is not None and name not in self._resting:
+                            self._start(name)
+
+        self._keeper = threading.Thread(target=keep)
+        self._keeper.start()
+
+    def _kill(self, name: str) -> None:
+        self._processes[name].kill()
+
+    def _stop(self, name: str) -> None:
+        process = self._processes[name]
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(40)
+
+    def _wait(self, seconds: float) -> None:
+        # A fault lasts; there is nothing to poll for.
+        threading.Event().wait(seconds)
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self._server.url, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _let_insert(self) -> None:
+        def succeed() -> bool:
+            try:
+                self._execute("DROP TRIGGER IF EXISTS no_space ON incoming_emails")
+            except psycopg.Error:
+                return False
+            return True
+
+        wait_until(succeed)
+
+    def _unfinished(self) -> int:
+        try:
+            with psycopg.connect(self._server.url) as connection:
+                row = connection.execute(
+                    "SELECT count(*) FROM incoming_emails"
+                    " WHERE processing_status NOT IN ('completed', 'failed')"
+                ).fetchone()
+        except psycopg.Error:
+            return -1
+        assert row is not None
+        count: int = row[0]
+        return count
+
+    def _runs(self) -> dict[UUID, set[datetime]]:
+        runs: dict[UUID, set[datetime]] = defaultdict(set)
+        for path in (self._folder / "runs").iterdir():
+            for line in path.read_text().splitlines():
+                email_id, _, token = line.partition(" ")
+                # The last line of a process that was killed may be cut.
+                with contextlib.suppress(ValueError):
+                    runs[UUID(email_id)].add(datetime.fromisoformat(token))
+        return runs
+
+
+@contextlib.contextmanager
+def raging(folder: Path, broker_url: str, seed: int, per_second: float) -> Iterator[Storm]:
+    """A storm that is ended afterwards."""
+    storm = Storm(folder, broker_url, seed, per_second)
+    try:
+        yield storm
+    finally:
+        storm.end()
+
+
+def summary(storm: Storm, seed: int, states: dict[str, int]) -> str:
+    return json.dumps(
+        {
+            "seed": seed,
+            "accepted": len(storm.load.accepted),
+            "states": states,
+            "runs": dict(storm.count_runs()),
+            "answers": {str(answer): n for answer, n in storm.load.answers.items()},
+            "struck": dict(storm.struck),
+        }
+    )
