@@ -8,7 +8,7 @@ import contextlib
 import functools
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import attrs
@@ -26,6 +26,11 @@ log = structlog.get_logger(__name__)
 # Any number serves, as long as nothing else in the database locks by it: "mailroom" in ASCII.
 MIGRATION_LOCK_KEY = int.from_bytes(b"mailroom", "big")
 LOCK_POLL_SECONDS = 0.2
+
+
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
 
 
 class MigrationError(MailroomError):
@@ -146,18 +151,24 @@ async def drop_index(name: str) -> None:
     await DB.run_ddl(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
-async def schema_state() -> SchemaState:
-    """Compare the migrations that the database has run with those of this code."""
-    connection = await DB.get_new_connection()
-    try:
-        ran: set[str] = set()
-        if await connection.fetchval("SELECT to_regclass('migration') IS NOT NULL"):
-            rows = await connection.fetch(
-                "SELECT name FROM migration WHERE app_name = $1", APP_CONFIG.app_name
-            )
-            ran = {row["name"] for row in rows}
-    finally:
-        await connection.close()
+async def schema_state(connection: Connection | None = None) -> SchemaState:
+    """Compare the migrations that the database has run with those of this code.
+
+    Args:
+        connection: to ask over; one of its own, where there is none.
+    """
+    if connection is None:
+        own = await DB.get_new_connection()
+        try:
+            return await schema_state(own)
+        finally:
+            await own.close()
+    ran: set[str] = set()
+    if await connection.fetchval("SELECT to_regclass('migration') IS NOT NULL"):
+        rows = await connection.fetch(
+            "SELECT name FROM migration WHERE app_name = $1", APP_CONFIG.app_name
+        )
+        ran = {row["name"] for row in rows}
     known = _known_ids()
     return SchemaState(missing=tuple(sorted(known - ran)), unknown=tuple(sorted(ran - known)))
 

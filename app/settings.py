@@ -4,9 +4,11 @@ Values come from the environment or from a `.env` file in the working folder. No
 code base reads environment variables, and nothing here touches the database or the network.
 """
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import attrs
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
@@ -182,10 +184,17 @@ class Settings(BaseSettings):
             raise ValueError(
                 "MAILROOM_MIN_BACKOFF_SECONDS is larger than MAILROOM_MAX_BACKOFF_SECONDS"
             )
-        if self.database_url != EMBEDDED and not self.database_url.startswith(
-            ("postgresql://", "postgres://")
-        ):
-            raise ValueError("DATABASE_URL has to start with postgresql:// or be `embedded`")
+        if self.max_body_bytes > self.intake_max_waiting_bytes:
+            raise ValueError(
+                "MAILROOM_MAX_BODY_BYTES is larger than MAILROOM_INTAKE_MAX_WAITING_BYTES, so the "
+                "largest emails could never be taken"
+            )
+        if self.database_url != EMBEDDED:
+            if not self.database_url.startswith(("postgresql://", "postgres://")):
+                raise ValueError("DATABASE_URL has to start with postgresql:// or be `embedded`")
+            _check_url("DATABASE_URL", self.database_url)
+        for url in filter(None, self.broker_url.split(";")):
+            _check_url("BROKER_URL", url)
         if self.env == "production":
             self._refuse_development_defaults()
         return self
@@ -216,6 +225,24 @@ class Settings(BaseSettings):
     @property
     def is_production(self) -> bool:
         return self.env == "production"
+
+
+def _check_url(name: str, url: str) -> None:
+    """Find what the drivers would stumble over; their errors would print the password.
+
+    Raises:
+        ValueError: names the setting and never its value.
+    """
+    try:
+        parts = urlsplit(url)
+        is_whole = not parts.netloc or parts.port is None or parts.port > 0
+    except ValueError:
+        is_whole = False
+    if not is_whole or re.search("%(?![0-9A-Fa-f]{2})", url):
+        raise ValueError(
+            f"{name} is not a URL: see its host and port, and write special characters of the "
+            "password as %XX"
+        )
 
 
 def parse_secrets(text: str) -> tuple[WebhookSecret, ...]:

@@ -39,11 +39,28 @@ class Part:
 class _Running:
     def __init__(self, part: Part) -> None:
         self.part = part
-        self.pause = FIRST_PAUSE_SECONDS
-        self.start()
+        self.is_first = True
+        self.start_at: float | None = None
+        self._pause = FIRST_PAUSE_SECONDS
+        self._start()
 
-    def start(self) -> None:
-        self.started_at = time.monotonic()
+    def see_to(self) -> None:
+        """Start it again when its pause is over."""
+        if self.start_at is not None and time.monotonic() >= self.start_at:
+            self.is_first = False
+            self._start()
+
+    def plan_start(self) -> float:
+        """Have it started again after a pause, which grows while it dies soon after its start."""
+        if time.monotonic() - self._started_at > STEADY_AFTER_SECONDS:
+            self._pause = FIRST_PAUSE_SECONDS
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+        self.start_at = time.monotonic() + pause
+        return pause
+
+    def _start(self) -> None:
+        self.start_at = None
+        self._started_at = time.monotonic()
         self.process = subprocess.Popen(
             self.part.command,
             env={**os.environ, **self.part.environment},
@@ -53,13 +70,6 @@ class _Running:
             process_group=0,
             preexec_fn=_end_with_parent,
         )
-
-    def next_pause(self) -> float:
-        """Pauses grow while it dies soon after its start."""
-        if time.monotonic() - self.started_at > STEADY_AFTER_SECONDS:
-            self.pause = FIRST_PAUSE_SECONDS
-        pause, self.pause = self.pause, min(self.pause * 2, LONGEST_PAUSE_SECONDS)
-        return pause
 
 
 class Supervisor:
@@ -87,7 +97,8 @@ class Supervisor:
         """Run the parts.
 
         Returns:
-            An exit status: 0 after an orderly stop, else that of the part that cannot start.
+            An exit status: 0 after an orderly stop, that of a part that cannot start in the
+            first place, or 1 where a part did not end in time and was killed.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
@@ -98,27 +109,32 @@ class Supervisor:
             while not self._stopping.wait(1):
                 self._see_to()
                 for child in running:
-                    ended = child.process.poll()
-                    if ended == CANNOT_START_EXIT_STATUS:
-                        status = ended
-                        self._stopping.set()
-                    elif ended is not None and not self._stopping.is_set():
-                        self._start_again(child, ended)
+                    status = status or self._look_after(child)
         finally:
-            self._end(running)
-        return status
+            was_orderly = self._end(running)
+        return status or (0 if was_orderly else 1)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping.set()
 
-    def _start_again(self, child: _Running, ended: int) -> None:
-        pause = child.next_pause()
-        log.error("part_ended", part=child.part.name, status=ended, again_in_seconds=pause)
-        if not self._stopping.wait(pause):
-            child.start()
+    def _look_after(self, child: _Running) -> int:
+        """Returns an exit status if there is no going on without this part."""
+        ended = child.process.poll()
+        if ended is None:
+            return 0
+        if ended == CANNOT_START_EXIT_STATUS and child.is_first:
+            self._stopping.set()
+            return ended
+        if child.start_at is None:
+            pause = child.plan_start()
+            log.error("part_ended", part=child.part.name, status=ended, again_in_seconds=pause)
+        child.see_to()
+        return 0
 
-    def _end(self, running: Sequence[_Running]) -> None:
+    def _end(self, running: Sequence[_Running]) -> bool:
+        """Stop what runs. Returns whether none had to be killed."""
         deadline = time.monotonic() + self._stop_seconds + STOP_MARGIN_SECONDS
+        was_orderly = True
         for child in running:
             if child.process.poll() is None:
                 child.process.terminate()
@@ -127,8 +143,11 @@ class Supervisor:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
             if child.process.poll() is None:
                 log.error("part_killed", part=child.part.name)
-                child.process.kill()
+                was_orderly = False
+                # With its descendants, which would go on without it.
+                os.killpg(child.process.pid, signal.SIGKILL)
                 child.process.wait()
+        return was_orderly
 
 
 def mailroom_command(*arguments: str) -> list[str]:

@@ -54,7 +54,7 @@ def up(processes: int | None, threads: int | None) -> None:
     broker_scheme(settings)
     listener = listen(settings)
     try:
-        asyncio.run(_prepare(settings))
+        has_admin = asyncio.run(_prepare(settings))
         parts = [
             Part(
                 "web",
@@ -70,17 +70,20 @@ def up(processes: int | None, threads: int | None) -> None:
         supervisor = Supervisor(
             parts, stop_seconds=settings.worker_shutdown_seconds, see_to=_see_to_the_database
         )
-        status = supervisor.run(on_started=lambda: _introduce(settings, listener))
+        status = supervisor.run(on_started=lambda: _introduce(settings, listener, has_admin))
     finally:
         DB.release()
     raise SystemExit(status)
 
 
-async def _prepare(settings: Settings) -> None:
+async def _prepare(settings: Settings) -> bool:
+    """Migrate the database. Returns whether the administrator of development can sign in."""
     try:
         await migrate()
-        if not settings.is_production:
-            await ensure_admin_user(ADMIN_NAME, load_or_make_secrets(settings.home).admin_password)
+        if settings.is_production:
+            return False
+        password = load_or_make_secrets(settings.home).admin_password
+        return await ensure_admin_user(password, may_reset=DB.embedded is not None)
     except (OSError, PostgresError) as error:
         raise DatabaseError(
             f"the database cannot be used ({type(error).__name__}: {error}): see that it runs and "
@@ -97,13 +100,13 @@ def _see_to_the_database() -> None:
             log.error("embedded_database_away", reason=str(error))
 
 
-def _introduce(settings: Settings, listener: socket.socket) -> None:
+def _introduce(settings: Settings, listener: socket.socket, has_admin: bool) -> None:
     # Port 0 means: any free one.
     url = webhook_url(settings.model_copy(update={"port": listener.getsockname()[1]}))
     base = url.removesuffix(WEBHOOK_PATH)
     click.echo(f"Webhook  {url}")
     click.echo(f"Admin    {base}/admin/")
-    if not settings.is_production:
+    if has_admin:
         secrets = load_or_make_secrets(settings.home)
         click.echo(f"         user {ADMIN_NAME}, password {secrets.admin_password}")
     click.echo(f"Health   {base}/health/ready")

@@ -5,17 +5,28 @@ from piccolo.apps.user.tables import BaseUser
 ADMIN_NAME = "admin"
 
 
-async def ensure_admin_user(username: str, password: str) -> None:
-    """Make an administrator for development, or give the one that is there this password."""
-    user = await BaseUser.objects().where(BaseUser.username == username).first()
+async def ensure_admin_user(password: str, *, may_reset: bool) -> bool:
+    """Make the administrator of development.
+
+    Args:
+        may_reset: give one that is there this password. Only where the database is ours alone.
+
+    Returns:
+        Whether the administrator's password is this one.
+    """
+    user = await BaseUser.objects().where(BaseUser.username == ADMIN_NAME).first()
     if user is not None:
-        await BaseUser.update_password(user.id, password)
-        return
+        if may_reset:
+            await BaseUser.update_password(user.id, password)
+        return may_reset
+    if not may_reset and await BaseUser.exists():
+        return False
     await BaseUser.create_user(
-        username=username,
+        username=ADMIN_NAME,
         password=password,
         email="admin@localhost",
         admin=True,
         superuser=True,
         active=True,
     )
+    return True

@@ -18,6 +18,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 T = TypeVar("T")
 
+# Nobody reads more of them, and a list of a million wrong items must not make a million.
+MOST_ERRORS = 100
+
 
 @attrs.frozen
 class FieldError:
@@ -149,6 +152,8 @@ def _attachments(value: Any, errors: list[FieldError]) -> list[dict[str, Any]]:
         return []
     items = []
     for number, item in enumerate(value):
+        if len(errors) >= MOST_ERRORS:
+            break
         name = f"attachments[{number}]"
         if item is None:
             continue
