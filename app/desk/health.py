@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 import attrs
 from litestar import Controller, Response, get
+from litestar.openapi.datastructures import ResponseSpec
 
 from app.errors import MailroomError
 from app.migrations import schema_state
@@ -32,7 +33,14 @@ class HealthController(Controller):
         """It answers, so it lives. Restart the process where this fails."""
         return Health("ok", {})
 
-    @get("/ready", summary="Can it take email", operation_id="healthReady")
+    @get(
+        "/ready",
+        summary="Can it take email",
+        operation_id="healthReady",
+        responses={
+            503: ResponseSpec(Health, generate_examples=False, description="It cannot: see checks")
+        },
+    )
     async def ready(self) -> Response[Health]:
         """200 where emails can be stored; 503 and the reason where they cannot.
 
@@ -45,7 +53,7 @@ class HealthController(Controller):
                 state = await schema_state()
             is_ready = not state.missing
             checks = {"database": "reachable", "migrations": state.explanation}
-        except (OSError, TimeoutError, asyncpg.PostgresError, MailroomError) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, MailroomError) as error:
             is_ready = False
             checks = {"database": f"not reachable ({type(error).__name__})"}
         return Response(

@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 from litestar import Controller, Request, Response, post
 from litestar.datastructures import Headers
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from app.intake.intake import Intake
 from app.intake.json_body import UnreadableBodyError
-from app.intake.openapi import PROBLEM_RESPONSES, WebhookOperation
+from app.intake.openapi import PROBLEM_RESPONSES
 from app.intake.payload import InvalidPayloadError
 from app.intake.signature import (
     INVOCATION_HEADER,
@@ -40,7 +41,6 @@ class ZendeskWebhookController(Controller):
     @post(
         "/webhook",
         status_code=200,
-        operation_class=WebhookOperation,
         operation_id="receiveZendeskWebhook",
         summary="Deliver one inbound email",
         request_max_body_size=get_settings().max_body_bytes,
@@ -76,6 +76,12 @@ async def _receive(request: Request[Any, Any, Any], intake: Intake) -> Response[
             signature=headers.get(SIGNATURE_HEADER),
             timestamp=headers.get(TIMESTAMP_HEADER),
             invocation_id=headers.get(INVOCATION_HEADER),
+        )
+    except RequestEntityTooLarge:
+        return problem(
+            413,
+            f"the body is larger than {get_settings().max_body_bytes} bytes "
+            "(MAILROOM_MAX_BODY_BYTES)",
         )
     except SignatureRefusedError as error:
         return problem(401, str(error), headers={"WWW-Authenticate": "Zendesk-Webhook-Signature"})

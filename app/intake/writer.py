@@ -57,6 +57,10 @@ ROW_ERRORS = (
 # A duplicate's first email may be erased between the INSERT and the look-up: then it is stored.
 INSERT_TRIES = 3
 
+# After the deadline: time in which the server may confirm that the INSERT is cancelled. Then the
+# connection is given up, since one that went dead would never confirm and hold up the line.
+CANCEL_SECONDS = 2.0
+
 
 class NotStoredError(MailroomError):
     """The email is not stored; the sender has to try again."""
@@ -151,15 +155,24 @@ class GroupCommit:
             refuse(batch, "the database does not take emails at the moment")
 
     async def _insert(self, batch: list[_Waiting]) -> None:
-        async with self._pool.acquire() as connection:
-            try:
-                admissions = await _insert_rows(connection, [w.row for w in batch])
-            except ROW_ERRORS:
-                for waiting in batch:
-                    await _insert_alone(connection, waiting)
-                return
+        # In one order everywhere: two web processes that insert the same keys in different orders
+        # would each wait for the other.
+        batch = sorted(batch, key=_keys)
+        connection = await self._pool.acquire()
+        try:
+            admissions = await _insert_rows(connection, [w.row for w in batch])
+        except ROW_ERRORS:
+            for waiting in batch:
+                await _insert_alone(connection, waiting)
+            return
+        finally:
+            await self._pool.release(connection, timeout=CANCEL_SECONDS)
         for waiting, admission in zip(batch, admissions, strict=True):
             _answer(waiting, admission)
+
+
+def _keys(waiting: _Waiting) -> tuple[str, str]:
+    return waiting.row.idempotency_key or "", waiting.row.delivery_signature or ""
 
 
 def refuse(batch: Sequence[_Waiting], reason: str) -> None:
