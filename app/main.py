@@ -1,8 +1,10 @@
 """create_app(): routes, lifespan, error handlers; nothing else."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import structlog
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
@@ -13,12 +15,17 @@ from app.desk.admin import mount_admin
 from app.desk.health import HealthController
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
-from app.intake.openapi import webhook_components
+from app.intake.openapi import describe_webhook
 from app.intake.quarantine import Quarantine
 from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
 from app.problems import any_exception_to_problem, http_exception_to_problem
 from app.settings import get_settings
+
+log = structlog.get_logger(__name__)
+
+# A database that does not answer is not waited for: webhooks have to be answered 503.
+SCHEMA_CHECK_SECONDS = 3.0
 
 
 def create_app() -> Litestar:
@@ -29,7 +36,7 @@ def create_app() -> Litestar:
     """
     settings = get_settings()
     configure_logging(settings)
-    return Litestar(
+    app = Litestar(
         route_handlers=[ZendeskWebhookController, HealthController, mount_admin(settings)],
         lifespan=[_database_and_intake],
         exception_handlers={
@@ -40,11 +47,12 @@ def create_app() -> Litestar:
             title="Mailroom",
             version="0.1.0",
             description="The place where a support team's inbound email can never get lost.",
-            components=webhook_components(),
             render_plugins=[JsonRenderPlugin()],
         ),
         logging_config=None,
     )
+    describe_webhook(app.openapi_schema)
+    return app
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +60,11 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     # No connection is opened yet: a database that is away must not keep the process from
     # answering 503, which Zendesk repeats. A refused connection it does not repeat.
     await DB.start_connection_pool(min_size=0)
-    await say_whether_the_schema_fits()
+    try:
+        async with asyncio.timeout(SCHEMA_CHECK_SECONDS):
+            await say_whether_the_schema_fits()
+    except TimeoutError:
+        log.error("database_not_reachable", error="TimeoutError")
     intake = Intake(get_settings(), running_pool())
     app.state.intake = intake
     quarantine = Quarantine(get_settings(), running_pool())

@@ -7,7 +7,8 @@ import attrs
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
 log = structlog.get_logger(__name__)
@@ -15,17 +16,30 @@ log = structlog.get_logger(__name__)
 PROBLEM_JSON = "application/problem+json"
 
 
+def _about(description: str, example: object) -> Any:
+    return Parameter(description=description, examples=[Example(value=example)])
+
+
 @attrs.frozen
 class ProblemDetails:
     """What went wrong with a request (RFC 9457)."""
 
-    type: Annotated[str, Parameter(description="Kind of problem; `about:blank`: see `status`")]
-    title: Annotated[str, Parameter(description="The HTTP status in words")]
-    status: Annotated[int, Parameter(description="The HTTP status")]
-    detail: Annotated[str, Parameter(description="What is wrong and how to mend it")]
+    type: Annotated[str, _about("Kind of problem; `about:blank`: see `status`", "about:blank")]
+    title: Annotated[str, _about("The HTTP status in words", "Bad Request")]
+    status: Annotated[int, _about("The HTTP status", 400)]
+    detail: Annotated[
+        str,
+        _about(
+            "What is wrong and how to mend it",
+            "from_email: is missing: it has to be sent with a value",
+        ),
+    ]
     errors: Annotated[
         list[dict[str, str]] | None,
-        Parameter(description="Each wrong field of the payload: `field` and `message`"),
+        _about(
+            "Each wrong field of the payload: `field` and `message`",
+            [{"field": "from_email", "message": "is missing: it has to be sent with a value"}],
+        ),
     ] = None
 
 
@@ -49,8 +63,15 @@ def problem(
 def http_exception_to_problem(
     request: Request[Any, Any, Any], error: HTTPException
 ) -> Response[bytes]:
-    """What Litestar itself refuses: unknown paths, wrong methods, bodies that are too large."""
-    return problem(error.status_code, error.detail, headers=error.headers)
+    """What Litestar itself refuses: unknown paths, wrong methods."""
+    detail = error.detail
+    # Litestar's own words for these two say no more than the title.
+    if isinstance(error, NotFoundException) and detail == HTTPStatus.NOT_FOUND.phrase:
+        detail = "nothing is at this path: /schema/openapi.json lists what there is"
+    elif isinstance(error, MethodNotAllowedException):
+        allowed = (error.headers or {}).get("allow", "")
+        detail = f"{request.method} is not possible at this path: use one of {allowed}"
+    return problem(error.status_code, detail, headers=error.headers)
 
 
 def any_exception_to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -7,6 +7,7 @@ import time
 import asyncpg
 import attrs
 from litestar import Controller, Response, get
+from litestar.openapi.datastructures import ResponseSpec
 
 from app.database import running_pool
 from app.errors import MailroomError
@@ -40,7 +41,14 @@ class HealthController(Controller):
         """It answers, so it lives. Restart the process where this fails."""
         return Health("ok", {})
 
-    @get("/ready", summary="Can it take email", operation_id="healthReady")
+    @get(
+        "/ready",
+        summary="Can it take email",
+        operation_id="healthReady",
+        responses={
+            503: ResponseSpec(Health, generate_examples=False, description="It cannot: see checks")
+        },
+    )
     async def ready(self) -> Response[Health]:
         """200 where emails can be stored; 503 and the reason where they cannot.
 

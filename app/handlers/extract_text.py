@@ -1,12 +1,16 @@
 """The built-in handler: readable text from the body of an email, into `cleaned_body`."""
 
 import asyncio
+import re
 from typing import Any
 
 import html_text
 
 from app.handlers.seam import PermanentFailure
 from app.models.incoming_email import IncomingEmail
+
+# What XML has no way to write, and lxml therefore does not take.
+CONTROL_CHARACTERS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 async def handle(email: IncomingEmail) -> dict[str, Any]:
@@ -37,6 +41,20 @@ async def handle(email: IncomingEmail) -> dict[str, Any]:
 
 def _extract(html: str) -> str:
     try:
-        return html_text.extract_text(html)
+        try:
+            return html_text.extract_text(html)
+        except ValueError:
+            return html_text.extract_text(_without_control_characters(html))
     except (ValueError, RecursionError) as error:
         raise PermanentFailure(f"the HTML body cannot be parsed: {error}") from error
+
+
+def _without_control_characters(html: str) -> Any:
+    """The parsed HTML, in which they may also have been written as references such as `&#1;`."""
+    tree = html_text.parse_html(html)
+    for element in tree.iter():
+        for text in ("text", "tail"):
+            value = getattr(element, text)
+            if value and CONTROL_CHARACTERS.search(value):
+                setattr(element, text, CONTROL_CHARACTERS.sub("", value))
+    return tree

@@ -23,6 +23,11 @@ Row = TypeVar("Row")
 Answer = TypeVar("Answer")
 
 
+# After the deadline: time in which the server may confirm that the write is cancelled. Then the
+# connection is given up, since one that went dead would never confirm and hold up the line.
+CANCEL_SECONDS = 2.0
+
+
 class NotStoredError(MailroomError):
     """It is not stored; the sender has to try again."""
 
@@ -105,8 +110,8 @@ class GroupCommit(ABC, Generic[Row, Answer]):
             return
         answers: Sequence[Answer | NotStoredError]
         try:
-            async with asyncio.timeout(self._deadline_seconds), self._pool.acquire() as connection:
-                answers = await self.write(connection, [waiting.row for waiting in batch])
+            async with asyncio.timeout(self._deadline_seconds):
+                answers = await self._write([waiting.row for waiting in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, the senders must be answered
             log.error("not_stored", rows=len(batch), error=type(error).__name__)
             away = "the database does not take emails at the moment: send the webhook again"
@@ -118,3 +123,10 @@ class GroupCommit(ABC, Generic[Row, Answer]):
                 waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
+
+    async def _write(self, rows: Sequence[Row]) -> Sequence[Answer | NotStoredError]:
+        connection = await self._pool.acquire()
+        try:
+            return await self.write(connection, rows)
+        finally:
+            await self._pool.release(connection, timeout=CANCEL_SECONDS)

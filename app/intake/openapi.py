@@ -4,16 +4,24 @@ The route reads raw bytes, since a signature covers bytes, so Litestar cannot se
 request body is described here from the same classes.
 """
 
-from functools import cache
-
 from litestar import Litestar, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Components, Example, OpenAPIType, Operation, Parameter, Schema
+from litestar.openapi.spec import (
+    Example,
+    OpenAPI,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    RequestBody,
+    Schema,
+)
 from litestar.params import JSONBody
 
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.models.webhook_schemas import ZendeskWebhookEmail
 from app.problems import PROBLEM_JSON, ProblemDetails
+
+WEBHOOK_PATH = "/api/v1/zendesk/webhook"
 
 EXAMPLE_EMAIL = {
     "ticket_id": "35436",
@@ -42,7 +50,12 @@ HEADERS = {
 
 
 def _problem(description: str) -> ResponseSpec:
-    return ResponseSpec(ProblemDetails, description=description, media_type=PROBLEM_JSON)
+    return ResponseSpec(
+        ProblemDetails,
+        generate_examples=False,
+        description=description,
+        media_type=PROBLEM_JSON,
+    )
 
 
 PROBLEM_RESPONSES = {
@@ -54,43 +67,34 @@ PROBLEM_RESPONSES = {
 }
 
 
+def describe_webhook(openapi: OpenAPI) -> None:
+    """Add to the schema what the handler's signature cannot tell: the route's body and headers."""
+    operation = openapi.paths[WEBHOOK_PATH].post if openapi.paths else None
+    dto_operation, dto_schemas = _schema_of_the_dto()
+    if operation is None or not isinstance(dto_operation.request_body, RequestBody):
+        raise RuntimeError("Litestar made no schema of the webhook")
+    (media,) = dto_operation.request_body.content.values()
+    media.examples = {"email": Example(summary="An email", value=EXAMPLE_EMAIL)}
+    operation.request_body = dto_operation.request_body
+    operation.parameters = [
+        Parameter(
+            name=name,
+            param_in="header",
+            required=False,
+            description=description,
+            schema=Schema(type=OpenAPIType.STRING),
+        )
+        for name, description in HEADERS.items()
+    ]
+    openapi.components.schemas = {**(openapi.components.schemas or {}), **dto_schemas}
+
+
 @post("/")
 async def _takes_the_dto(data: JSONBody[ZendeskWebhookEmail]) -> None: ...
 
 
-@cache
-def _schema_of_the_dto() -> tuple[Operation, Components]:
+def _schema_of_the_dto() -> tuple[Operation, dict[str, Schema]]:
     schema = Litestar([_takes_the_dto], logging_config=None).openapi_schema
     if schema.paths is None or (operation := schema.paths["/"].post) is None:
         raise RuntimeError("Litestar made no schema of the webhook's DTO")
-    return operation, schema.components
-
-
-def webhook_components() -> Components:
-    """The schemas that the request body refers to."""
-    schemas = {
-        name: schema
-        for name, schema in (_schema_of_the_dto()[1].schemas or {}).items()
-        if name.startswith(("ZendeskWebhookEmail", "Attachment"))
-    }
-    return Components(schemas=schemas)
-
-
-class WebhookOperation(Operation):
-    """The webhook's operation: its body and headers, which the handler's signature cannot tell."""
-
-    def __post_init__(self) -> None:
-        body = _schema_of_the_dto()[0].request_body
-        media = body.content["application/json"]  # type: ignore[union-attr]
-        media.examples = {"email": Example(summary="An email", value=EXAMPLE_EMAIL)}
-        self.request_body = body
-        self.parameters = [
-            Parameter(
-                name=name,
-                param_in="header",
-                required=False,
-                description=description,
-                schema=Schema(type=OpenAPIType.STRING),
-            )
-            for name, description in HEADERS.items()
-        ]
+    return operation, schema.components.schemas or {}

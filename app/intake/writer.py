@@ -70,11 +70,28 @@ class EmailWriter(GroupCommit[EmailRow, Admission]):
         self, connection: Connection, rows: Sequence[EmailRow]
     ) -> Sequence[Admission | NotStoredError]:
         try:
-            admissions = await _insert_rows(connection, rows)
+            admissions = await self._insert_in_order(connection, rows)
         except ROW_ERRORS:
             # A row must not fail for another's fault.
             return [await _insert_alone(connection, row) for row in rows]
         return [admission or _collided() for admission in admissions]
+
+    async def _insert_in_order(
+        self, connection: Connection, rows: Sequence[EmailRow]
+    ) -> list[Admission | None]:
+        # In one order everywhere: web processes that insert the same keys in different orders
+        # would wait for each other. There are two keys, so it may happen all the same.
+        in_order = sorted(rows, key=_keys)
+        try:
+            admissions = await _insert_rows(connection, in_order)
+        except asyncpg.TransactionRollbackError:
+            admissions = await _insert_rows(connection, in_order)
+        answers = {row.id: answer for row, answer in zip(in_order, admissions, strict=True)}
+        return [answers[row.id] for row in rows]
+
+
+def _keys(row: EmailRow) -> tuple[str, str]:
+    return row.idempotency_key or "", row.delivery_signature or ""
 
 
 def _collided() -> NotStoredError:

@@ -5,6 +5,7 @@ actors cannot keep it from extending leases, dispatching and rescuing.
 """
 
 import asyncio
+import faulthandler
 import os
 import signal
 import threading
@@ -37,6 +38,8 @@ WATCH_EVERY_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
 LAST_WORDS_SECONDS = 10.0
+ALARM_MARGIN_SECONDS = 5.0
+STDERR = 2
 BLOCKED_EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
 
 
@@ -105,10 +108,21 @@ class Keeper:
         await self._stopping.wait()
         for task in tasks:
             task.cancel()
+        faulthandler.cancel_dump_traceback_later()
         await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS / 2)
         pool.terminate()
 
+    def _wind_alarm(self) -> None:
+        """Let the C runtime end this process unless the alarm is wound anew in time.
+
+        A handler that holds the interpreter lock, as a regular expression can for hours, keeps
+        every thread of Python from running, this one too.
+        """
+        seconds = self._settings.handler_timeout_seconds + LAST_WORDS_SECONDS + ALARM_MARGIN_SECONDS
+        faulthandler.dump_traceback_later(seconds, exit=True, file=STDERR)
+
     async def _watch(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._wind_alarm()
         if os.getppid() != self._parent:
             log.warning("parent_gone", parent=self._parent)
             self._parent = os.getppid()

@@ -30,6 +30,8 @@ CANCEL_SECONDS = 5.0
 LONGEST_ERROR = 2_000
 # What a handler asks for beyond it is more than the database can reckon with.
 LONGEST_PAUSE = timedelta(days=365)
+# How soon a suspect asks again whether it is its turn.
+SUSPECT_PAUSE = timedelta(seconds=5)
 
 JSON_COLUMNS = ("extracted_data", "attachment_urls", "raw_payload", "attempt_errors")
 
@@ -59,6 +61,7 @@ class Processor:
         self._pool = pool
         self._held_claims = held_claims
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._suspect = asyncio.Lock()
 
     async def process(self, email_id: UUID) -> None:
         """Claim an email, run the handler, record how it ended.
@@ -69,15 +72,39 @@ class Processor:
         Raises:
             dramatiq.Retry: Dramatiq is to send the message again after the delay it carries.
         """
-        lease = timedelta(seconds=self._settings.lease_seconds)
-        claimed = await patiently(
-            "claim",
-            lambda: transitions.claim(self._pool, email_id, lease=lease, worker=self._worker),
-        )
-        if claimed is None:
+        claimed = await self._claim(email_id, suspects=False)
+        if claimed is not None:
+            await self._attempt(*claimed)
+        elif await patiently("claim", lambda: transitions.is_suspect(self._pool, email_id)):
+            await self._process_suspect(email_id)
+        else:
             log.debug("message_without_work", email_id=str(email_id))
-            return
-        claim, columns = claimed
+
+    async def _process_suspect(self, email_id: UUID) -> None:
+        """Process an email whose worker vanished, which may be its doing.
+
+        It is the only such email of this process meanwhile, so that when it brings its worker
+        down again, no email is taken along a second time and failed in its stead.
+        """
+        if self._suspect.locked():
+            raise dramatiq.Retry(delay=int(SUSPECT_PAUSE.total_seconds() * 1000))
+        async with self._suspect:
+            claimed = await self._claim(email_id, suspects=True)
+            if claimed is not None:
+                await self._attempt(*claimed)
+
+    async def _claim(
+        self, email_id: UUID, *, suspects: bool
+    ) -> tuple[Claim, dict[str, Any]] | None:
+        lease = timedelta(seconds=self._settings.lease_seconds)
+        return await patiently(
+            "claim",
+            lambda: transitions.claim(
+                self._pool, email_id, lease=lease, worker=self._worker, suspects=suspects
+            ),
+        )
+
+    async def _attempt(self, claim: Claim, columns: dict[str, Any]) -> None:
         if claim.lost_claims >= self._settings.max_lost_claims:
             outcome = Outcome(
                 error=f"its worker vanished {claim.lost_claims} times while processing it",

@@ -100,7 +100,19 @@ AND (
         AND (next_attempt_at IS NULL OR next_attempt_at <= now() + $3))
     OR (processing_status = 'processing' AND lease_expires_at < now())
 )
+AND (claims <= retry_count OR $5)
 RETURNING incoming_emails.*
+"""
+
+IS_SUSPECT = """
+SELECT EXISTS (
+    SELECT FROM incoming_emails
+    WHERE id = $1 AND claims > retry_count
+    AND (
+        processing_status IN ('received', 'queued')
+        OR (processing_status = 'processing' AND lease_expires_at < now())
+    )
+)
 """
 
 COMPLETE = """
@@ -206,19 +218,32 @@ async def queue_again(database: Database, *, limit: int) -> list[UUID]:
 
 
 async def claim(
-    database: Database, email_id: UUID, *, lease: timedelta, worker: str
+    database: Database,
+    email_id: UUID,
+    *,
+    lease: timedelta,
+    worker: str,
+    suspects: bool = True,
 ) -> tuple[Claim, dict[str, Any]] | None:
     """received, queued -> processing; processing -> processing where the lease ran out.
+
+    Args:
+        suspects: claim it even if a worker of it vanished before.
 
     Returns:
         The claim and the columns of the email; None where it is not to be had: finished, held by
         another worker, not yet due, or erased.
     """
-    row = await database.fetchrow(CLAIM, email_id, lease, EARLY_BY, worker)
+    row = await database.fetchrow(CLAIM, email_id, lease, EARLY_BY, worker, suspects)
     if row is None:
         return None
     columns = dict(row)
     return Claim(row["id"], row["started_at"], row["retry_count"], row["claims"]), columns
+
+
+async def is_suspect(database: Database, email_id: UUID) -> bool:
+    """Whether an email waits for a worker and a worker of it vanished before."""
+    return bool(await database.fetchval(IS_SUSPECT, email_id))
 
 
 async def complete(

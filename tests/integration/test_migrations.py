@@ -1,0 +1,420 @@
+"""The migrations, through the real `piccolo` command: forwards, backwards, twice at once, and on
+tables that hold emails already."""
+
+import json
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from support import PROJECT, Databases, Services, make_settings, wait_until
+
+from app.handlers.extract_text import handle
+from app.jobs.leases import HeldClaims
+from app.jobs.process import Processor
+from app.models.incoming_email import IncomingEmail
+
+INITIAL = "2026-09-01T09:00:00:000000"
+SAGA = "2026-09-15T09:00:00:000000"
+STATE_MACHINE = "2026-10-01T09:00:00:000000"
+STATUS_INDEX = "2026-10-01T09:00:01:000000"
+LEASES = "2026-11-01T09:00:00:000000"
+CHECKS = "2026-11-01T09:00:01:000000"
+UNSENT_INDEX = "2026-11-01T09:00:02:000000"
+IDS = [INITIAL, SAGA, STATE_MACHINE, STATUS_INDEX, LEASES, CHECKS, UNSENT_INDEX]
+
+ADDED_BY = {
+    SAGA: {"sync_status", "sync_error", "sync_retry_count", "idempotency_key"},
+    STATE_MACHINE: {"started_at", "completed_at", "retry_count", "attachment_urls"},
+    LEASES: {
+        "raw_payload",
+        "delivery_signature",
+        "queued_at",
+        "claims",
+        "next_attempt_at",
+        "lease_expires_at",
+        "attempt_errors",
+    },
+}
+
+FOLDER = PROJECT / "piccolo_migrations"
+
+COLUMNS = """
+SELECT ordinal_position, column_name, data_type, udt_name, character_maximum_length,
+    is_nullable, column_default
+FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_name = 'incoming_emails'
+ORDER BY ordinal_position
+"""
+CONSTRAINTS = """
+SELECT conname, contype, pg_get_constraintdef(oid) AS definition
+FROM pg_constraint
+WHERE conrelid = 'incoming_emails'::regclass
+ORDER BY conname
+"""
+INDEXES = """
+SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'incoming_emails' ORDER BY indexname
+"""
+
+READ_ALL = """
+import asyncio, json
+from app.models.incoming_email import IncomingEmail
+
+emails = asyncio.run(IncomingEmail.objects().order_by(IncomingEmail.subject).run())
+print(json.dumps([
+    [e.subject, e.processing_status, e.sync_status, e.retry_count, e.claims, e.attempt_errors]
+    for e in emails
+]))
+"""
+
+SCHEMA_STATES = """
+import asyncio
+from app.database import DB
+from app.migrations import migrate, schema_state
+
+async def say():
+    state = await schema_state()
+    print(state.verdict, "|", state.explanation)
+
+async def execute(sql):
+    connection = await DB.get_new_connection()
+    await connection.execute(sql)
+    await connection.close()
+
+async def main():
+    await say()
+    print("ran", await migrate())
+    await say()
+    print("ran", await migrate())
+    await execute("INSERT INTO migration (name, app_name) VALUES ('2099-01-01', 'mailroom')")
+    await execute("INSERT INTO migration (name, app_name) VALUES ('2099-02-02', 'other')")
+    await say()
+    await execute("DELETE FROM migration WHERE name = '2026-11-01T09:00:02:000000'")
+    await say()
+
+asyncio.run(main())
+"""
+
+STORE = """
+INSERT INTO incoming_emails (zendesk_ticket_id, from_email, subject, raw_body_html{more})
+VALUES ('1', 'erika@example.com', %s, '<p>Guten <b>Tag</b></p>'{values})
+RETURNING id
+"""
+
+
+def migrating(services: Services) -> Services:
+    """Have the `piccolo` command find the project from any folder."""
+    services.environment |= {"PICCOLO_CONF": "piccolo_conf", "PYTHONPATH": str(PROJECT)}
+    return services
+
+
+@pytest.fixture
+def empty(empty_database_url: str, tmp_path: Path) -> Services:
+    """Commands on an empty database."""
+    return migrating(Services(empty_database_url, tmp_path))
+
+
+@pytest.fixture
+def migrated(database_url: str, tmp_path: Path) -> Services:
+    """Commands on a database that was migrated before."""
+    return migrating(Services(database_url, tmp_path))
+
+
+def piccolo(services: Services, *arguments: str) -> str:
+    """Run `piccolo migrations ...`, and see that it succeeds. Returns what it printed."""
+    ended = services.run("piccolo", "migrations", *arguments)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def python(services: Services, source: str) -> str:
+    ended = services.run("python", "-c", source)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def rows(services: Services, query: str) -> list[dict[str, object]]:
+    url = services.environment["DATABASE_URL"]
+    with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
+        return connection.execute(query).fetchall()
+
+
+def column_names(services: Services) -> set[str]:
+    return {str(row["column_name"]) for row in rows(services, COLUMNS)}
+
+
+def schema(services: Services) -> dict[str, list[dict[str, object]]]:
+    """All that there is to know about the table, but for the positions of its columns."""
+    columns = [{**row, "ordinal_position": None} for row in rows(services, COLUMNS)]
+    return {
+        "columns": sorted(columns, key=lambda row: str(row["column_name"])),
+        "constraints": rows(services, CONSTRAINTS),
+        "indexes": rows(services, INDEXES),
+    }
+
+
+def ran(services: Services) -> list[str]:
+    query = "SELECT name FROM migration WHERE app_name = 'mailroom' ORDER BY name"
+    return [str(row["name"]) for row in rows(services, query)]
+
+
+def store(services: Services, subject: str, **more: str) -> UUID:
+    """Store an email as the code of an earlier time did: with raw SQL and the columns it knew."""
+    query = STORE.format(more="".join(f", {name}" for name in more), values=", %s" * len(more))
+    with psycopg.connect(services.environment["DATABASE_URL"], autocommit=True) as connection:
+        row = connection.execute(query, [subject, *more.values()]).fetchone()
+    assert row is not None
+    email_id: UUID = row[0]
+    return email_id
+
+
+def test_forwards_builds_the_whole_schema_and_a_second_run_does_nothing(empty: Services) -> None:
+    before = piccolo(empty, "check")
+    assert before.count("False") == len(piccolo_lines(before)) > len(IDS)
+    piccolo(empty, "forwards", "all")
+    assert ran(empty) == IDS
+    built = schema(empty)
+    tables = {row["tablename"] for row in rows(empty, "SELECT tablename FROM pg_tables")}
+    assert {"incoming_emails", "piccolo_user", "sessions", "migration"} <= tables
+    assert piccolo(empty, "forwards", "all").count("No migrations need to be run") == 4
+    assert schema(empty) == built
+    after = piccolo(empty, "check")
+    assert after.count("True") == len(piccolo_lines(after)) == len(piccolo_lines(before))
+
+
+def piccolo_lines(output: str) -> list[str]:
+    """The lines of `piccolo migrations check` that are about a migration."""
+    return [line for line in output.splitlines() if line.endswith(("| True", "| False"))]
+
+
+def test_each_migration_can_be_taken_back_on_a_table_with_emails_and_run_again(
+    migrated: Services,
+) -> None:
+    built = schema(migrated)
+    all_columns = column_names(migrated)
+    store(migrated, "kept", idempotency_key="k" * 64)
+    expected = set(all_columns)
+    for taken_back in reversed(IDS[1:]):
+        piccolo(migrated, "backwards", "mailroom", taken_back, "--auto_agree")
+        expected -= ADDED_BY.get(taken_back, set())
+        assert column_names(migrated) == expected, taken_back
+        assert ran(migrated) == IDS[: IDS.index(taken_back)]
+    assert rows(migrated, INDEXES) == [
+        row
+        for row in built["indexes"]
+        if row["indexname"] in ("incoming_emails_pkey", "incoming_emails_zendesk_webhook_id")
+    ]
+    piccolo(migrated, "forwards", "mailroom")
+    assert schema(migrated) == built
+    kept = rows(migrated, "SELECT * FROM incoming_emails")
+    assert [row["subject"] for row in kept] == ["kept"]
+    assert kept[0]["sync_status"] == "not_applicable"
+    assert kept[0]["attempt_errors"] == []
+
+
+def test_all_migrations_can_be_taken_back_at_once_and_run_again(migrated: Services) -> None:
+    built = schema(migrated)
+    columns_in_order = rows(migrated, COLUMNS)
+    store(migrated, "lost with its table")
+    piccolo(migrated, "backwards", "mailroom", "all", "--auto_agree")
+    assert rows(migrated, "SELECT to_regclass('incoming_emails') AS found") == [{"found": None}]
+    assert ran(migrated) == []
+    piccolo(migrated, "forwards", "mailroom")
+    assert schema(migrated) == built
+    assert rows(migrated, COLUMNS) == columns_in_order
+
+
+async def test_emails_of_earlier_times_stay_readable_and_processable(empty: Services) -> None:
+    piccolo(empty, "forwards", "mailroom", INITIAL)
+    ids = [store(empty, "a: of the first version")]
+    piccolo(empty, "forwards", "mailroom", SAGA)
+    ids.append(store(empty, "b: before the state machine", idempotency_key="b"))
+    piccolo(empty, "forwards", "mailroom", STATUS_INDEX)
+    attachments = '[{"url": "https://example.com/1", "filename": "rechnung.pdf"}]'
+    ids.append(store(empty, "c: before the leases", attachment_urls=attachments))
+    piccolo(empty, "forwards", "mailroom", CHECKS)
+    ids.append(store(empty, "d: before the last index", raw_payload='{"x": 1}'))
+    piccolo(empty, "forwards", "mailroom")
+
+    read = json.loads(python(empty, READ_ALL))
+    assert [row[0][0] for row in read] == ["a", "b", "c", "d"]
+    assert [row[1:] for row in read] == [["received", "not_applicable", 0, 0, "[]"]] * 4
+
+    url = empty.environment["DATABASE_URL"]
+    async with asyncpg.create_pool(url, min_size=0, max_size=2) as pool:
+        processor = Processor(make_settings(), handle, pool, HeldClaims())
+        for email_id in ids:
+            await processor.process(email_id)
+    done = rows(empty, "SELECT * FROM incoming_emails ORDER BY subject")
+    assert [row["processing_status"] for row in done] == ["completed"] * 4
+    assert [row["cleaned_body"] for row in done] == ["Guten Tag"] * 4
+    assert [row["extracted_data"]["attachments"] for row in done] == [0, 0, 1, 0]  # type: ignore[index]
+
+
+def test_the_dispatchers_indexes_exist_under_their_names(migrated: Services) -> None:
+    definitions = {str(row["indexname"]): str(row["indexdef"]) for row in rows(migrated, INDEXES)}
+    status_received = definitions["ix_incoming_emails_status_received"]
+    assert status_received.endswith("USING btree (processing_status, received_at)")
+    unsent = definitions["ix_incoming_emails_unsent"]
+    assert "USING btree (received_at) WHERE" in unsent
+    assert "'queued'" in unsent
+    assert "(queued_at IS NULL)" in unsent
+    assert rows(migrated, "SELECT indexrelid FROM pg_index WHERE NOT indisvalid") == []
+
+
+def test_an_index_whose_building_was_interrupted_is_built_anew(migrated: Services) -> None:
+    built = rows(migrated, INDEXES)
+    piccolo(migrated, "backwards", "mailroom", STATUS_INDEX, "--auto_agree")
+    store(migrated, "one")
+    store(migrated, "another of the same ticket")
+    url = migrated.environment["DATABASE_URL"]
+    leftovers = ("ix_incoming_emails_status_received", "ix_incoming_emails_unsent")
+    for name in leftovers:
+        with (
+            psycopg.connect(url, autocommit=True) as connection,
+            pytest.raises(psycopg.errors.UniqueViolation),
+        ):
+            connection.execute(
+                f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON incoming_emails (zendesk_ticket_id)"
+            )
+    invalid = "SELECT indexrelid::regclass::text AS name FROM pg_index WHERE NOT indisvalid"
+    assert {row["name"] for row in rows(migrated, invalid)} == set(leftovers)
+    piccolo(migrated, "forwards", "mailroom")
+    assert rows(migrated, invalid) == []
+    assert rows(migrated, INDEXES) == built
+
+
+def test_new_with_auto_finds_nothing_to_do(migrated: Services) -> None:
+    before = {path: path.read_bytes() for path in FOLDER.glob("*.py")}
+    try:
+        output = piccolo(migrated, "new", "mailroom", "--auto")
+        after = {path: path.read_bytes() for path in FOLDER.glob("*.py")}
+    finally:
+        for path in set(FOLDER.glob("*.py")) - set(before):
+            path.unlink()
+    assert "No changes detected" in output
+    assert after == before
+
+
+def test_the_migrated_schema_equals_the_table_class(
+    migrated: Services, empty_database_url: str
+) -> None:
+    from_class = Services(empty_database_url, migrated.folder)
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        for statement in IncomingEmail.create_table().ddl:
+            connection.execute(statement.encode())
+    columns = rows(migrated, COLUMNS)
+    names = [column._meta.name for column in IncomingEmail._meta.columns]
+    assert [row["column_name"] for row in columns] == names
+    assert columns == rows(from_class, COLUMNS)
+    assert rows(migrated, CONSTRAINTS) == rows(from_class, CONSTRAINTS)
+
+
+@pytest.mark.parametrize("column", ["processing_status", "sync_status"])
+def test_the_database_refuses_a_state_that_does_not_exist(migrated: Services, column: str) -> None:
+    store(migrated, "of a state")
+    with psycopg.connect(migrated.environment["DATABASE_URL"], autocommit=True) as connection:
+        for state in ("", "done", "RECEIVED", "failed "):
+            with pytest.raises(psycopg.errors.CheckViolation, match=f"check_{column}"):
+                store(migrated, "of no state", **{column: state})
+            with pytest.raises(psycopg.errors.CheckViolation, match=f"check_{column}"):
+                connection.execute(f"UPDATE incoming_emails SET {column} = %s", [state])
+
+
+@pytest.mark.parametrize("round_number", range(3))
+def test_two_forwards_at_once_both_succeed(
+    databases: Databases, tmp_path: Path, round_number: int
+) -> None:
+    url = databases.create()
+    services = migrating(Services(url, tmp_path))
+    try:
+        both = [services.start("piccolo", "migrations", "forwards", "all") for _ in range(2)]
+        assert [process.wait(100) for process in both] == [0, 0], services.log()
+        assert ran(services) == IDS
+        assert len(rows(services, "SELECT name FROM migration")) == 12
+        assert rows(services, "SELECT indexrelid FROM pg_index WHERE NOT indisvalid") == []
+    finally:
+        services.end()
+        databases.drop(url)
+
+
+def test_emails_come_in_while_the_indexes_are_built(migrated: Services) -> None:
+    piccolo(migrated, "backwards", "mailroom", STATUS_INDEX, "--auto_agree")
+    url = migrated.environment["DATABASE_URL"]
+    with psycopg.connect(url) as writer:
+        # Its transaction stays open, so the build can not end before it.
+        writer.execute("INSERT INTO incoming_emails (subject) VALUES ('first')")
+        building = migrated.start("piccolo", "migrations", "forwards", "mailroom")
+        waiting = "SELECT 1 FROM pg_stat_progress_create_index WHERE lockers_total > 0"
+        try:
+            wait_until(lambda: rows(migrated, waiting), migrated.log)
+            assert store(migrated, "second") is not None
+            assert building.poll() is None
+            writer.commit()
+            assert building.wait(60) == 0, migrated.log()
+        finally:
+            migrated.end()
+    assert rows(migrated, "SELECT indexrelid FROM pg_index WHERE NOT indisvalid") == []
+    assert len(rows(migrated, "SELECT 1 FROM incoming_emails")) == 2
+
+
+def test_the_state_of_the_schema_is_told_and_migrate_brings_it_up_to_date(empty: Services) -> None:
+    older, first, current, second, newer, both = python(empty, SCHEMA_STATES).splitlines()
+    assert older.startswith("older | the database is older than the code")
+    assert all(migration in older for migration in IDS)
+    assert "mailroom migrate" in older
+    assert first == "ran 7"
+    assert current == "current | the database fits the code"
+    assert second == "ran 0"
+    assert newer.startswith("newer | the database is newer than the code (unknown: 2099-01-01)")
+    assert both.startswith(f"older | the database is older than the code (not yet run: {IDS[-1]})")
+
+
+def test_a_migration_that_fails_is_named_and_can_be_repeated(empty: Services) -> None:
+    url = empty.environment["DATABASE_URL"]
+    piccolo(empty, "forwards", "mailroom", SAGA)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE incoming_emails ADD COLUMN retry_count integer")
+    ended = empty.run("mailroom", "migrate")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("mailroom: a migration failed")
+    assert "retry_count" in ended.stderr
+    assert STATE_MACHINE in ended.stderr
+    assert "Traceback" not in ended.stderr
+    # What ran before it stays, of itself there is nothing.
+    assert ran(empty) == [INITIAL, SAGA]
+    assert "started_at" not in column_names(empty)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE incoming_emails DROP COLUMN retry_count")
+    assert empty.run("mailroom", "migrate").stdout == "5 migrations ran.\n"
+    assert empty.run("mailroom", "migrate").stdout == "The database is up to date.\n"
+
+
+def test_a_database_that_is_away_is_told_in_one_sentence(empty: Services) -> None:
+    url = "postgresql://nobody@127.0.0.1:1/nothing"
+    ended = empty.run("mailroom", "migrate", DATABASE_URL=url)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("mailroom: the database cannot be reached")
+    assert "127.0.0.1" in ended.stderr
+    assert "DATABASE_URL" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_database_that_does_not_exist_is_told_in_one_sentence(empty: Services) -> None:
+    url = empty.environment["DATABASE_URL"].replace("/test_", "/no_such_")
+    ended = empty.run("mailroom", "migrate", DATABASE_URL=url)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("mailroom: the database cannot be reached")
+    assert "does not exist" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_forwards_with_nothing_configured_runs_on_the_embedded_database(empty: Services) -> None:
+    del empty.environment["DATABASE_URL"]
+    piccolo(empty, "forwards", "all")
+    lines = piccolo_lines(piccolo(empty, "check"))
+    assert len(lines) == 12
+    assert all(line.endswith("True") for line in lines)
+    assert (empty.folder / "home" / "postgres").is_dir()

@@ -1,0 +1,661 @@
+"""The state machine: what each transition may leave, what it sets, and whom it obeys."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID, uuid4
+
+import asyncpg
+import attrs
+import pytest
+
+from app.jobs import transitions
+from app.jobs.dispatcher import Dispatcher
+from app.jobs.transitions import Claim
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Row: TypeAlias = dict[str, Any]
+
+STATES = ["received", "queued", "processing", "completed", "failed"]
+LEASE = timedelta(seconds=60)
+LOST_AFTER = timedelta(seconds=120)
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+TOKEN = datetime(2026, 2, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+# What a row looks like in each state, every column that a transition may set being filled.
+BASE: Row = {
+    "from_email": "erika@example.com",
+    "subject": "Hallo",
+    "received_at": LONG_AGO,
+    "created_at": LONG_AGO,
+    "updated_at": LONG_AGO,
+    "retry_count": 2,
+    "claims": 4,
+    "attempt_errors": '[{"at": "2026-01-01", "attempt": 1, "error": "first"}]',
+}
+IN_STATE: dict[str, Row] = {
+    "received": {"retry_count": 0, "claims": 0, "attempt_errors": "[]"},
+    "queued": {"queued_at": LONG_AGO, "started_at": TOKEN, "next_attempt_at": LONG_AGO},
+    "processing": {"queued_at": LONG_AGO, "started_at": TOKEN, "lease_expires_at": LONG_AGO},
+    "completed": {
+        "queued_at": LONG_AGO,
+        "started_at": TOKEN,
+        "completed_at": LONG_AGO,
+        "processed_at": LONG_AGO,
+        "extracted_data": '{"a": 1}',
+        "cleaned_body": "Hallo",
+    },
+    "failed": {
+        "queued_at": LONG_AGO,
+        "started_at": TOKEN,
+        "completed_at": LONG_AGO,
+        "processed_at": LONG_AGO,
+        "processing_error": "it broke",
+    },
+}
+
+
+async def store(pool: Pool, state: str = "received", **columns: Any) -> UUID:
+    """Store a row in a state. Returns its id."""
+    values = {**BASE, **IN_STATE[state], "processing_status": state, **columns}
+    names = ", ".join(values)
+    places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+    email_id: UUID = await pool.fetchval(
+        f"INSERT INTO incoming_emails ({names}) VALUES ({places}) RETURNING id", *values.values()
+    )
+    return email_id
+
+
+async def read(pool: Pool, email_id: UUID) -> Row:
+    row = await pool.fetchrow("SELECT * FROM incoming_emails WHERE id = $1", email_id)
+    assert row is not None
+    return dict(row)
+
+
+async def now(pool: Pool) -> datetime:
+    moment: datetime = await pool.fetchval("SELECT now()")
+    return moment
+
+
+def changes(before: Row, after: Row) -> Row:
+    """The columns that differ, with their new values."""
+    return {name: value for name, value in after.items() if before[name] != value}
+
+
+async def claimed(pool: Pool, email_id: UUID, *, lease: timedelta = LEASE) -> Claim:
+    made = await transitions.claim(pool, email_id, lease=lease)
+    assert made is not None
+    return made[0]
+
+
+def standing(email_id: UUID) -> Claim:
+    """The claim of a row that `store` put into `processing`."""
+    return Claim(email_id, TOKEN, retry_count=2, claims=4)
+
+
+@attrs.frozen
+class Step:
+    """One transition, as it is called for one email."""
+
+    name: str
+    call: Callable[[Pool, UUID], Awaitable[object]]
+    leaves: Sequence[str]
+    """The states of `IN_STATE` that it leaves."""
+
+    to: str
+    sets: frozenset[str]
+    """The columns it sets, besides `processing_status` and `updated_at`."""
+
+
+STEPS = [
+    Step(
+        "queue_received",
+        lambda pool, _: transitions.queue_received(pool, limit=10, depth=10),
+        ["received"],
+        "queued",
+        frozenset({"queued_at"}),
+    ),
+    Step(
+        "claim",
+        lambda pool, email_id: transitions.claim(pool, email_id, lease=LEASE),
+        ["received", "queued", "processing"],
+        "processing",
+        frozenset({"started_at", "lease_expires_at", "claims", "next_attempt_at"}),
+    ),
+    Step(
+        "complete",
+        lambda pool, email_id: transitions.complete(
+            pool, standing(email_id), extracted_data='{"b": 2}', cleaned_body="Tag"
+        ),
+        ["processing"],
+        "completed",
+        frozenset(
+            {"completed_at", "processed_at", "extracted_data", "cleaned_body", "lease_expires_at"}
+        ),
+    ),
+    Step(
+        "retry_later",
+        lambda pool, email_id: transitions.retry_later(
+            pool, standing(email_id), error="again", delay=timedelta(seconds=30)
+        ),
+        ["processing"],
+        "queued",
+        frozenset(
+            {"queued_at", "next_attempt_at", "retry_count", "lease_expires_at", "attempt_errors"}
+        ),
+    ),
+    Step(
+        "fail",
+        lambda pool, email_id: transitions.fail(pool, standing(email_id), error="never"),
+        ["processing"],
+        "failed",
+        frozenset(
+            {
+                "completed_at",
+                "processed_at",
+                "processing_error",
+                "lease_expires_at",
+                "attempt_errors",
+            }
+        ),
+    ),
+    Step(
+        "hand_back",
+        lambda pool, email_id: transitions.hand_back(pool, standing(email_id)),
+        ["processing"],
+        "queued",
+        frozenset({"queued_at", "claims", "lease_expires_at"}),
+    ),
+    Step(
+        "extend_leases",
+        lambda pool, email_id: transitions.extend_leases(pool, [standing(email_id)], lease=LEASE),
+        ["processing"],
+        "processing",
+        frozenset({"lease_expires_at"}),
+    ),
+    Step(
+        "rescue_expired",
+        lambda pool, _: transitions.rescue_expired(pool, limit=10),
+        ["processing"],
+        "queued",
+        frozenset({"queued_at", "lease_expires_at"}),
+    ),
+    Step(
+        "rescue_unheard",
+        lambda pool, _: transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER),
+        ["queued"],
+        "queued",
+        frozenset({"queued_at"}),
+    ),
+    Step(
+        "retry",
+        lambda pool, email_id: transitions.retry(pool, email_id, by="erika"),
+        ["failed"],
+        "queued",
+        frozenset(
+            {
+                "queued_at",
+                "completed_at",
+                "processed_at",
+                "processing_error",
+                "retry_count",
+                "claims",
+                "attempt_errors",
+            }
+        ),
+    ),
+    Step(
+        "retry, forced",
+        lambda pool, email_id: transitions.retry(pool, email_id, by="erika", force=True),
+        ["failed", "completed"],
+        "queued",
+        frozenset(
+            {
+                "queued_at",
+                "completed_at",
+                "processed_at",
+                "processing_error",
+                "retry_count",
+                "claims",
+                "attempt_errors",
+            }
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+async def test_a_transition_leaves_its_own_states_only_and_sets_its_own_columns_only(
+    pool: Pool, step: Step
+) -> None:
+    neighbour = await store(pool, "completed")
+    neighbour_before = await read(pool, neighbour)
+    for state in STATES:
+        email_id = await store(pool, state)
+        before = await read(pool, email_id)
+        answer = await step.call(pool, email_id)
+        after = await read(pool, email_id)
+        assert await read(pool, neighbour) == neighbour_before
+        await pool.execute("DELETE FROM incoming_emails WHERE id = $1", email_id)
+        if state not in step.leaves:
+            assert not answer, state
+            assert after == before, state
+            continue
+        assert answer, state
+        assert after["processing_status"] == step.to, state
+        changed = set(changes(before, after)) - {"processing_status", "updated_at"}
+        # Some columns are set to null and are null already in some states.
+        assert changed <= step.sets, state
+        for name in step.sets - changed:
+            assert before[name] is after[name] is None, (state, name)
+        if step.name != "extend_leases":
+            assert after["updated_at"] > before["updated_at"], state
+
+
+async def test_only_queued_emails_without_a_message_are_sent_again(pool: Pool) -> None:
+    with_message = [await store(pool, state, queued_at=LONG_AGO) for state in STATES]
+    unsent = {state: await store(pool, state, queued_at=None) for state in STATES}
+    others = [*with_message, *(unsent[state] for state in STATES if state != "queued")]
+    others_before = [await read(pool, email_id) for email_id in others]
+    before = await read(pool, unsent["queued"])
+    assert await transitions.queue_again(pool, limit=10) == [unsent["queued"]]
+    after = await read(pool, unsent["queued"])
+    assert set(changes(before, after)) == {"queued_at", "updated_at"}
+    assert await transitions.queue_again(pool, limit=10) == []
+    assert [await read(pool, email_id) for email_id in others] == others_before
+
+
+async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> None:
+    start = await now(pool)
+    email_id = await store(pool)
+    assert await transitions.queue_received(pool, limit=1, depth=1) == [email_id]
+    row = await read(pool, email_id)
+    assert row["queued_at"] >= start
+    first = await claimed(pool, email_id)
+    row = await read(pool, email_id)
+    assert row["started_at"] == first.started_at >= start
+    assert row["lease_expires_at"] >= start + LEASE
+    assert (row["claims"], row["retry_count"]) == (1, 0)
+    assert first.lost_claims == 0
+    assert await transitions.retry_later(pool, first, error="away", delay=timedelta(hours=1))
+    row = await read(pool, email_id)
+    assert row["next_attempt_at"] >= start + timedelta(hours=1)
+    assert row["completed_at"] is None
+    assert await transitions.claim(pool, email_id, lease=LEASE) is None
+    await pool.execute("UPDATE incoming_emails SET next_attempt_at = now()")
+    second = await claimed(pool, email_id)
+    assert (second.claims, second.retry_count, second.lost_claims) == (2, 1, 0)
+    assert second.started_at > first.started_at
+    assert await transitions.fail(pool, second, error="broken")
+    row = await read(pool, email_id)
+    assert row["processing_error"] == "broken"
+    assert row["completed_at"] == row["processed_at"] >= start
+    assert row["lease_expires_at"] is None
+    errors = json.loads(row["attempt_errors"])
+    assert [(e["attempt"], e["error"]) for e in errors] == [(1, "away"), (2, "broken")]
+    assert all(datetime.fromisoformat(e["at"]) >= start for e in errors)
+    assert await transitions.retry(pool, email_id, by="erika")
+    row = await read(pool, email_id)
+    assert (row["claims"], row["retry_count"]) == (0, 0)
+    assert row["processing_error"] is row["completed_at"] is row["queued_at"] is None
+    assert json.loads(row["attempt_errors"])[-1]["error"] == "retried by erika"
+    assert await transitions.queue_again(pool, limit=1) == [email_id]
+    third = await claimed(pool, email_id)
+    assert (third.claims, third.retry_count, third.lost_claims) == (1, 0, 0)
+    assert await transitions.complete(pool, third, extracted_data='{"n": 1}', cleaned_body="x")
+    row = await read(pool, email_id)
+    assert json.loads(row["extracted_data"]) == {"n": 1}
+    assert row["cleaned_body"] == "x"
+    assert row["completed_at"] > third.started_at
+    assert len(json.loads(row["attempt_errors"])) == 3
+
+
+async def test_a_retry_a_little_before_its_time_is_claimed(pool: Pool) -> None:
+    soon = await now(pool) + timedelta(seconds=1)
+    later = await now(pool) + timedelta(minutes=1)
+    assert await claimed(pool, await store(pool, "queued", next_attempt_at=soon))
+    too_early = await store(pool, "queued", next_attempt_at=later)
+    assert await transitions.claim(pool, too_early, lease=LEASE) is None
+
+
+async def test_an_email_that_does_not_exist_changes_nothing(pool: Pool) -> None:
+    await store(pool, "processing")
+    nobody = Claim(uuid4(), TOKEN, retry_count=0, claims=1)
+    assert await transitions.claim(pool, nobody.email_id, lease=LEASE) is None
+    assert not await transitions.complete(pool, nobody, extracted_data=None, cleaned_body=None)
+    assert not await transitions.fail(pool, nobody, error="x")
+    assert not await transitions.retry(pool, nobody.email_id, by="erika", force=True)
+    assert await transitions.extend_leases(pool, [], lease=LEASE) == set()
+
+
+async def test_a_claim_is_held_until_its_lease_runs_out(pool: Pool) -> None:
+    email_id = await store(pool)
+    first = await claimed(pool, email_id)
+    assert await transitions.claim(pool, email_id, lease=LEASE) is None
+    await pool.execute("UPDATE incoming_emails SET lease_expires_at = now() - interval '1 second'")
+    second = await claimed(pool, email_id)
+    assert second.started_at > first.started_at
+    assert (second.claims, second.lost_claims) == (2, 1)
+
+
+async def test_of_many_claimers_at_once_one_gets_the_email(pool: Pool) -> None:
+    email_id = await store(pool)
+    claims = await asyncio.gather(
+        *(transitions.claim(pool, email_id, lease=LEASE) for _ in range(20))
+    )
+    assert len([claim for claim in claims if claim is not None]) == 1
+    assert (await read(pool, email_id))["claims"] == 1
+
+
+@pytest.mark.parametrize("ending", ["complete", "fail", "retry_later", "hand_back", "extend"])
+async def test_whoever_lost_its_claim_changes_nothing(pool: Pool, ending: str) -> None:
+    email_id = await store(pool)
+    first = await claimed(pool, email_id, lease=timedelta(seconds=-1))
+    second = await claimed(pool, email_id)
+    before = await read(pool, email_id)
+
+    async def end(claim: Claim) -> object:
+        match ending:
+            case "complete":
+                return await transitions.complete(
+                    pool, claim, extracted_data='{"by": "it"}', cleaned_body="by it"
+                )
+            case "fail":
+                return await transitions.fail(pool, claim, error="by it")
+            case "retry_later":
+                return await transitions.retry_later(pool, claim, error="by it", delay=timedelta(0))
+            case "hand_back":
+                return await transitions.hand_back(pool, claim)
+            case _:
+                return await transitions.extend_leases(pool, [claim], lease=timedelta(days=1))
+
+    assert not await end(first)
+    assert await read(pool, email_id) == before
+    assert await end(second)
+    after = await read(pool, email_id)
+    assert after != before
+    # Nor does anybody after the end, and the one who ended it cannot end it twice.
+    if ending != "extend":
+        assert not await end(first)
+        assert not await end(second)
+        assert await read(pool, email_id) == after
+
+
+async def test_leases_are_extended_for_those_that_still_stand(pool: Pool) -> None:
+    mine = [await claimed(pool, await store(pool)) for _ in range(3)]
+    stolen = await claimed(pool, await store(pool), lease=timedelta(seconds=-1))
+    thief = await claimed(pool, stolen.email_id)
+    finished = await claimed(pool, await store(pool))
+    await transitions.complete(pool, finished, extracted_data=None, cleaned_body=None)
+    longer = timedelta(hours=1)
+    start = await now(pool)
+    still = await transitions.extend_leases(pool, [*mine, stolen, finished], lease=longer)
+    assert still == {(claim.email_id, claim.started_at) for claim in mine}
+    for claim in mine:
+        assert (await read(pool, claim.email_id))["lease_expires_at"] >= start + longer
+    assert (await read(pool, thief.email_id))["lease_expires_at"] < start + longer
+    assert (await read(pool, finished.email_id))["lease_expires_at"] is None
+
+
+async def test_the_token_grows_even_if_the_clock_was_set_back(pool: Pool) -> None:
+    ahead = await now(pool) + timedelta(days=1)
+    email_id = await store(pool, "queued", started_at=ahead, next_attempt_at=None)
+    last = ahead
+    for _ in range(3):
+        token = (await claimed(pool, email_id, lease=timedelta(seconds=-1))).started_at
+        assert token > last
+        last = token
+
+
+async def test_the_token_grows_within_one_transaction(pool: Pool) -> None:
+    # There, now() stands still.
+    email_id = await store(pool)
+    async with pool.acquire() as connection, connection.transaction():
+        first = await transitions.claim(connection, email_id, lease=LEASE)
+        assert first is not None
+        assert await transitions.hand_back(connection, first[0])
+        second = await transitions.claim(connection, email_id, lease=LEASE)
+        assert second is not None
+    assert second[0].started_at > first[0].started_at
+
+
+async def test_emails_are_queued_in_the_order_of_their_receipt(pool: Pool) -> None:
+    moments = [LONG_AGO + timedelta(minutes=minutes) for minutes in (5, 1, 4, 2, 3)]
+    ids = {moment: await store(pool, received_at=moment) for moment in moments}
+    in_order = [ids[moment] for moment in sorted(moments)]
+    assert await transitions.queue_received(pool, limit=2, depth=100) == in_order[:2]
+    assert await transitions.queue_received(pool, limit=10, depth=100) == in_order[2:]
+    await pool.execute("UPDATE incoming_emails SET queued_at = NULL")
+    assert await transitions.queue_again(pool, limit=3) == in_order[:3]
+    assert await transitions.queue_again(pool, limit=3) == in_order[3:]
+
+
+async def test_no_more_emails_wait_in_the_broker_than_its_depth(pool: Pool) -> None:
+    for _ in range(10):
+        await store(pool)
+    queued = await transitions.queue_received(pool, limit=50, depth=4)
+    assert len(queued) == 4
+    assert await transitions.queue_received(pool, limit=50, depth=4) == []
+    # Whoever is claimed, or waits for its next attempt, makes room.
+    await claimed(pool, queued[0])
+    later = await now(pool) + timedelta(hours=1)
+    await pool.execute(
+        "UPDATE incoming_emails SET next_attempt_at = $1 WHERE id = $2", later, queued[1]
+    )
+    assert len(await transitions.queue_received(pool, limit=50, depth=4)) == 2
+    # A depth that was made smaller is no error.
+    assert await transitions.queue_received(pool, limit=50, depth=2) == []
+
+
+async def test_skip_locked_keeps_two_dispatchers_apart(pool: Pool) -> None:
+    for _ in range(6):
+        await store(pool)
+    for _ in range(4):
+        await store(pool, "queued", queued_at=None, next_attempt_at=None)
+    async with (
+        pool.acquire() as one,
+        pool.acquire() as other,
+        one.transaction(),
+        other.transaction(),
+    ):
+        first = await transitions.queue_received(one, limit=4, depth=100)
+        again = await transitions.queue_again(one, limit=3)
+        # It does not wait for the rows that the first has locked.
+        async with asyncio.timeout(30):
+            second = await transitions.queue_received(other, limit=4, depth=100)
+            again_other = await transitions.queue_again(other, limit=3)
+    assert (len(first), len(second)) == (4, 2)
+    assert (len(again), len(again_other)) == (3, 1)
+    assert not set(first) & set(second)
+    assert not set(again) & set(again_other)
+
+
+async def test_many_dispatchers_send_each_email_once(pool: Pool) -> None:
+    ids = {await store(pool) for _ in range(230)}
+    sent: list[UUID] = []
+    dispatchers = [Dispatcher(pool, send=sent.extend, depth=1_000) for _ in range(4)]
+
+    async def dispatch_all(dispatcher: Dispatcher) -> None:
+        while await dispatcher.dispatch_batch():
+            pass
+
+    while len(sent) < len(ids):
+        before = len(sent)
+        await asyncio.gather(*(dispatch_all(dispatcher) for dispatcher in dispatchers))
+        assert len(sent) > before
+    assert len(sent) == len(ids)
+    assert set(sent) == ids
+
+
+async def test_only_what_lost_its_worker_is_rescued(pool: Pool) -> None:
+    held = await store(pool, "processing", lease_expires_at=await now(pool) + LEASE)
+    old = await store(pool, "processing", received_at=LONG_AGO - timedelta(days=1))
+    new = await store(pool, "processing")
+    assert await transitions.rescue_expired(pool, limit=1) == [old]
+    assert await transitions.rescue_expired(pool, limit=10) == [new]
+    assert await transitions.rescue_expired(pool, limit=10) == []
+    assert (await read(pool, held))["processing_status"] == "processing"
+    row = await read(pool, new)
+    assert (row["queued_at"], row["lease_expires_at"]) == (None, None)
+    # The lost claim counts.
+    assert (await claimed(pool, new)).lost_claims == BASE["claims"] - BASE["retry_count"]
+
+
+async def test_only_what_was_queued_for_too_long_is_sent_again(pool: Pool) -> None:
+    moment = await now(pool)
+    long_ago, just_now = moment - 2 * LOST_AFTER, moment - LOST_AFTER / 2
+    columns: dict[str, tuple[datetime | None, datetime | None]] = {
+        "lost": (long_ago, None),
+        "lost, and its retry too": (long_ago - LOST_AFTER, long_ago),
+        "just queued": (just_now, None),
+        "its retry was due just now": (long_ago, just_now),
+        "its retry is due later": (long_ago, moment + LOST_AFTER),
+        "brought back already": (None, None),
+    }
+    ids = {
+        name: await store(pool, "queued", queued_at=queued_at, next_attempt_at=next_attempt_at)
+        for name, (queued_at, next_attempt_at) in columns.items()
+    }
+    rescued = await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER)
+    assert set(rescued) == {ids["lost"], ids["lost, and its retry too"]}
+    assert (await read(pool, ids["lost"]))["queued_at"] is None
+    assert await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER) == []
+
+
+async def test_a_row_in_another_transactions_hands_is_not_waited_for(pool: Pool) -> None:
+    expired = [await store(pool, "processing") for _ in range(2)]
+    unheard = [await store(pool, "queued") for _ in range(2)]
+    async with pool.acquire() as holder, holder.transaction():
+        await holder.execute(
+            "SELECT FROM incoming_emails WHERE id = ANY($1) FOR UPDATE", [expired[0], unheard[0]]
+        )
+        async with asyncio.timeout(30):
+            assert await transitions.rescue_expired(pool, limit=10) == [expired[1]]
+            assert await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER) == [
+                unheard[1]
+            ]
+
+
+async def test_claims_that_ended_without_a_result_are_counted_and_others_not(pool: Pool) -> None:
+    email_id = await store(pool)
+    lost = timedelta(seconds=-1)
+    await claimed(pool, email_id, lease=lost)
+    taken = await claimed(pool, email_id)
+    assert taken.lost_claims == 1
+    # Handed back: as if it had never been claimed.
+    assert await transitions.hand_back(pool, taken)
+    again = await claimed(pool, email_id)
+    assert again.lost_claims == 1
+    # An attempt that failed is no lost claim.
+    assert await transitions.retry_later(pool, again, error="x", delay=timedelta(0))
+    assert (await claimed(pool, email_id, lease=lost)).lost_claims == 1
+    # Neither is one whose worker vanished the second.
+    assert await transitions.rescue_expired(pool, limit=1) == [email_id]
+    assert (await claimed(pool, email_id, lease=lost)).lost_claims == 2
+
+
+async def test_only_an_email_whose_worker_vanished_is_a_suspect(pool: Pool) -> None:
+    email_id = await store(pool)
+    assert not await transitions.is_suspect(pool, email_id)
+    held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False)
+    assert held is not None
+    assert not await transitions.is_suspect(pool, email_id)
+    assert await transitions.retry_later(pool, held[0], error="x", delay=timedelta(0))
+    assert not await transitions.is_suspect(pool, email_id)
+    # Neither an attempt that failed nor one handed back makes it one; a lease that ran out does.
+    held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False)
+    assert held is not None
+    assert await transitions.hand_back(pool, held[0])
+    assert not await transitions.is_suspect(pool, email_id)
+    assert await transitions.claim(pool, email_id, lease=timedelta(seconds=-1), suspects=False)
+    for _ in range(2):
+        assert await transitions.is_suspect(pool, email_id)
+        before = await read(pool, email_id)
+        assert await transitions.claim(pool, email_id, lease=LEASE, suspects=False) is None
+        assert await read(pool, email_id) == before
+        await transitions.rescue_expired(pool, limit=1)
+    last = await claimed(pool, email_id)
+    assert last.lost_claims == 1
+    assert not await transitions.is_suspect(pool, email_id)
+    assert await transitions.fail(pool, last, error="x")
+    assert not await transitions.is_suspect(pool, email_id)
+    assert await transitions.retry(pool, email_id, by="erika")
+    assert not await transitions.is_suspect(pool, email_id)
+
+
+async def test_an_operator_retries_what_failed_and_only_by_force_what_completed(
+    pool: Pool,
+) -> None:
+    completed = await store(pool, "completed")
+    assert not await transitions.retry(pool, completed, by="erika")
+    assert await transitions.retry(pool, completed, by="erika", force=True)
+    row = await read(pool, completed)
+    assert row["processing_status"] == "queued"
+    # What the last run found stays until the next one ends.
+    assert json.loads(row["extracted_data"]) == {"a": 1}
+    assert row["cleaned_body"] == "Hallo"
+    # A second click finds nothing to retry.
+    assert not await transitions.retry(pool, completed, by="erika", force=True)
+    assert len(json.loads((await read(pool, completed))["attempt_errors"])) == 2
+
+
+@pytest.fixture
+async def large(pool: Pool) -> Pool:
+    """20,000 emails, most of them completed."""
+    await pool.execute(
+        """
+        INSERT INTO incoming_emails (
+            from_email, subject, processing_status, received_at, queued_at, started_at,
+            lease_expires_at, next_attempt_at
+        )
+        SELECT 'erika@example.com', 'Hallo', status, now() - n * interval '1 minute',
+            CASE WHEN status <> 'received' AND n % 7 <> 0 THEN now() - interval '1 hour' END,
+            CASE WHEN status NOT IN ('received', 'queued') THEN now() END,
+            CASE WHEN status = 'processing' THEN now() - interval '1 minute' END,
+            CASE WHEN status = 'queued' AND n % 3 = 0 THEN now() END
+        FROM (
+            SELECT n, CASE
+                WHEN n % 400 = 0 THEN 'processing'
+                WHEN n % 100 = 1 THEN 'received'
+                WHEN n % 100 = 2 THEN 'queued'
+                WHEN n % 50 = 3 THEN 'failed'
+                ELSE 'completed'
+            END AS status
+            FROM generate_series(1, 20000) AS n
+        ) AS numbered
+        """
+    )
+    await pool.execute("ANALYZE incoming_emails")
+    return pool
+
+
+STATUS_INDEX = "ix_incoming_emails_status_received"
+PLANS: list[tuple[str, list[object], str]] = [
+    ("QUEUE_RECEIVED", [50, 1_000], STATUS_INDEX),
+    ("QUEUE_AGAIN", [50], "ix_incoming_emails_unsent"),
+    ("RESCUE_EXPIRED", [500], STATUS_INDEX),
+    ("RESCUE_UNHEARD", [500, LOST_AFTER], STATUS_INDEX),
+    ("CLAIM", ["id", LEASE, transitions.EARLY_BY, False], "incoming_emails_pkey"),
+    ("IS_SUSPECT", ["id"], "incoming_emails_pkey"),
+    ("COMPLETE", ["id", TOKEN, "{}", "text"], "incoming_emails_pkey"),
+    ("EXTEND_LEASES", [["id"], [TOKEN], LEASE], "incoming_emails_pkey"),
+    ("RETRY_BY_OPERATOR", ["id", ["failed"], "erika"], "incoming_emails_pkey"),
+]
+
+
+async def test_no_transition_reads_the_whole_table(large: Pool) -> None:
+    some_id = await large.fetchval("SELECT id FROM incoming_emails LIMIT 1")
+    for name, arguments, index in PLANS:
+        given = [
+            some_id if value == "id" else [some_id] if value == ["id"] else value
+            for value in arguments
+        ]
+        async with large.acquire() as connection:
+            for plan_kind in ("force_custom_plan", "force_generic_plan"):
+                await connection.execute(f"SET plan_cache_mode = {plan_kind}")
+                lines = await connection.fetch(f"EXPLAIN {getattr(transitions, name)}", *given)
+                plan = "\n".join(line[0] for line in lines)
+                assert index in plan, f"{name}, {plan_kind}:\n{plan}"
+                assert "Seq Scan on incoming_emails" not in plan, f"{name}, {plan_kind}:\n{plan}"
