@@ -151,7 +151,7 @@ async def drop_index(name: str) -> None:
     await DB.run_ddl(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
-async def schema_state(connection: Connection | None = None) -> SchemaState:
+async def schema_state(connection: "Connection | None" = None) -> SchemaState:
     """Compare the migrations that the database has run with those of this code.
 
     Args:

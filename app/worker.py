@@ -1,6 +1,7 @@
 """What `dramatiq app.worker` loads: the broker, the actor `process_email`, and its keeper."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -38,6 +39,7 @@ T = TypeVar("T")
 # The status of Dramatiq itself for a worker that cannot be loaded. Starting again is no help.
 CANNOT_LOAD_EXIT_STATUS = 2
 STOP_SECONDS = 5.0
+POLL_SECONDS = 0.05
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 15.0
 
@@ -67,11 +69,11 @@ class WorkerProcess(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         try:
-            self._boot(broker)
+            self._boot(broker, worker.worker_threads)
         except BaseException as error:  # noqa: BLE001 - Dramatiq would go on, half booted
             _end(error)
 
-    def _boot(self, broker: Broker) -> None:
+    def _boot(self, broker: Broker, threads: int) -> None:
         # Until it has work in hand it can end at once.
         stop_when_ready = signal.signal(signal.SIGTERM, _exit_at_once)
         # Dramatiq's processes are multiprocessing's, where atexit does not run. After its own
@@ -89,6 +91,7 @@ class WorkerProcess(Middleware):
             held_claims=self._held_claims,
             actors_loop=thread.loop,
             actors_thread_id=thread.ident,
+            threads=threads,
             send=lambda email_ids: self._send(broker, email_ids),
         )
         self._keeper.start()
@@ -102,14 +105,24 @@ class WorkerProcess(Middleware):
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # The leases run out, and other workers take over.
             log.warning("hand_back_failed", error=type(error).__name__)
+        if self._held_claims.all():
+            # Python would wait for a handler in a thread, and others have its email by now.
+            log.error("handlers_left_behind", emails=len(self._held_claims.all()))
+            DB.release()
+            os._exit(0)
 
     async def _hand_back(self) -> None:
         pool = running_pool()
+        for held in self._held_claims.all():
+            log.info("handing_back", email_id=str(held.claim.email_id))
+            self._held_claims.give_up(held)
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                for held in self._held_claims.all():
-                    await transitions.hand_back(pool, held.claim)
-                    log.info("handed_back", email_id=str(held.claim.email_id))
+                while self._held_claims.all():  # noqa: ASYNC110 - filled by other threads, too
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            for held in self._held_claims.all():
+                await transitions.hand_back(pool, held.claim)
         finally:
             # A handler that still runs may hold a connection: there is no waiting for it.
             pool.terminate()

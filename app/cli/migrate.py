@@ -12,8 +12,7 @@ from app.migrations import migrate
 def migrate_database() -> None:
     """Bring the database up to this version.
 
-    The same as `piccolo migrations forwards all`. It can be run at any time, while email comes
-    in, and from several machines at once.
+    The same as `piccolo migrations forwards all`. It can be run from several machines at once.
     """
     try:
         count = asyncio.run(migrate())

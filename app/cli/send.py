@@ -8,10 +8,10 @@ import click
 import httpx
 
 from app.errors import MailroomError
+from app.intake.openapi import WEBHOOK_PATH
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.settings import Settings, get_settings
 
-WEBHOOK_PATH = "/api/v1/zendesk/webhook"
 # Zendesk itself gives up at 10 to 12.
 ANSWER_SECONDS = 12.0
 

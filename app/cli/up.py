@@ -10,13 +10,14 @@ from asyncpg import PostgresError
 
 from app.cli.listener import listen
 from app.cli.processes import Part, Supervisor, mailroom_command
-from app.cli.send import WEBHOOK_PATH, signed_headers, webhook_url
+from app.cli.send import signed_headers, webhook_url
 from app.cli.worker import worker_part
 from app.database import DB
 from app.desk.admin_user import ADMIN_NAME, ensure_admin_user
 from app.development_secrets import load_or_make_secrets
 from app.embedded import EmbeddedPostgresError
 from app.errors import MailroomError
+from app.intake.openapi import WEBHOOK_PATH
 from app.jobs.broker import broker_scheme
 from app.logs import configure_logging
 from app.migrations import migrate

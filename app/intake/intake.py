@@ -87,7 +87,7 @@ class Intake:
             json_body,
             check_payload(json_body.fields),
             invocation_id=invocation_id,
-            signature=signature,
+            signature=signature or None,
             now=now,
         )
         admission = await self._writer.store(row)

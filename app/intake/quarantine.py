@@ -95,6 +95,7 @@ class Quarantine(GroupCommit[Refusal, bool]):
         self._max_bytes = settings.quarantine_max_bytes
         self._max_age = timedelta(days=settings.quarantine_max_age_days)
         self._max_share = settings.quarantine_max_share
+        self._refused: Counter[RefusalReason] = Counter()
 
     async def write(
         self, connection: Connection, rows: Sequence[Refusal]
@@ -110,8 +111,17 @@ class Quarantine(GroupCommit[Refusal, bool]):
             if dropped:
                 await connection.execute(COUNT_DROPPED, datetime.now(UTC).date(), dropped)
                 log.warning("quarantine_full", dropped=dropped)
+        self._say_what_is_refused(rows)
         ids = {refusal.id for refusal in kept}
         return [refusal.id in ids for refusal in rows]
+
+    def _say_what_is_refused(self, rows: Sequence[Refusal]) -> None:
+        """The 1st, 2nd, 4th, 8th ... of each reason is logged, so a flood does not fill the log."""
+        for refusal in rows:
+            self._refused[refusal.reason] += 1
+            times = self._refused[refusal.reason]
+            if times & (times - 1) == 0:
+                log.warning("webhook_refused", reason=refusal.reason.value, times=times)
 
     async def _what_fits(self, connection: Connection, rows: Sequence[Refusal]) -> list[Refusal]:
         """Several web processes may overshoot by a batch each; bounds are not promises."""

@@ -20,6 +20,7 @@ from app.errors import MailroomError
 from app.settings import Settings
 
 CONNECT_SECONDS = 5
+ANSWER_SECONDS = 20
 ACTOR_NAME = "process_email"
 BROKER_URL_SCHEMES = ("postgresql", "postgres", "redis", "rediss", "amqp", "amqps")
 
@@ -61,8 +62,13 @@ def make_broker(settings: Settings, database_url: str) -> Broker:
     scheme = broker_scheme(settings)
     if scheme == "redis":
         # Keys of the queue are prefixed by its name, so two installations can share a server.
+        client = redis.Redis.from_url(
+            settings.broker_url,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+        )
         return RedisBroker(  # type: ignore[no-untyped-call]
-            url=settings.broker_url, middleware=middleware, namespace=settings.queue
+            client=client, middleware=middleware, namespace=settings.queue
         )
     if scheme == "amqp":
         return RabbitmqBroker(url=settings.broker_url, middleware=middleware, confirm_delivery=True)

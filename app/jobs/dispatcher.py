@@ -10,11 +10,8 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import asyncpg
-import structlog
 
 from app.jobs import transitions
-
-log = structlog.get_logger(__name__)
 
 # Row locks are held while the broker takes a batch, and workers that are quick wait for them.
 BATCH = 50

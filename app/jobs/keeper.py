@@ -9,6 +9,7 @@ import faulthandler
 import os
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -50,6 +51,7 @@ class Keeper:
         held_claims: the claims of this process, kept up to date by the actors.
         actors_loop: the event loop in which the handlers run.
         actors_thread_id: the thread of that loop.
+        threads: how many emails this process handles at once.
         send: gives a batch of messages to the broker; it blocks.
     """
 
@@ -60,6 +62,7 @@ class Keeper:
         held_claims: HeldClaims,
         actors_loop: asyncio.AbstractEventLoop,
         actors_thread_id: int | None,
+        threads: int,
         send: Send,
     ) -> None:
         self._settings = settings
@@ -67,6 +70,8 @@ class Keeper:
         self._held_claims = held_claims
         self._actors_loop = actors_loop
         self._actors_thread_id = actors_thread_id
+        self._threads = threads
+        self._is_idle = False
         self._send = send
         self._parent = os.getppid()
         self._loop = asyncio.new_event_loop()
@@ -87,7 +92,13 @@ class Keeper:
 
     async def _keep(self) -> None:
         # min_size=0: a database that is away must not keep the keeper from starting.
-        pool = await asyncpg.create_pool(DB.url, min_size=0, max_size=POOL_SIZE)
+        # A statement to a server that went silent must not hold up the leases.
+        pool = await asyncpg.create_pool(
+            DB.url,
+            min_size=0,
+            max_size=POOL_SIZE,
+            command_timeout=max(self._settings.lease_seconds / BEATS_PER_LEASE, 1.0),
+        )
         dispatcher = Dispatcher(pool, send=self._send, depth=self._settings.queue_depth)
         lost_after = timedelta(seconds=self._settings.message_lost_seconds)
         duties = [
@@ -99,7 +110,7 @@ class Keeper:
             ),
             _without_end(
                 "rescue",
-                lambda: rescue_once(pool, lost_after=lost_after),
+                lambda: self._rescue(pool, lost_after),
                 every_seconds=RESCUE_EVERY_SECONDS,
             ),
             _without_end("watch", lambda: self._watch(pool), every_seconds=WATCH_EVERY_SECONDS),
@@ -111,6 +122,12 @@ class Keeper:
         faulthandler.cancel_dump_traceback_later()
         await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS / 2)
         pool.terminate()
+
+    async def _rescue(self, pool: "asyncpg.Pool[asyncpg.Record]", lost_after: timedelta) -> None:
+        # Its own first: after the database was away all leases have run out.
+        await extend_once(pool, self._held_claims, self._lease)
+        was_idle, self._is_idle = self._is_idle, len(self._held_claims.all()) < self._threads
+        await rescue_once(pool, lost_after=lost_after, is_idle=was_idle and self._is_idle)
 
     def _wind_alarm(self) -> None:
         """Let the C runtime end this process unless the alarm is wound anew in time.
@@ -170,20 +187,25 @@ async def _without_end(
     pause = FIRST_PAUSE_SECONDS
     is_failing = False
     while True:
+        began = time.monotonic()
+        # A task of its own each time: what dies inside, even cancelled, cannot spoil the next.
+        task = asyncio.create_task(_awaited(duty()))
         try:
-            # A task of its own each time: what dies inside cannot spoil the next.
-            await asyncio.create_task(_awaited(duty()))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the duty has to go on
-            if not is_failing:
-                log.warning("duty_interrupted", duty=name, error=type(error).__name__)
-                is_failing = True
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-        else:
-            if is_failing:
-                log.info("duty_resumed", duty=name)
-                is_failing, pause = False, FIRST_PAUSE_SECONDS
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if is_failing and (error is None or time.monotonic() - began > LONGEST_PAUSE_SECONDS):
+            log.info("duty_resumed", duty=name)
+            is_failing, pause = False, FIRST_PAUSE_SECONDS
+        if error is None:
             await asyncio.sleep(every_seconds)
+            continue
+        if not is_failing:
+            log.warning("duty_interrupted", duty=name, error=type(error).__name__)
+            is_failing = True
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
 async def _awaited(duty: Awaitable[object]) -> None:

@@ -25,7 +25,7 @@ BEATS_PER_LEASE = 4
 
 @attrs.frozen(eq=False)
 class Held:
-    """A claim whose handler runs here."""
+    """A claim whose handler runs here, or whose end is being recorded."""
 
     claim: Claim
     task: "asyncio.Task[object]"
@@ -39,6 +39,7 @@ class HeldClaims:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: set[Held] = set()
+        self._given_up: set[Held] = set()
 
     def add(self, held: Held) -> None:
         with self._lock:
@@ -47,6 +48,17 @@ class HeldClaims:
     def remove(self, held: Held) -> None:
         with self._lock:
             self._held.discard(held)
+            self._given_up.discard(held)
+
+    def give_up(self, held: Held) -> None:
+        """Cancel its handler: the claim is lost, or has to be handed back."""
+        with self._lock:
+            self._given_up.add(held)
+        held.task.get_loop().call_soon_threadsafe(held.task.cancel)
+
+    def is_given_up(self, held: Held) -> bool:
+        with self._lock:
+            return held in self._given_up
 
     def all(self) -> list[Held]:
         with self._lock:
@@ -63,13 +75,13 @@ async def extend_once(database: Database, held_claims: HeldClaims, lease: timede
     for h in held:
         if (h.claim.email_id, h.claim.started_at) not in standing and h in still_held:
             log.warning("claim_lost", email_id=str(h.claim.email_id))
-            h.task.get_loop().call_soon_threadsafe(h.task.cancel)
+            held_claims.give_up(h)
 
 
 def find_blocker(loop: asyncio.AbstractEventLoop, held: list[Held]) -> Held | None:
     """The handler that keeps the event loop from running, if one is over its time."""
     now = time.monotonic()
-    overdue = [h for h in held if h.gives_up_at < now]
+    overdue = [h for h in held if h.gives_up_at < now and not h.task.done()]
     if not overdue:
         return None
     current = asyncio.current_task(loop)

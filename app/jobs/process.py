@@ -112,28 +112,37 @@ class Processor:
             )
         else:
             email = _to_email(columns)
-            outcome = await self._run(claim, email)
-            if outcome.error is None:
-                await self._record_completion(claim, email, outcome)
-                return
+            await self._handle(claim, email)
+            return
         await self._record_failure(claim, outcome)
 
-    async def _run(self, claim: Claim, email: IncomingEmail) -> Outcome:
+    async def _handle(self, claim: Claim, email: IncomingEmail) -> None:
         timeout = self._settings.handler_timeout_seconds
         task = asyncio.create_task(_call(self._handler, email), name=f"handle-{claim.email_id}")
         held = Held(claim, task, gives_up_at=time.monotonic() + timeout + 2 * CANCEL_SECONDS)
         self._held_claims.add(held)
         try:
-            await asyncio.wait({task}, timeout=timeout)
-            if task.done():
-                return _outcome_of(task)
-            task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_SECONDS)
-            if not task.done():
-                log.error("handler_ignores_cancellation", email_id=str(claim.email_id))
-            return Outcome(error=f"the handler did not finish within {timeout:g} seconds")
+            outcome = await self._wait_for(task, claim)
+            if task.cancelled() and self._held_claims.is_given_up(held):
+                await patiently("hand_back", lambda: transitions.hand_back(self._pool, claim))
+            elif outcome.error is None:
+                await self._record_completion(claim, email, outcome)
+            else:
+                await self._record_failure(claim, outcome)
         finally:
+            # Until then the lease goes on: the result is still to be recorded.
             self._held_claims.remove(held)
+
+    async def _wait_for(self, task: "asyncio.Task[str | None]", claim: Claim) -> Outcome:
+        timeout = self._settings.handler_timeout_seconds
+        await asyncio.wait({task}, timeout=timeout)
+        if task.done():
+            return _outcome_of(task)
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+        if not task.done():
+            log.error("handler_ignores_cancellation", email_id=str(claim.email_id))
+        return Outcome(error=f"the handler did not finish within {timeout:g} seconds")
 
     async def _record_completion(
         self, claim: Claim, email: IncomingEmail, outcome: Outcome
@@ -242,9 +251,7 @@ def _to_email(columns: dict[str, Any]) -> IncomingEmail:
         columns[name] = _from_json(columns[name])
     # Columns of a newer version are there as soon as its migrations have run.
     known = {column._meta.name for column in IncomingEmail._meta.columns}
-    email = IncomingEmail(**{name: value for name, value in columns.items() if name in known})
-    email._exists_in_db = True
-    return email
+    return IncomingEmail(**{name: value for name, value in columns.items() if name in known})
 
 
 def _from_json(text: str | None) -> Any:

@@ -16,14 +16,20 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 
 
-async def rescue_once(database: Database, *, lost_after: timedelta) -> int:
+async def rescue_once(database: Database, *, lost_after: timedelta, is_idle: bool) -> int:
     """Bring back what is stuck now.
+
+    Args:
+        lost_after: how long an email is queued before its message may be lost.
+        is_idle: a worker of this process has nothing to do.
 
     Returns:
         How many emails were brought back.
     """
     expired = await transitions.rescue_expired(database, limit=BATCH)
-    unheard = await transitions.rescue_unheard(database, limit=BATCH, lost_after=lost_after)
+    unheard = await transitions.rescue_unheard(
+        database, limit=BATCH, lost_after=lost_after, is_idle=is_idle
+    )
     for email_id in expired:
         log.warning("lease_ran_out", email_id=str(email_id))
     if unheard:

@@ -85,12 +85,6 @@ SET processing_status = 'processing',
     lease_expires_at = now() + $2,
     claims = claims + 1,
     claimed_by = $4,
-    attempt_errors = CASE processing_status
-        WHEN 'processing' THEN attempt_errors || jsonb_build_array(jsonb_build_object(
-            'at', now(), 'attempt', retry_count + 1, 'error', 'its worker vanished',
-            'worker', claimed_by))
-        ELSE attempt_errors
-    END,
     next_attempt_at = NULL,
     updated_at = now()
 FROM (SELECT set_config('synchronous_commit', 'off', true)) AS relaxed
@@ -98,7 +92,8 @@ WHERE id = $1
 AND (
     (processing_status IN ('received', 'queued')
         AND (next_attempt_at IS NULL OR next_attempt_at <= now() + $3))
-    OR (processing_status = 'processing' AND lease_expires_at < now())
+    OR (processing_status = 'processing'
+        AND (lease_expires_at IS NULL OR lease_expires_at < now()))
 )
 AND (claims <= retry_count OR $5)
 RETURNING incoming_emails.*
@@ -110,7 +105,8 @@ SELECT EXISTS (
     WHERE id = $1 AND claims > retry_count
     AND (
         processing_status IN ('received', 'queued')
-        OR (processing_status = 'processing' AND lease_expires_at < now())
+        OR (processing_status = 'processing'
+        AND (lease_expires_at IS NULL OR lease_expires_at < now()))
     )
 )
 """
@@ -168,7 +164,8 @@ SET processing_status = 'queued', queued_at = NULL, lease_expires_at = NULL, upd
         'worker', claimed_by))
 WHERE id IN (
     SELECT id FROM incoming_emails
-    WHERE processing_status = 'processing' AND lease_expires_at < now()
+    WHERE processing_status = 'processing'
+        AND (lease_expires_at IS NULL OR lease_expires_at < now())
     ORDER BY received_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
@@ -183,6 +180,9 @@ WHERE id IN (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'queued' AND queued_at IS NOT NULL
     AND GREATEST(queued_at, next_attempt_at) < now() - $2::interval
+    AND ($3 OR GREATEST(queued_at, next_attempt_at) < (
+        SELECT max(queued_at) FROM incoming_emails WHERE processing_status = 'processing'
+    ))
     ORDER BY received_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
@@ -309,9 +309,16 @@ async def rescue_expired(database: Database, *, limit: int) -> list[UUID]:
     return [row["id"] for row in await database.fetch(RESCUE_EXPIRED, limit)]
 
 
-async def rescue_unheard(database: Database, *, limit: int, lost_after: timedelta) -> list[UUID]:
-    """queued -> queued where no worker came for so long that the message must be lost."""
-    return [row["id"] for row in await database.fetch(RESCUE_UNHEARD, limit, lost_after)]
+async def rescue_unheard(
+    database: Database, *, limit: int, lost_after: timedelta, is_idle: bool
+) -> list[UUID]:
+    """queued -> queued where no worker came for so long that the message must be lost.
+
+    Args:
+        is_idle: a worker has nothing to do. Without one an old message may simply be waiting; it
+            is lost if emails that were queued after it are in work already.
+    """
+    return [row["id"] for row in await database.fetch(RESCUE_UNHEARD, limit, lost_after, is_idle)]
 
 
 async def retry(database: Database, email_id: UUID, *, by: str, force: bool = False) -> bool:

@@ -34,7 +34,8 @@ class ProcessingStatus(StrEnum):
     """Stored durably; Zendesk was told 200. No worker has been asked yet."""
 
     QUEUED = "queued"
-    """A message for it is in the broker, at once or at `next_attempt_at`."""
+    """A message for it is in the broker, at once or at `next_attempt_at`; or, where `queued_at` is
+    null, is about to be sent."""
 
     PROCESSING = "processing"
     """A worker holds it until `lease_expires_at`; `started_at` is the worker's fencing token."""
@@ -115,7 +116,7 @@ class IncomingEmail(Table, tablename="incoming_emails", db=DB):
     completed_at = Timestamptz(
         null=True, default=None, help_text="When it became completed or failed"
     )
-    retry_count = Integer(default=0, help_text="Retries so far, as Dramatiq counts them")
+    retry_count = Integer(default=0, help_text="Retries so far")
     attachment_urls = JSON(
         null=True, default=None, help_text="[{url, filename, content_type, size, ...}]"
     )

@@ -58,7 +58,7 @@ class ZendeskWebhookEmail:
         str | None, _about("`{{ticket.latest_comment}}`", "Guten Tag, wo ist mein Päckchen?")
     ] = None
     received_at: Annotated[
-        str | int | float | None,
+        str | float | None,
         _about(
             "When the email came, in any format: ISO 8601, RFC 5322, Unix seconds. Left out or "
             "unreadable, it is the time at which Mailroom received it.",

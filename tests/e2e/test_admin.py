@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from support import PROJECT, Services, email, signed, wait_until
 
-from app.cli.send import WEBHOOK_PATH
+from app.intake.openapi import WEBHOOK_PATH
 
 PASSWORD = "correct horse battery staple"
 EMAILS = "/admin/api/tables/incoming_emails/"

@@ -13,7 +13,7 @@ import pytest
 from support import PROJECT, SECRET, Services, email, free_port, wait_until
 
 from app.cli.main import COMMANDS
-from app.cli.send import WEBHOOK_PATH
+from app.intake.openapi import WEBHOOK_PATH
 from app.settings import ZENDESK_PUBLIC_TEST_SECRET, Settings, environment_name
 
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from support import SECRET, Services, email, signed
 
-from app.cli.send import WEBHOOK_PATH
+from app.intake.openapi import WEBHOOK_PATH
 
 Connection = psycopg.Connection[dict[str, Any]]
 

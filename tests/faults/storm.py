@@ -29,8 +29,8 @@ import redis
 from proxy import Proxy
 from support import SECRET, command_line, email, free_port, signed, wait_until
 
-from app.cli.send import WEBHOOK_PATH
 from app.embedded import EmbeddedPostgres
+from app.intake.openapi import WEBHOOK_PATH
 
 LEASE_SECONDS = 4
 SENDERS = 12

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from storm import raging, summary
 
-SHORT_SECONDS = 25.0
+SHORT_SECONDS = 20.0
 BROKERS = 3
 
 

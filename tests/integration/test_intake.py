@@ -17,25 +17,26 @@ from structlog.testing import capture_logs
 from support import SECRET, email, free_port, make_settings
 
 from app.intake.email_row import EmailRow, make_row
+from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
 from app.intake.json_body import UnreadableBodyError, read_json_object
 from app.intake.payload import InvalidPayloadError, check_payload
 from app.intake.signature import SignatureRefusedError, sign
-from app.intake.writer import FIND_FIRST, Admission, GroupCommit, NotStoredError
+from app.intake.writer import FIND_FIRST, Admission, EmailWriter
 
 WAIT_SECONDS = 60
 MakeIntake = Callable[..., Intake]
-MakeCommit = Callable[..., GroupCommit]
+MakeCommit = Callable[..., EmailWriter]
 
 
 @pytest.fixture
 async def make_commit(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[MakeCommit]:
     """Makes group commits, and closes them after the test."""
-    made: list[GroupCommit] = []
+    made: list[EmailWriter] = []
 
-    def make(pool: "asyncpg.Pool[asyncpg.Record]" = pool, **changes: Any) -> GroupCommit:
+    def make(pool: "asyncpg.Pool[asyncpg.Record]" = pool, **changes: Any) -> EmailWriter:
         options = {"batch_rows": 256, "max_waiting": 1_000, "deadline_seconds": 30.0, **changes}
-        made.append(GroupCommit(pool, **options))
+        made.append(EmailWriter(pool, **options))
         return made[-1]
 
     yield make
@@ -58,7 +59,7 @@ async def make_intake(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Mak
 
 
 @pytest.fixture
-async def commit(make_commit: MakeCommit) -> GroupCommit:
+async def commit(make_commit: MakeCommit) -> EmailWriter:
     return make_commit()
 
 
@@ -383,7 +384,7 @@ async def test_a_redelivery_is_no_reuse_of_its_webhook_id(intake: Intake) -> Non
 
 
 async def test_emails_that_arrive_together_share_a_commit(
-    commit: GroupCommit, pool: "asyncpg.Pool[asyncpg.Record]"
+    commit: EmailWriter, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
     async with table_locked(pool):
         tasks = [asyncio.create_task(commit.store(make_email_row()))]
@@ -409,7 +410,7 @@ async def test_no_insert_holds_more_than_it_may(
 
 
 async def test_each_is_told_of_its_own_email(
-    commit: GroupCommit, pool: "asyncpg.Pool[asyncpg.Record]"
+    commit: EmailWriter, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
     rows = [make_email_row(subject=f"number {number}") for number in range(300)]
     admissions = await asyncio.gather(*(commit.store(row) for row in rows))
@@ -499,7 +500,7 @@ async def test_a_row_that_the_database_refuses_fails_alone(
     ],
 )
 async def test_whatever_is_wrong_with_a_row_its_neighbours_are_stored(
-    commit: GroupCommit, pool: "asyncpg.Pool[asyncpg.Record]", wrong: dict[str, Any]
+    commit: EmailWriter, pool: "asyncpg.Pool[asyncpg.Record]", wrong: dict[str, Any]
 ) -> None:
     rows = [make_email_row(), make_email_row(**wrong), make_email_row()]
     answers = await asyncio.gather(*(commit.store(row) for row in rows), return_exceptions=True)
@@ -563,7 +564,7 @@ async def test_a_full_line_refuses_at_once_and_takes_again_when_it_moves(
 
 
 async def test_the_bytes_that_are_being_received_are_bounded(make_intake: MakeIntake) -> None:
-    intake = make_intake(intake_max_waiting_bytes=2_048)
+    intake = make_intake(intake_max_waiting_bytes=2_048, max_body_bytes=2_048)
     intake.reserve(2_000)
     with pytest.raises(NotStoredError):
         intake.reserve(49)
@@ -640,7 +641,7 @@ async def test_a_connection_that_went_dead_does_not_hold_up_the_line(
 
 
 async def test_who_gave_up_waiting_before_the_insert_is_not_stored(
-    commit: GroupCommit, pool: "asyncpg.Pool[asyncpg.Record]"
+    commit: EmailWriter, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
     stays, leaves, also_stays = (make_email_row() for _ in range(3))
     async with table_locked(pool):
@@ -655,7 +656,7 @@ async def test_who_gave_up_waiting_before_the_insert_is_not_stored(
 
 
 async def test_who_gives_up_while_the_insert_is_on_its_way_does_not_harm_the_others(
-    commit: GroupCommit, pool: "asyncpg.Pool[asyncpg.Record]"
+    commit: EmailWriter, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
     rows = [make_email_row() for _ in range(3)]
     async with table_locked(pool):

@@ -85,7 +85,7 @@ def changes(before: Row, after: Row) -> Row:
 
 
 async def claimed(pool: Pool, email_id: UUID, *, lease: timedelta = LEASE) -> Claim:
-    made = await transitions.claim(pool, email_id, lease=lease)
+    made = await transitions.claim(pool, email_id, lease=lease, worker="a worker")
     assert made is not None
     return made[0]
 
@@ -119,10 +119,18 @@ STEPS = [
     ),
     Step(
         "claim",
-        lambda pool, email_id: transitions.claim(pool, email_id, lease=LEASE),
+        lambda pool, email_id: transitions.claim(pool, email_id, lease=LEASE, worker="a worker"),
         ["received", "queued", "processing"],
         "processing",
-        frozenset({"started_at", "lease_expires_at", "claims", "next_attempt_at"}),
+        frozenset(
+            {
+                "started_at",
+                "lease_expires_at",
+                "claims",
+                "claimed_by",
+                "next_attempt_at",
+            }
+        ),
     ),
     Step(
         "complete",
@@ -180,11 +188,13 @@ STEPS = [
         lambda pool, _: transitions.rescue_expired(pool, limit=10),
         ["processing"],
         "queued",
-        frozenset({"queued_at", "lease_expires_at"}),
+        frozenset({"queued_at", "lease_expires_at", "attempt_errors"}),
     ),
     Step(
         "rescue_unheard",
-        lambda pool, _: transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER),
+        lambda pool, _: transitions.rescue_unheard(
+            pool, limit=10, lost_after=LOST_AFTER, is_idle=True
+        ),
         ["queued"],
         "queued",
         frozenset({"queued_at"}),
@@ -283,7 +293,7 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     row = await read(pool, email_id)
     assert row["next_attempt_at"] >= start + timedelta(hours=1)
     assert row["completed_at"] is None
-    assert await transitions.claim(pool, email_id, lease=LEASE) is None
+    assert await transitions.claim(pool, email_id, lease=LEASE, worker="a worker") is None
     await pool.execute("UPDATE incoming_emails SET next_attempt_at = now()")
     second = await claimed(pool, email_id)
     assert (second.claims, second.retry_count, second.lost_claims) == (2, 1, 0)
@@ -317,13 +327,13 @@ async def test_a_retry_a_little_before_its_time_is_claimed(pool: Pool) -> None:
     later = await now(pool) + timedelta(minutes=1)
     assert await claimed(pool, await store(pool, "queued", next_attempt_at=soon))
     too_early = await store(pool, "queued", next_attempt_at=later)
-    assert await transitions.claim(pool, too_early, lease=LEASE) is None
+    assert await transitions.claim(pool, too_early, lease=LEASE, worker="a worker") is None
 
 
 async def test_an_email_that_does_not_exist_changes_nothing(pool: Pool) -> None:
     await store(pool, "processing")
     nobody = Claim(uuid4(), TOKEN, retry_count=0, claims=1)
-    assert await transitions.claim(pool, nobody.email_id, lease=LEASE) is None
+    assert await transitions.claim(pool, nobody.email_id, lease=LEASE, worker="a worker") is None
     assert not await transitions.complete(pool, nobody, extracted_data=None, cleaned_body=None)
     assert not await transitions.fail(pool, nobody, error="x")
     assert not await transitions.retry(pool, nobody.email_id, by="erika", force=True)
@@ -333,7 +343,7 @@ async def test_an_email_that_does_not_exist_changes_nothing(pool: Pool) -> None:
 async def test_a_claim_is_held_until_its_lease_runs_out(pool: Pool) -> None:
     email_id = await store(pool)
     first = await claimed(pool, email_id)
-    assert await transitions.claim(pool, email_id, lease=LEASE) is None
+    assert await transitions.claim(pool, email_id, lease=LEASE, worker="a worker") is None
     await pool.execute("UPDATE incoming_emails SET lease_expires_at = now() - interval '1 second'")
     second = await claimed(pool, email_id)
     assert second.started_at > first.started_at
@@ -343,7 +353,7 @@ async def test_a_claim_is_held_until_its_lease_runs_out(pool: Pool) -> None:
 async def test_of_many_claimers_at_once_one_gets_the_email(pool: Pool) -> None:
     email_id = await store(pool)
     claims = await asyncio.gather(
-        *(transitions.claim(pool, email_id, lease=LEASE) for _ in range(20))
+        *(transitions.claim(pool, email_id, lease=LEASE, worker="a worker") for _ in range(20))
     )
     assert len([claim for claim in claims if claim is not None]) == 1
     assert (await read(pool, email_id))["claims"] == 1
@@ -413,10 +423,10 @@ async def test_the_token_grows_within_one_transaction(pool: Pool) -> None:
     # There, now() stands still.
     email_id = await store(pool)
     async with pool.acquire() as connection, connection.transaction():
-        first = await transitions.claim(connection, email_id, lease=LEASE)
+        first = await transitions.claim(connection, email_id, lease=LEASE, worker="a worker")
         assert first is not None
         assert await transitions.hand_back(connection, first[0])
-        second = await transitions.claim(connection, email_id, lease=LEASE)
+        second = await transitions.claim(connection, email_id, lease=LEASE, worker="a worker")
         assert second is not None
     assert second[0].started_at > first[0].started_at
 
@@ -518,10 +528,12 @@ async def test_only_what_was_queued_for_too_long_is_sent_again(pool: Pool) -> No
         name: await store(pool, "queued", queued_at=queued_at, next_attempt_at=next_attempt_at)
         for name, (queued_at, next_attempt_at) in columns.items()
     }
-    rescued = await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER)
+    rescued = await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER, is_idle=True)
     assert set(rescued) == {ids["lost"], ids["lost, and its retry too"]}
     assert (await read(pool, ids["lost"]))["queued_at"] is None
-    assert await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER) == []
+    assert (
+        await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER, is_idle=True) == []
+    )
 
 
 async def test_a_row_in_another_transactions_hands_is_not_waited_for(pool: Pool) -> None:
@@ -533,9 +545,9 @@ async def test_a_row_in_another_transactions_hands_is_not_waited_for(pool: Pool)
         )
         async with asyncio.timeout(30):
             assert await transitions.rescue_expired(pool, limit=10) == [expired[1]]
-            assert await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER) == [
-                unheard[1]
-            ]
+            assert await transitions.rescue_unheard(
+                pool, limit=10, lost_after=LOST_AFTER, is_idle=True
+            ) == [unheard[1]]
 
 
 async def test_claims_that_ended_without_a_result_are_counted_and_others_not(pool: Pool) -> None:
@@ -559,21 +571,26 @@ async def test_claims_that_ended_without_a_result_are_counted_and_others_not(poo
 async def test_only_an_email_whose_worker_vanished_is_a_suspect(pool: Pool) -> None:
     email_id = await store(pool)
     assert not await transitions.is_suspect(pool, email_id)
-    held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False)
+    held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
     assert held is not None
     assert not await transitions.is_suspect(pool, email_id)
     assert await transitions.retry_later(pool, held[0], error="x", delay=timedelta(0))
     assert not await transitions.is_suspect(pool, email_id)
     # Neither an attempt that failed nor one handed back makes it one; a lease that ran out does.
-    held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False)
+    held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
     assert held is not None
     assert await transitions.hand_back(pool, held[0])
     assert not await transitions.is_suspect(pool, email_id)
-    assert await transitions.claim(pool, email_id, lease=timedelta(seconds=-1), suspects=False)
+    assert await transitions.claim(
+        pool, email_id, lease=timedelta(seconds=-1), suspects=False, worker="a worker"
+    )
     for _ in range(2):
         assert await transitions.is_suspect(pool, email_id)
         before = await read(pool, email_id)
-        assert await transitions.claim(pool, email_id, lease=LEASE, suspects=False) is None
+        assert (
+            await transitions.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
+            is None
+        )
         assert await read(pool, email_id) == before
         await transitions.rescue_expired(pool, limit=1)
     last = await claimed(pool, email_id)
@@ -636,8 +653,8 @@ PLANS: list[tuple[str, list[object], str]] = [
     ("QUEUE_RECEIVED", [50, 1_000], STATUS_INDEX),
     ("QUEUE_AGAIN", [50], "ix_incoming_emails_unsent"),
     ("RESCUE_EXPIRED", [500], STATUS_INDEX),
-    ("RESCUE_UNHEARD", [500, LOST_AFTER], STATUS_INDEX),
-    ("CLAIM", ["id", LEASE, transitions.EARLY_BY, False], "incoming_emails_pkey"),
+    ("RESCUE_UNHEARD", [500, LOST_AFTER, False], STATUS_INDEX),
+    ("CLAIM", ["id", LEASE, transitions.EARLY_BY, "a worker", False], "incoming_emails_pkey"),
     ("IS_SUSPECT", ["id"], "incoming_emails_pkey"),
     ("COMPLETE", ["id", TOKEN, "{}", "text"], "incoming_emails_pkey"),
     ("EXTEND_LEASES", [["id"], [TOKEN], LEASE], "incoming_emails_pkey"),
@@ -659,3 +676,27 @@ async def test_no_transition_reads_the_whole_table(large: Pool) -> None:
                 plan = "\n".join(line[0] for line in lines)
                 assert index in plan, f"{name}, {plan_kind}:\n{plan}"
                 assert "Seq Scan on incoming_emails" not in plan, f"{name}, {plan_kind}:\n{plan}"
+
+
+async def test_an_email_in_processing_without_a_lease_is_rescued(pool: Pool) -> None:
+    """A row of a time before there were leases."""
+    email_id = await pool.fetchval(
+        "INSERT INTO incoming_emails (processing_status) VALUES ('processing') RETURNING id"
+    )
+    assert await transitions.rescue_expired(pool, limit=10) == [email_id]
+    assert await transitions.queue_again(pool, limit=10) == [email_id]
+    assert await transitions.claim(pool, email_id, lease=LEASE, worker="a worker") is not None
+
+
+async def test_a_long_queue_is_not_taken_for_lost_messages(pool: Pool) -> None:
+    """Where every worker is busy, only what was overtaken by later emails can be lost."""
+    insert = (
+        "INSERT INTO incoming_emails (processing_status, queued_at, lease_expires_at)"
+        " VALUES ($1, now() - $2::interval, now() + interval '1 minute') RETURNING id"
+    )
+    overtaken = await pool.fetchval(insert, "queued", 3 * LOST_AFTER)
+    await pool.fetchval(insert, "processing", 2 * LOST_AFTER)
+    waiting = await pool.fetchval(insert, "queued", 1.5 * LOST_AFTER)
+    busy = {"limit": 10, "lost_after": LOST_AFTER, "is_idle": False}
+    assert await transitions.rescue_unheard(pool, **busy) == [overtaken]
+    assert await transitions.rescue_unheard(pool, **busy | {"is_idle": True}) == [waiting]
