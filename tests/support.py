@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
+import pika
 import psycopg
+import redis
 
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.settings import Settings, parse_secrets
@@ -157,12 +159,25 @@ class Services:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
             self.kill_group(process)
+        delete_queue(self.environment.get("BROKER_URL", ""), self.queue)
 
     def _is_live(self) -> bool:
         try:
             return httpx.get(f"{self.url}/health/live").is_success
         except httpx.HTTPError:
             return False
+
+
+def delete_queue(broker_url: str, queue: str) -> None:
+    """Leave nothing of a test's queue on a broker that is not the test's own."""
+    if broker_url.startswith("redis"):
+        with contextlib.closing(redis.Redis.from_url(broker_url)) as client:
+            for key in client.scan_iter(f"{queue}:*"):
+                client.delete(key)
+    elif broker_url.startswith("amqp") and reach(broker_url):
+        with contextlib.closing(pika.BlockingConnection(pika.URLParameters(broker_url))) as server:
+            for name in (queue, f"{queue}.DQ", f"{queue}.XQ"):
+                server.channel().queue_delete(name)
 
 
 def command_line(*command: str) -> list[str]:

@@ -107,7 +107,7 @@ class Processor:
     async def _attempt(self, claim: Claim, columns: dict[str, Any]) -> None:
         if claim.lost_claims >= self._settings.max_lost_claims:
             outcome = Outcome(
-                error=f"its worker vanished {claim.lost_claims} times while processing it",
+                error=f"its worker vanished while processing it (times: {claim.lost_claims})",
                 is_permanent=True,
             )
         else:

@@ -27,7 +27,7 @@ import psutil
 import psycopg
 import redis
 from proxy import Proxy
-from support import SECRET, command_line, email, free_port, signed, wait_until
+from support import SECRET, command_line, delete_queue, email, free_port, signed, wait_until
 
 from app.embedded import EmbeddedPostgres
 from app.intake.openapi import WEBHOOK_PATH
@@ -309,8 +309,7 @@ class Storm:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        if self._broker_url:
-            self.empty_broker()
+        delete_queue(self._broker_url, self._queue)
         if self._proxy is not None:
             self._proxy.close()
         self._server.release()
