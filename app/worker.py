@@ -100,14 +100,15 @@ class WorkerProcess(Middleware):
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         if self._keeper is not None:
             self._keeper.stop()
+        unfinished = self._held_claims.all()
         try:
             _run(self._hand_back())
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # The leases run out, and other workers take over.
             log.warning("hand_back_failed", error=type(error).__name__)
-        if self._held_claims.all():
-            # Python would wait for a handler in a thread, and others have its email by now.
-            log.error("handlers_left_behind", emails=len(self._held_claims.all()))
+        if unfinished:
+            # Others have these emails by now. A handler that works in a thread goes on even if it
+            # was cancelled, and Python would wait for it.
             DB.release()
             os._exit(0)
 

@@ -588,3 +588,22 @@ def test_emails_are_completed_after_the_database_was_away(
         wait_for(workers, connection, completed=150)
         assert {row["retry_count"] for row in emails(connection).values()} == {0}
     assert worker.poll() is None
+
+
+def test_a_handler_in_a_thread_does_not_outlive_the_stop_of_its_worker(
+    workers: Services, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    workers.write_handler(
+        "import asyncio, time\n"
+        "async def handle(email):\n"
+        "    print('handling', flush=True)\n"
+        "    await asyncio.to_thread(time.sleep, 600)\n"
+    )
+    put(connection, "long")
+    worker = workers.start("mailroom", "worker", MAILROOM_WORKER_SHUTDOWN_SECONDS="0.1")
+    wait_until(lambda: "handling" in workers.log(), workers.log)
+    family = psutil.Process(worker.pid).children(recursive=True)
+    worker.terminate()
+    assert worker.wait(60) == 0, workers.log()
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert emails(connection)["long"]["processing_status"] == "queued"
