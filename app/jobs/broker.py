@@ -57,7 +57,7 @@ def make_broker(settings: Settings, database_url: str) -> Broker:
     Raises:
         BrokerUrlError: BROKER_URL starts with something else.
     """
-    # The row decides how often an email is tried, so Dramatiq retries whenever it is asked to.
+    # The row counts the attempts of an email. Dramatiq repeats what never got as far as the row.
     middleware: list[Middleware] = [AsyncIO(), Retries(max_retries=None)]  # type: ignore[arg-type]
     scheme = broker_scheme(settings)
     if scheme == "redis":

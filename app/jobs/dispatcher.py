@@ -1,4 +1,5 @@
-"""The Dispatcher: received -> queued, and the message to the broker.
+"""The Dispatcher: received -> queued, and the message to the broker, as well for what was brought
+back and for retries that fell due.
 
 The broker takes the messages before the transaction commits. If the broker refuses, the emails
 stay `received`; if this process dies in between, a message comes for an email that is still
@@ -66,11 +67,10 @@ class Dispatcher:
             Whether there may be more.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            queued = await transitions.queue_again(connection, limit=BATCH)
+            bounds = {"limit": BATCH, "depth": self._depth}
+            queued = await transitions.queue_again(connection, **bounds)
             if not queued:
-                queued = await transitions.queue_received(
-                    connection, limit=BATCH, depth=self._depth
-                )
+                queued = await transitions.queue_received(connection, **bounds)
             if queued:
                 async with asyncio.timeout(BROKER_SECONDS):
                     await asyncio.to_thread(self._send, queued)

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import asyncpg
 import attrs
-import dramatiq
 import structlog
 
 from app.handlers.seam import Handler, PermanentFailure, Retry, result_to_json
@@ -30,7 +29,7 @@ CANCEL_SECONDS = 5.0
 LONGEST_ERROR = 2_000
 # What a handler asks for beyond it is more than the database can reckon with.
 LONGEST_PAUSE = timedelta(days=365)
-# How soon a suspect asks again whether it is its turn.
+# How soon a suspect is sent again to see whether it is its turn.
 SUSPECT_PAUSE = timedelta(seconds=5)
 
 JSON_COLUMNS = ("extracted_data", "attachment_urls", "raw_payload", "attempt_errors")
@@ -68,30 +67,30 @@ class Processor:
 
         A message for an email that is finished, held by another worker or not yet due does
         nothing: it came twice or late.
-
-        Raises:
-            dramatiq.Retry: Dramatiq is to send the message again after the delay it carries.
         """
         claimed = await self._claim(email_id, suspects=False)
         if claimed is not None:
             await self._attempt(*claimed)
-        elif await patiently("claim", lambda: transitions.is_suspect(self._pool, email_id)):
-            await self._process_suspect(email_id)
+        elif self._suspect.locked():
+            await patiently(
+                "postpone",
+                lambda: transitions.postpone_suspect(self._pool, email_id, delay=SUSPECT_PAUSE),
+            )
         else:
-            log.debug("message_without_work", email_id=str(email_id))
+            await self._process_suspect(email_id)
 
     async def _process_suspect(self, email_id: UUID) -> None:
-        """Process an email whose worker vanished, which may be its doing.
+        """Process an email if its worker vanished, which may be its doing.
 
         It is the only such email of this process meanwhile, so that when it brings its worker
         down again, no email is taken along a second time and failed in its stead.
         """
-        if self._suspect.locked():
-            raise dramatiq.Retry(delay=int(SUSPECT_PAUSE.total_seconds() * 1000))
         async with self._suspect:
             claimed = await self._claim(email_id, suspects=True)
             if claimed is not None:
                 await self._attempt(*claimed)
+            else:
+                log.debug("message_without_work", email_id=str(email_id))
 
     async def _claim(
         self, email_id: UUID, *, suspects: bool
@@ -183,8 +182,6 @@ class Processor:
             delay_seconds=round(delay.total_seconds(), 1),
             claim_stood=stood,
         )
-        if stood:
-            raise dramatiq.Retry(delay=int(delay.total_seconds() * 1000))
 
 
 def backoff(settings: Settings, retry_count: int) -> timedelta:

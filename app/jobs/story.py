@@ -121,11 +121,11 @@ def _next_step(row: dict[str, Any], settings: Settings) -> tuple[str, datetime |
     match ProcessingStatus(row["processing_status"]):
         case ProcessingStatus.RECEIVED:
             return "a worker's Dispatcher queues it, the oldest email first", None
-        case ProcessingStatus.QUEUED if row["queued_at"] is None:
-            return "a worker's Dispatcher sends its message anew", None
-        case ProcessingStatus.QUEUED if row["next_attempt_at"] is not None:
+        case ProcessingStatus.QUEUED if _is_later(row["next_attempt_at"], row["now"]):
             retry = f"retry {row['retry_count']} of {settings.max_retries}"
             return f"{retry} begins", row["next_attempt_at"]
+        case ProcessingStatus.QUEUED if row["queued_at"] is None:
+            return "a worker's Dispatcher sends its message anew", None
         case ProcessingStatus.QUEUED:
             lost_at = row["queued_at"] + timedelta(seconds=settings.message_lost_seconds)
             return "a worker claims it; if none has, its message is sent again", lost_at
@@ -137,3 +137,7 @@ def _next_step(row: dict[str, Any], settings: Settings) -> tuple[str, datetime |
             return "nothing: it is done", None
         case ProcessingStatus.FAILED:
             return "nothing, until an operator retries it", None
+
+
+def _is_later(moment: datetime | None, now: datetime) -> bool:
+    return moment is not None and moment > now

@@ -18,9 +18,6 @@ Database: TypeAlias = (
     " | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 )
 
-# Clocks of broker and database differ a little: a retry that rings this early is on time.
-EARLY_BY = timedelta(seconds=2)
-
 
 @attrs.frozen
 class Claim:
@@ -40,41 +37,47 @@ class Claim:
         return self.claims - 1 - self.retry_count
 
 
-# The oldest first. SKIP LOCKED keeps Dispatchers apart; the depth bounds what waits in the broker,
-# so that order of receipt is kept by the database and a lost message is noticed soon.
-QUEUE_RECEIVED = """
+# How many more messages the broker may have. The depth bounds what waits there, so that order of
+# receipt is kept by the database and a lost message is noticed soon.
+ROOM = """
+    LEAST($1, $2 - (
+        SELECT count(*) FROM (
+            SELECT 1 FROM incoming_emails
+            WHERE processing_status = 'queued' AND queued_at IS NOT NULL
+            LIMIT $2
+        ) AS waiting
+    ))
+"""
+
+# The oldest first. SKIP LOCKED keeps Dispatchers apart.
+QUEUE_RECEIVED = f"""
 UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = now(), updated_at = now()
 WHERE id IN (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'received'
     ORDER BY received_at
-    LIMIT LEAST($1, $2 - (
-        SELECT count(*) FROM (
-            SELECT 1 FROM incoming_emails
-            WHERE processing_status = 'queued'
-            AND (next_attempt_at IS NULL OR next_attempt_at <= now())
-            LIMIT $2
-        ) AS waiting
-    ))
+    LIMIT {ROOM}
     FOR UPDATE SKIP LOCKED
 )
 RETURNING id, received_at
-"""
+"""  # noqa: S608 - a constant
 
-# queued_at is null: brought back, and no message for it is in the broker.
-QUEUE_AGAIN = """
+# queued_at is null: no message for it is in the broker. What was brought back goes first, then
+# retries in the order in which they fell due.
+QUEUE_AGAIN = f"""
 UPDATE incoming_emails
 SET queued_at = now(), updated_at = now()
 WHERE id IN (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'queued' AND queued_at IS NULL
-    ORDER BY received_at
-    LIMIT $1
+        AND COALESCE(next_attempt_at, '-infinity') <= now()
+    ORDER BY COALESCE(next_attempt_at, '-infinity'), received_at
+    LIMIT {ROOM}
     FOR UPDATE SKIP LOCKED
 )
 RETURNING id, received_at
-"""
+"""  # noqa: S608 - a constant
 
 # The token has to grow even where the clock was set back. Losing this commit in a crash of
 # PostgreSQL costs nothing (the email is then still queued), so it need not wait for the disk.
@@ -84,31 +87,26 @@ SET processing_status = 'processing',
     started_at = GREATEST(clock_timestamp(), started_at + interval '1 microsecond'),
     lease_expires_at = now() + $2,
     claims = claims + 1,
-    claimed_by = $4,
+    claimed_by = $3,
     next_attempt_at = NULL,
     updated_at = now()
 FROM (SELECT set_config('synchronous_commit', 'off', true)) AS relaxed
 WHERE id = $1
 AND (
     (processing_status IN ('received', 'queued')
-        AND (next_attempt_at IS NULL OR next_attempt_at <= now() + $3))
+        AND (next_attempt_at IS NULL OR next_attempt_at <= now()))
     OR (processing_status = 'processing'
         AND (lease_expires_at IS NULL OR lease_expires_at < now()))
 )
-AND (claims <= retry_count OR $5)
+AND (claims <= retry_count OR $4)
 RETURNING incoming_emails.*
 """
 
-IS_SUSPECT = """
-SELECT EXISTS (
-    SELECT FROM incoming_emails
-    WHERE id = $1 AND claims > retry_count
-    AND (
-        processing_status IN ('received', 'queued')
-        OR (processing_status = 'processing'
-        AND (lease_expires_at IS NULL OR lease_expires_at < now()))
-    )
-)
+# More claims than attempts: a worker of it vanished.
+POSTPONE_SUSPECT = """
+UPDATE incoming_emails
+SET queued_at = NULL, next_attempt_at = now() + $2, updated_at = now()
+WHERE id = $1 AND processing_status = 'queued' AND claims > retry_count
 """
 
 COMPLETE = """
@@ -121,7 +119,7 @@ WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
 
 RETRY_LATER = """
 UPDATE incoming_emails
-SET processing_status = 'queued', queued_at = now(), next_attempt_at = now() + $4,
+SET processing_status = 'queued', queued_at = NULL, next_attempt_at = now() + $4,
     retry_count = retry_count + 1, lease_expires_at = NULL, updated_at = now(),
     attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
         'at', now(), 'attempt', retry_count + 1, 'error', $3::text,
@@ -179,8 +177,8 @@ SET queued_at = NULL, updated_at = now()
 WHERE id IN (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'queued' AND queued_at IS NOT NULL
-    AND GREATEST(queued_at, next_attempt_at) < now() - $2::interval
-    AND ($3 OR GREATEST(queued_at, next_attempt_at) < (
+    AND queued_at < now() - $2::interval
+    AND ($3 OR queued_at < (
         SELECT max(queued_at) FROM incoming_emails WHERE processing_status = 'processing'
     ))
     ORDER BY received_at
@@ -202,7 +200,7 @@ WHERE id = $1 AND processing_status = ANY($2::text[])
 
 
 async def queue_received(database: Database, *, limit: int, depth: int) -> list[UUID]:
-    """received -> queued, the oldest first, while fewer than `depth` wait in the broker.
+    """received -> queued, the oldest first, while fewer than `depth` messages wait in the broker.
 
     Call it inside a transaction that commits after the broker took the messages.
 
@@ -212,9 +210,12 @@ async def queue_received(database: Database, *, limit: int, depth: int) -> list[
     return _in_order(await database.fetch(QUEUE_RECEIVED, limit, depth))
 
 
-async def queue_again(database: Database, *, limit: int) -> list[UUID]:
-    """queued -> queued: take those that wait for a message to be sent anew."""
-    return _in_order(await database.fetch(QUEUE_AGAIN, limit))
+async def queue_again(database: Database, *, limit: int, depth: int) -> list[UUID]:
+    """queued -> queued: those that were brought back, and those whose next attempt is due.
+
+    Depth, transaction and answer are those of `queue_received`.
+    """
+    return _in_order(await database.fetch(QUEUE_AGAIN, limit, depth))
 
 
 async def claim(
@@ -234,16 +235,20 @@ async def claim(
         The claim and the columns of the email; None where it is not to be had: finished, held by
         another worker, not yet due, or erased.
     """
-    row = await database.fetchrow(CLAIM, email_id, lease, EARLY_BY, worker, suspects)
+    row = await database.fetchrow(CLAIM, email_id, lease, worker, suspects)
     if row is None:
         return None
     columns = dict(row)
     return Claim(row["id"], row["started_at"], row["retry_count"], row["claims"]), columns
 
 
-async def is_suspect(database: Database, email_id: UUID) -> bool:
-    """Whether an email waits for a worker and a worker of it vanished before."""
-    return bool(await database.fetchval(IS_SUSPECT, email_id))
+async def postpone_suspect(database: Database, email_id: UUID, *, delay: timedelta) -> bool:
+    """queued -> queued, to be sent to the broker again after `delay`, if a worker of it vanished.
+
+    Returns:
+        Whether it was one.
+    """
+    return _changed(await database.execute(POSTPONE_SUSPECT, email_id, delay))
 
 
 async def complete(

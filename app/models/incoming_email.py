@@ -34,8 +34,8 @@ class ProcessingStatus(StrEnum):
     """Stored durably; Zendesk was told 200. No worker has been asked yet."""
 
     QUEUED = "queued"
-    """A message for it is in the broker, at once or at `next_attempt_at`; or, where `queued_at` is
-    null, is about to be sent."""
+    """A message for it is in the broker; or, where `queued_at` is null, is sent at once or at
+    `next_attempt_at`."""
 
     PROCESSING = "processing"
     """A worker holds it until `lease_expires_at`; `started_at` is the worker's fencing token."""

@@ -25,9 +25,10 @@ CHECKS = "2026-11-01T09:00:01:000000"
 UNSENT_INDEX = "2026-11-01T09:00:02:000000"
 QUARANTINE = "2026-11-24T09:00:00:000000"
 CLAIMED_BY = "2026-11-24T09:00:01:000000"
+DUE_AND_SENT = "2026-11-24T09:00:02:000000"
 IDS = [
     *(INITIAL, SAGA, STATE_MACHINE, STATUS_INDEX, LEASES),
-    *(CHECKS, UNSENT_INDEX, QUARANTINE, CLAIMED_BY),
+    *(CHECKS, UNSENT_INDEX, QUARANTINE, CLAIMED_BY, DUE_AND_SENT),
 ]
 # Of the apps that come along: session_auth 2, user 3.
 OTHERS = 5
@@ -99,7 +100,7 @@ async def main():
     await execute("INSERT INTO migration (name, app_name) VALUES ('2099-01-01', 'mailroom')")
     await execute("INSERT INTO migration (name, app_name) VALUES ('2099-02-02', 'other')")
     await say()
-    await execute("DELETE FROM migration WHERE name = '2026-11-24T09:00:01:000000'")
+    await execute("DELETE FROM migration WHERE name = '2026-11-24T09:00:02:000000'")
     await say()
 
 asyncio.run(main())
@@ -265,10 +266,15 @@ def test_the_dispatchers_indexes_exist_under_their_names(migrated: Services) -> 
     definitions = {str(row["indexname"]): str(row["indexdef"]) for row in rows(migrated, INDEXES)}
     status_received = definitions["ix_incoming_emails_status_received"]
     assert status_received.endswith("USING btree (processing_status, received_at)")
-    unsent = definitions["ix_incoming_emails_unsent"]
-    assert "USING btree (received_at) WHERE" in unsent
-    assert "'queued'" in unsent
-    assert "(queued_at IS NULL)" in unsent
+    due = definitions["ix_incoming_emails_due"]
+    assert "COALESCE(next_attempt_at, '-infinity'::timestamp with time zone), received_at)" in due
+    assert "'queued'" in due
+    assert "(queued_at IS NULL)" in due
+    sent = definitions["ix_incoming_emails_sent"]
+    assert "USING btree (queued_at) WHERE" in sent
+    assert "'queued'" in sent
+    assert "(queued_at IS NOT NULL)" in sent
+    assert "ix_incoming_emails_unsent" not in definitions
     assert rows(migrated, "SELECT indexrelid FROM pg_index WHERE NOT indisvalid") == []
 
 
@@ -278,7 +284,7 @@ def test_an_index_whose_building_was_interrupted_is_built_anew(migrated: Service
     store(migrated, "one")
     store(migrated, "another of the same ticket")
     url = migrated.environment["DATABASE_URL"]
-    leftovers = ("ix_incoming_emails_status_received", "ix_incoming_emails_unsent")
+    leftovers = ("ix_incoming_emails_status_received", "ix_incoming_emails_due")
     for name in leftovers:
         with (
             psycopg.connect(url, autocommit=True) as connection,

@@ -155,6 +155,15 @@ STEPS = [
         ),
     ),
     Step(
+        "postpone_suspect",
+        lambda pool, email_id: transitions.postpone_suspect(
+            pool, email_id, delay=timedelta(seconds=5)
+        ),
+        ["queued"],
+        "queued",
+        frozenset({"queued_at", "next_attempt_at"}),
+    ),
+    Step(
         "fail",
         lambda pool, email_id: transitions.fail(pool, standing(email_id), error="never"),
         ["processing"],
@@ -264,16 +273,20 @@ async def test_a_transition_leaves_its_own_states_only_and_sets_its_own_columns_
             assert after["updated_at"] > before["updated_at"], state
 
 
-async def test_only_queued_emails_without_a_message_are_sent_again(pool: Pool) -> None:
+async def test_only_queued_emails_without_a_message_that_are_due_are_sent_again(
+    pool: Pool,
+) -> None:
     with_message = [await store(pool, state, queued_at=LONG_AGO) for state in STATES]
     unsent = {state: await store(pool, state, queued_at=None) for state in STATES}
-    others = [*with_message, *(unsent[state] for state in STATES if state != "queued")]
+    later = await now(pool) + timedelta(hours=1)
+    not_due = await store(pool, "queued", queued_at=None, next_attempt_at=later)
+    others = [*with_message, not_due, *(unsent[state] for state in STATES if state != "queued")]
     others_before = [await read(pool, email_id) for email_id in others]
     before = await read(pool, unsent["queued"])
-    assert await transitions.queue_again(pool, limit=10) == [unsent["queued"]]
+    assert await transitions.queue_again(pool, limit=10, depth=10) == [unsent["queued"]]
     after = await read(pool, unsent["queued"])
     assert set(changes(before, after)) == {"queued_at", "updated_at"}
-    assert await transitions.queue_again(pool, limit=10) == []
+    assert await transitions.queue_again(pool, limit=10, depth=10) == []
     assert [await read(pool, email_id) for email_id in others] == others_before
 
 
@@ -311,7 +324,7 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     assert (row["claims"], row["retry_count"]) == (0, 0)
     assert row["processing_error"] is row["completed_at"] is row["queued_at"] is None
     assert json.loads(row["attempt_errors"])[-1]["error"] == "retried by erika"
-    assert await transitions.queue_again(pool, limit=1) == [email_id]
+    assert await transitions.queue_again(pool, limit=1, depth=1) == [email_id]
     third = await claimed(pool, email_id)
     assert (third.claims, third.retry_count, third.lost_claims) == (1, 0, 0)
     assert await transitions.complete(pool, third, extracted_data='{"n": 1}', cleaned_body="x")
@@ -322,12 +335,47 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     assert len(json.loads(row["attempt_errors"])) == 3
 
 
-async def test_a_retry_a_little_before_its_time_is_claimed(pool: Pool) -> None:
-    soon = await now(pool) + timedelta(seconds=1)
-    later = await now(pool) + timedelta(minutes=1)
-    assert await claimed(pool, await store(pool, "queued", next_attempt_at=soon))
-    too_early = await store(pool, "queued", next_attempt_at=later)
-    assert await transitions.claim(pool, too_early, lease=LEASE, worker="a worker") is None
+async def test_what_was_brought_back_goes_before_retries_and_those_as_they_fell_due(
+    pool: Pool,
+) -> None:
+    moment = await now(pool)
+    retry, earlier_retry = [
+        await store(
+            pool,
+            "queued",
+            queued_at=None,
+            next_attempt_at=moment - timedelta(seconds=seconds),
+            received_at=LONG_AGO,
+        )
+        for seconds in (1, 2)
+    ]
+    newer, older = [
+        await store(
+            pool, "queued", queued_at=None, next_attempt_at=None, received_at=moment - age * LEASE
+        )
+        for age in (1, 2)
+    ]
+    sent = [(await transitions.queue_again(pool, limit=1, depth=10))[0] for _ in range(4)]
+    assert sent == [older, newer, earlier_retry, retry]
+
+
+async def test_retries_leave_room_in_the_broker_as_new_emails_do(pool: Pool) -> None:
+    await store(pool, "queued", next_attempt_at=None)
+    for _ in range(3):
+        await store(pool, "queued", queued_at=None)
+    await store(pool, "received")
+    assert len(await transitions.queue_again(pool, limit=10, depth=3)) == 2
+    assert await transitions.queue_again(pool, limit=10, depth=3) == []
+    assert await transitions.queue_received(pool, limit=10, depth=3) == []
+    assert await transitions.queue_received(pool, limit=10, depth=4) != []
+
+
+async def test_retries_that_wait_for_their_time_take_no_room_in_the_broker(pool: Pool) -> None:
+    later = await now(pool) + timedelta(hours=1)
+    for _ in range(3):
+        await store(pool, "queued", queued_at=None, next_attempt_at=later)
+    email_id = await store(pool)
+    assert await transitions.queue_received(pool, limit=10, depth=1) == [email_id]
 
 
 async def test_an_email_that_does_not_exist_changes_nothing(pool: Pool) -> None:
@@ -438,8 +486,8 @@ async def test_emails_are_queued_in_the_order_of_their_receipt(pool: Pool) -> No
     assert await transitions.queue_received(pool, limit=2, depth=100) == in_order[:2]
     assert await transitions.queue_received(pool, limit=10, depth=100) == in_order[2:]
     await pool.execute("UPDATE incoming_emails SET queued_at = NULL")
-    assert await transitions.queue_again(pool, limit=3) == in_order[:3]
-    assert await transitions.queue_again(pool, limit=3) == in_order[3:]
+    assert await transitions.queue_again(pool, limit=3, depth=100) == in_order[:3]
+    assert await transitions.queue_again(pool, limit=3, depth=100) == in_order[3:]
 
 
 async def test_no_more_emails_wait_in_the_broker_than_its_depth(pool: Pool) -> None:
@@ -448,12 +496,10 @@ async def test_no_more_emails_wait_in_the_broker_than_its_depth(pool: Pool) -> N
     queued = await transitions.queue_received(pool, limit=50, depth=4)
     assert len(queued) == 4
     assert await transitions.queue_received(pool, limit=50, depth=4) == []
-    # Whoever is claimed, or waits for its next attempt, makes room.
+    # Whoever is claimed makes room, also if it is then to wait for its next attempt.
     await claimed(pool, queued[0])
-    later = await now(pool) + timedelta(hours=1)
-    await pool.execute(
-        "UPDATE incoming_emails SET next_attempt_at = $1 WHERE id = $2", later, queued[1]
-    )
+    other = await claimed(pool, queued[1])
+    await transitions.retry_later(pool, other, error="x", delay=timedelta(hours=1))
     assert len(await transitions.queue_received(pool, limit=50, depth=4)) == 2
     # A depth that was made smaller is no error.
     assert await transitions.queue_received(pool, limit=50, depth=2) == []
@@ -471,11 +517,11 @@ async def test_skip_locked_keeps_two_dispatchers_apart(pool: Pool) -> None:
         other.transaction(),
     ):
         first = await transitions.queue_received(one, limit=4, depth=100)
-        again = await transitions.queue_again(one, limit=3)
+        again = await transitions.queue_again(one, limit=3, depth=100)
         # It does not wait for the rows that the first has locked.
         async with asyncio.timeout(30):
             second = await transitions.queue_received(other, limit=4, depth=100)
-            again_other = await transitions.queue_again(other, limit=3)
+            again_other = await transitions.queue_again(other, limit=3, depth=100)
     assert (len(first), len(second)) == (4, 2)
     assert (len(again), len(again_other)) == (3, 1)
     assert not set(first) & set(second)
@@ -515,22 +561,12 @@ async def test_only_what_lost_its_worker_is_rescued(pool: Pool) -> None:
 
 async def test_only_what_was_queued_for_too_long_is_sent_again(pool: Pool) -> None:
     moment = await now(pool)
-    long_ago, just_now = moment - 2 * LOST_AFTER, moment - LOST_AFTER / 2
-    columns: dict[str, tuple[datetime | None, datetime | None]] = {
-        "lost": (long_ago, None),
-        "lost, and its retry too": (long_ago - LOST_AFTER, long_ago),
-        "just queued": (just_now, None),
-        "its retry was due just now": (long_ago, just_now),
-        "its retry is due later": (long_ago, moment + LOST_AFTER),
-        "brought back already": (None, None),
-    }
-    ids = {
-        name: await store(pool, "queued", queued_at=queued_at, next_attempt_at=next_attempt_at)
-        for name, (queued_at, next_attempt_at) in columns.items()
-    }
+    lost = await store(pool, "queued", queued_at=moment - 2 * LOST_AFTER)
+    await store(pool, "queued", queued_at=moment - LOST_AFTER / 2)
+    await store(pool, "queued", queued_at=None)
     rescued = await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER, is_idle=True)
-    assert set(rescued) == {ids["lost"], ids["lost, and its retry too"]}
-    assert (await read(pool, ids["lost"]))["queued_at"] is None
+    assert rescued == [lost]
+    assert (await read(pool, lost))["queued_at"] is None
     assert (
         await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER, is_idle=True) == []
     )
@@ -570,36 +606,47 @@ async def test_claims_that_ended_without_a_result_are_counted_and_others_not(poo
 
 async def test_only_an_email_whose_worker_vanished_is_a_suspect(pool: Pool) -> None:
     email_id = await store(pool)
-    assert not await transitions.is_suspect(pool, email_id)
+    delay = timedelta(seconds=5)
+
+    async def is_suspect() -> bool:
+        """Whether it is refused to who takes no suspects, and can be postponed."""
+        before = await read(pool, email_id)
+        if not await transitions.postpone_suspect(pool, email_id, delay=delay):
+            assert await read(pool, email_id) == before
+            return False
+        after = await read(pool, email_id)
+        assert after["queued_at"] is None
+        assert after["next_attempt_at"] >= before["updated_at"] + delay
+        await pool.execute("UPDATE incoming_emails SET next_attempt_at = NULL")
+        taken = await transitions.claim(
+            pool, email_id, lease=LEASE, suspects=False, worker="a worker"
+        )
+        assert taken is None
+        return True
+
+    assert not await is_suspect()
     held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
     assert held is not None
-    assert not await transitions.is_suspect(pool, email_id)
-    assert await transitions.retry_later(pool, held[0], error="x", delay=timedelta(0))
-    assert not await transitions.is_suspect(pool, email_id)
+    assert not await is_suspect()
     # Neither an attempt that failed nor one handed back makes it one; a lease that ran out does.
+    assert await transitions.retry_later(pool, held[0], error="x", delay=timedelta(0))
+    assert not await is_suspect()
     held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
     assert held is not None
     assert await transitions.hand_back(pool, held[0])
-    assert not await transitions.is_suspect(pool, email_id)
+    assert not await is_suspect()
     assert await transitions.claim(
         pool, email_id, lease=timedelta(seconds=-1), suspects=False, worker="a worker"
     )
-    for _ in range(2):
-        assert await transitions.is_suspect(pool, email_id)
-        before = await read(pool, email_id)
-        assert (
-            await transitions.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
-            is None
-        )
-        assert await read(pool, email_id) == before
-        await transitions.rescue_expired(pool, limit=1)
+    assert await transitions.rescue_expired(pool, limit=1) == [email_id]
+    assert await is_suspect()
     last = await claimed(pool, email_id)
     assert last.lost_claims == 1
-    assert not await transitions.is_suspect(pool, email_id)
+    assert not await is_suspect()
     assert await transitions.fail(pool, last, error="x")
-    assert not await transitions.is_suspect(pool, email_id)
+    assert not await is_suspect()
     assert await transitions.retry(pool, email_id, by="erika")
-    assert not await transitions.is_suspect(pool, email_id)
+    assert not await is_suspect()
 
 
 async def test_an_operator_retries_what_failed_and_only_by_force_what_completed(
@@ -649,13 +696,16 @@ async def large(pool: Pool) -> Pool:
 
 
 STATUS_INDEX = "ix_incoming_emails_status_received"
+SENT_INDEX = "ix_incoming_emails_sent"
 PLANS: list[tuple[str, list[object], str]] = [
     ("QUEUE_RECEIVED", [50, 1_000], STATUS_INDEX),
-    ("QUEUE_AGAIN", [50], "ix_incoming_emails_unsent"),
+    ("QUEUE_RECEIVED", [50, 1_000], SENT_INDEX),
+    ("QUEUE_AGAIN", [50, 1_000], "ix_incoming_emails_due"),
+    ("QUEUE_AGAIN", [50, 1_000], SENT_INDEX),
     ("RESCUE_EXPIRED", [500], STATUS_INDEX),
-    ("RESCUE_UNHEARD", [500, LOST_AFTER, False], STATUS_INDEX),
-    ("CLAIM", ["id", LEASE, transitions.EARLY_BY, "a worker", False], "incoming_emails_pkey"),
-    ("IS_SUSPECT", ["id"], "incoming_emails_pkey"),
+    ("RESCUE_UNHEARD", [500, LOST_AFTER, False], SENT_INDEX),
+    ("CLAIM", ["id", LEASE, "a worker", False], "incoming_emails_pkey"),
+    ("POSTPONE_SUSPECT", ["id", LEASE], "incoming_emails_pkey"),
     ("COMPLETE", ["id", TOKEN, "{}", "text"], "incoming_emails_pkey"),
     ("EXTEND_LEASES", [["id"], [TOKEN], LEASE], "incoming_emails_pkey"),
     ("RETRY_BY_OPERATOR", ["id", ["failed"], "erika"], "incoming_emails_pkey"),
@@ -684,7 +734,7 @@ async def test_an_email_in_processing_without_a_lease_is_rescued(pool: Pool) -> 
         "INSERT INTO incoming_emails (processing_status) VALUES ('processing') RETURNING id"
     )
     assert await transitions.rescue_expired(pool, limit=10) == [email_id]
-    assert await transitions.queue_again(pool, limit=10) == [email_id]
+    assert await transitions.queue_again(pool, limit=10, depth=10) == [email_id]
     assert await transitions.claim(pool, email_id, lease=LEASE, worker="a worker") is not None
 
 
