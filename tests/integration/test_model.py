@@ -1,0 +1,544 @@
+"""The transitions against a model of them: Dispatchers, workers, zombies, duplicates, Rescuers and
+operators in any order, each step on a real PostgreSQL and compared with what the model says."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import attrs
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.jobs import transitions
+from app.jobs.transitions import Claim
+
+T = TypeVar("T")
+
+HISTORIES = 500
+STEPS = 50
+MOST_EMAILS = 6
+LEASE = timedelta(hours=1)
+LOST_AFTER = timedelta(hours=1)
+A_DAY = timedelta(days=1)
+BLOCKED_SECONDS = 0.005
+
+INSERT = """
+INSERT INTO incoming_emails (processing_status, received_at)
+VALUES ('received', now() - $1 * interval '1 minute') RETURNING id, received_at
+"""
+READ = """
+SELECT id, processing_status AS status, started_at AS token, retry_count, claims, queued_at,
+    COALESCE(next_attempt_at, now()) <= now() AS is_due,
+    COALESCE(lease_expires_at < now(), processing_status = 'processing') AS is_abandoned,
+    jsonb_array_length(attempt_errors) AS errors, extracted_data, processing_error,
+    completed_at IS NOT NULL AS is_ended, next_attempt_at, received_at
+FROM incoming_emails
+"""
+
+
+@attrs.define
+class Email:
+    """What the model knows of an email."""
+
+    received_at: datetime
+    status: str = "received"
+    token: datetime | None = None
+    retry_count: int = 0
+    claims: int = 0
+    queued_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+    is_due: bool = True
+    is_abandoned: bool = False
+    """Whether it is in work under a lease that ran out."""
+    errors: int = 0
+    result: str | None = None
+    error: str | None = None
+
+    @property
+    def is_suspect(self) -> bool:
+        return self.claims > self.retry_count
+
+    def can_be_claimed(self, *, suspects: bool) -> bool:
+        waits = self.status in ("received", "queued") and self.is_due
+        return (waits or self.is_abandoned) and (suspects or not self.is_suspect)
+
+    def wait(self, *, is_due: bool) -> None:
+        """Into `queued`, without a message."""
+        self.status = "queued"
+        self.queued_at = None
+        self.is_due = is_due
+        self.is_abandoned = False
+
+
+@attrs.define
+class Dispatch:
+    """A Dispatcher between the message to the broker and its commit."""
+
+    connection: "asyncpg.Connection[asyncpg.Record]"
+    transaction: Any
+    taken: list[UUID]
+
+
+class World(RuleBasedStateMachine):
+    """PostgreSQL beside its model."""
+
+    def __init__(
+        self, runner: asyncio.Runner, pool: "asyncpg.Pool[asyncpg.Record]", tally: list[int]
+    ) -> None:
+        super().__init__()
+        self._runner = runner
+        self.pool = pool
+        self.emails: dict[UUID, Email] = {}
+        self.claims: list[Claim] = []
+        """All that were ever made: of workers alive, paused and vanished."""
+        self.messages: list[UUID] = []
+        """What the broker holds."""
+        self.dispatches: list[Dispatch] = []
+        self.erased: list[UUID] = []
+        self._run(pool.execute("DELETE FROM incoming_emails"))
+        tally[0] += 1
+
+    def teardown(self) -> None:
+        while self.dispatches:
+            self._finish(self.dispatches[0], commits=True)
+        self._drain()
+
+    # What happens outside.
+
+    @initialize(all_minutes_ago=st.lists(st.integers(0, 10), min_size=1, max_size=3))
+    def receive_the_first(self, all_minutes_ago: list[int]) -> None:
+        for minutes_ago in all_minutes_ago:
+            self.receive(minutes_ago)
+
+    @precondition(lambda self: len(self.emails) < MOST_EMAILS)
+    @rule(minutes_ago=st.integers(0, 10))
+    def receive(self, minutes_ago: int) -> None:
+        row = self._run(self.pool.fetchrow(INSERT, minutes_ago))
+        self.emails[row["id"]] = Email(row["received_at"])
+
+    @precondition(lambda self: len(self.messages) > 1)
+    @rule()
+    def lose_all_messages(self) -> None:
+        self.messages.clear()
+
+    @precondition(lambda self: len(self.emails) == MOST_EMAILS)
+    @rule(data=st.data())
+    def erase(self, data: st.DataObject) -> None:
+        email_id = self._draw_email(data)
+        self._alone(
+            data, email_id, self.pool.execute("DELETE FROM incoming_emails WHERE id = $1", email_id)
+        )
+        del self.emails[email_id]
+        self.erased.append(email_id)
+
+    @precondition(lambda self: self.free())
+    @rule(data=st.data())
+    def let_time_pass(self, data: st.DataObject) -> None:
+        """For one email: its lease runs out, its retry falls due, its message grows old."""
+        email_id = data.draw(st.sampled_from(self.free()))
+        row = self._run(
+            self.pool.fetchrow(
+                "UPDATE incoming_emails SET lease_expires_at = lease_expires_at - $2::interval,"
+                " next_attempt_at = next_attempt_at - $2::interval,"
+                " queued_at = queued_at - $2::interval WHERE id = $1"
+                " RETURNING queued_at, next_attempt_at",
+                email_id,
+                2 * A_DAY,
+            )
+        )
+        email = self.emails[email_id]
+        email.queued_at = row["queued_at"]
+        email.next_attempt_at = row["next_attempt_at"]
+        email.is_due = True
+        email.is_abandoned = email.status == "processing"
+
+    # Dispatchers.
+
+    @precondition(lambda self: len(self.dispatches) < 2)
+    @rule(limit=st.integers(1, 4), depth=st.integers(1, 6))
+    def dispatch(self, limit: int, depth: int) -> None:
+        """A Dispatcher takes emails and sends their messages. It has not committed yet."""
+        connection = self._run(self.pool.acquire())
+        transaction = connection.transaction()
+        self._run(transaction.start())
+        dispatch = Dispatch(connection, transaction, [])
+        self.dispatches.append(dispatch)
+        again = self._run(transitions.queue_again(connection, limit=limit, depth=depth))
+        in_broker = sum(
+            email.status == "queued" and email.queued_at is not None
+            for email in self.emails.values()
+        )
+        room = max(0, min(limit, depth - in_broker))
+        assert again == self._first(room, self._is_sent_again, by_due_time=True)
+        taken = again
+        if not again:
+            taken = self._run(transitions.queue_received(connection, limit=limit, depth=depth))
+            assert taken == self._first(room, lambda email: email.status == "received")
+        self.messages.extend(taken)
+        dispatch.taken = taken
+
+    @precondition(lambda self: self.dispatches)
+    @rule(data=st.data(), commits=st.booleans())
+    def finish_dispatch(self, data: st.DataObject, commits: bool) -> None:
+        self._finish(data.draw(st.sampled_from(self.dispatches)), commits=commits)
+
+    # Workers.
+
+    @precondition(lambda self: self.messages)
+    @rule(data=st.data(), is_delivered_again=st.booleans(), suspects=st.booleans())
+    def deliver(self, data: st.DataObject, is_delivered_again: bool, suspects: bool) -> None:
+        """A worker gets a message and claims. The broker may keep the message as well."""
+        email_id = data.draw(st.sampled_from(self.messages))
+        if not is_delivered_again:
+            self.messages.remove(email_id)
+        self._claim(data, email_id, suspects=suspects)
+
+    @precondition(lambda self: self.emails)
+    @rule(data=st.data(), suspects=st.booleans())
+    def claim_without_a_message(self, data: st.DataObject, suspects: bool) -> None:
+        self._claim(data, self._draw_email(data), suspects=suspects)
+
+    @precondition(lambda self: self.are_there("queued"))
+    @rule(data=st.data())
+    def postpone(self, data: st.DataObject) -> None:
+        email_id = self._draw_email(data, lambda email: email.is_suspect)
+        changed = self._alone(
+            data, email_id, transitions.postpone_suspect(self.pool, email_id, delay=A_DAY)
+        )
+        email = self.emails[email_id]
+        assert changed == (email.status == "queued" and email.is_suspect)
+        if changed:
+            email.wait(is_due=False)
+            self._learn_next_attempt(email_id)
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def complete(self, data: st.DataObject) -> None:
+        claim, stands = self._draw_claim(data)
+        mine = json.dumps({"token": claim.started_at.isoformat()})
+        changed = self._run(
+            transitions.complete(self.pool, claim, extracted_data=mine, cleaned_body=None)
+        )
+        assert changed == stands
+        if stands:
+            email = self.emails[claim.email_id]
+            email.status, email.result, email.error = "completed", mine, None
+            email.is_abandoned = False
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        claim, stands = self._draw_claim(data)
+        mine = f"of {claim.started_at}"
+        assert self._run(transitions.fail(self.pool, claim, error=mine)) == stands
+        if stands:
+            email = self.emails[claim.email_id]
+            email.status, email.error = "failed", mine
+            email.errors += 1
+            email.is_abandoned = False
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), delay=st.sampled_from([timedelta(0), A_DAY]))
+    def retry_later(self, data: st.DataObject, delay: timedelta) -> None:
+        claim, stands = self._draw_claim(data)
+        changed = self._run(transitions.retry_later(self.pool, claim, error="busy", delay=delay))
+        assert changed == stands
+        if stands:
+            email = self.emails[claim.email_id]
+            email.wait(is_due=not delay)
+            email.retry_count += 1
+            email.errors += 1
+            self._learn_next_attempt(claim.email_id)
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def hand_back(self, data: st.DataObject) -> None:
+        claim, stands = self._draw_claim(data)
+        assert self._run(transitions.hand_back(self.pool, claim)) == stands
+        if stands:
+            email = self.emails[claim.email_id]
+            email.wait(is_due=True)
+            email.claims -= 1
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def extend_leases(self, data: st.DataObject) -> None:
+        """A worker extends several; those that are still its own stay so."""
+        claims = data.draw(st.lists(st.sampled_from(self.claims), min_size=1, unique=True))
+        standing = self._run(transitions.extend_leases(self.pool, claims, lease=LEASE))
+        expected = [claim for claim in claims if self._stands(claim)]
+        assert standing == {(claim.email_id, claim.started_at) for claim in expected}
+        for claim in expected:
+            self.emails[claim.email_id].is_abandoned = False
+
+    # Rescuers and operators.
+
+    @precondition(lambda self: self.are_there("processing"))
+    @rule(limit=st.integers(1, 4))
+    def rescue_expired(self, limit: int) -> None:
+        rescued = self._run(transitions.rescue_expired(self.pool, limit=limit))
+        assert set(rescued) == set(self._first(limit, lambda email: email.is_abandoned))
+        for email_id in rescued:
+            email = self.emails[email_id]
+            email.wait(is_due=True)
+            email.errors += 1
+
+    @precondition(lambda self: self.are_there("queued"))
+    @rule(limit=st.integers(1, 4), is_idle=st.booleans())
+    def rescue_unheard(self, limit: int, is_idle: bool) -> None:
+        now = self._run(self.pool.fetchval("SELECT now()"))
+        latest = max(
+            (e.queued_at for e in self.emails.values() if e.status == "processing" and e.queued_at),
+            default=None,
+        )
+
+        def is_unheard(email: Email) -> bool:
+            if email.status != "queued" or email.queued_at is None:
+                return False
+            is_overtaken = latest is not None and email.queued_at < latest
+            return email.queued_at < now - LOST_AFTER and (is_idle or is_overtaken)
+
+        rescued = self._run(
+            transitions.rescue_unheard(
+                self.pool, limit=limit, lost_after=LOST_AFTER, is_idle=is_idle
+            )
+        )
+        assert set(rescued) == set(self._first(limit, is_unheard))
+        for email_id in rescued:
+            self.emails[email_id].queued_at = None
+
+    @precondition(lambda self: self.are_there("failed", "completed"))
+    @rule(data=st.data(), force=st.booleans())
+    def retry_by_operator(self, data: st.DataObject, force: bool) -> None:
+        email_id = self._draw_email(data, lambda email: email.status in ("failed", "completed"))
+        changed = self._run(transitions.retry(self.pool, email_id, by="erika", force=force))
+        email = self.emails[email_id]
+        assert changed == (email.status in (["failed", "completed"] if force else ["failed"]))
+        if changed:
+            email.wait(is_due=True)
+            email.retry_count = email.claims = 0
+            email.next_attempt_at = email.error = None
+            email.errors += 1
+
+    # What holds after each step.
+
+    @invariant()
+    def agrees_with_the_model(self) -> None:
+        rows = {row["id"]: row for row in self._run(self.pool.fetch(READ))}
+        assert set(rows) == set(self.emails)
+        for email_id, email in self.emails.items():
+            row = rows[email_id]
+            for name in ("status", "token", "retry_count", "claims", "queued_at", "errors"):
+                assert row[name] == getattr(email, name), name
+            assert row["is_abandoned"] == email.is_abandoned
+            if email.status == "queued":
+                assert row["is_due"] == email.is_due
+            assert row["extracted_data"] == email.result
+            assert row["processing_error"] == email.error
+            assert row["is_ended"] == (email.status in ("completed", "failed"))
+
+    @invariant()
+    def at_most_one_claim_of_an_email_stands(self) -> None:
+        standing = [claim.email_id for claim in self.claims if self._stands(claim)]
+        assert len(standing) == len(set(standing))
+
+    # Helpers.
+
+    def free(self) -> list[UUID]:
+        """The emails that no Dispatcher has locked."""
+        return [email_id for email_id in self.emails if self._locker(email_id) is None]
+
+    def _run(self, work: Awaitable[T]) -> T:
+        return self._runner.run(_awaited(work))
+
+    def are_there(self, *states: str) -> bool:
+        return any(email.status in states for email in self.emails.values())
+
+    def _draw_email(
+        self, data: st.DataObject, is_likely: Callable[[Email], bool] = lambda _: True
+    ) -> UUID:
+        emails = list(self.emails)
+        likely = [email_id for email_id in emails if is_likely(self.emails[email_id])]
+        return data.draw(_mostly(likely, emails))
+
+    def _draw_claim(self, data: st.DataObject) -> tuple[Claim, bool]:
+        standing = [claim for claim in self.claims if self._stands(claim)]
+        claim = data.draw(_mostly(standing, self.claims))
+        return claim, self._stands(claim)
+
+    def _stands(self, claim: Claim) -> bool:
+        email = self.emails.get(claim.email_id)
+        return (
+            email is not None and email.status == "processing" and email.token == claim.started_at
+        )
+
+    def _locker(self, email_id: UUID) -> Dispatch | None:
+        return next((d for d in self.dispatches if email_id in d.taken), None)
+
+    @staticmethod
+    def _is_sent_again(email: Email) -> bool:
+        return email.status == "queued" and email.queued_at is None and email.is_due
+
+    def _first(
+        self, limit: int, belongs: Callable[[Email], bool], *, by_due_time: bool = False
+    ) -> list[UUID]:
+        """The first free emails that belong there, in the order of their receipt."""
+        found = [email_id for email_id in self.free() if belongs(self.emails[email_id])]
+        if by_due_time:
+            found.sort(
+                key=lambda email_id: (
+                    (due := self.emails[email_id].next_attempt_at) is not None,
+                    due or 0,
+                    self.emails[email_id].received_at,
+                )
+            )
+            found = found[:limit]
+        found.sort(key=lambda email_id: self.emails[email_id].received_at)
+        return found[:limit]
+
+    def _alone(self, data: st.DataObject, email_id: UUID, work: Awaitable[T]) -> T:
+        """Do what has to wait where a Dispatcher has locked the email, until that one ends."""
+        locker = self._locker(email_id)
+        if locker is None:
+            return self._run(work)
+        commits = data.draw(st.booleans())
+
+        async def work_while_locked() -> T:
+            task = asyncio.ensure_future(work)
+            await asyncio.sleep(BLOCKED_SECONDS)
+            await self._end(locker, commits=commits)
+            return await task
+
+        done = self._run(work_while_locked())
+        self._note_end(locker, commits=commits, gone=email_id)
+        return done
+
+    def _finish(self, dispatch: Dispatch, *, commits: bool) -> None:
+        self._run(self._end(dispatch, commits=commits))
+        self._note_end(dispatch, commits=commits)
+
+    async def _end(self, dispatch: Dispatch, *, commits: bool) -> None:
+        if commits:
+            await dispatch.transaction.commit()
+        else:
+            # What PostgreSQL does for a process that was killed.
+            await dispatch.transaction.rollback()
+        await self.pool.release(dispatch.connection)
+
+    def _note_end(self, dispatch: Dispatch, *, commits: bool, gone: UUID | None = None) -> None:
+        self.dispatches.remove(dispatch)
+        if not commits:
+            return
+        for email_id in dispatch.taken:
+            email = self.emails[email_id]
+            email.status = "queued"
+            row = self._run(
+                self.pool.fetchrow("SELECT queued_at FROM incoming_emails WHERE id = $1", email_id)
+            )
+            # Of what changed at once after the commit, the caller tells the rest.
+            email.queued_at = row["queued_at"] if row is not None else None
+            assert email.queued_at is not None or email_id == gone
+
+    def _claim(self, data: st.DataObject, email_id: UUID, *, suspects: bool) -> None:
+        claimed = self._alone(
+            data,
+            email_id,
+            transitions.claim(
+                self.pool, email_id, lease=LEASE, worker="a worker", suspects=suspects
+            ),
+        )
+        email = self.emails.get(email_id)
+        can_be_claimed = email is not None and email.can_be_claimed(suspects=suspects)
+        assert (claimed is not None) == can_be_claimed
+        if claimed is None or email is None:
+            return
+        claim, columns = claimed
+        assert columns["id"] == email_id
+        assert email.token is None or claim.started_at > email.token
+        assert (claim.retry_count, claim.claims) == (email.retry_count, email.claims + 1)
+        email.status, email.token = "processing", claim.started_at
+        email.claims += 1
+        email.is_abandoned = False
+        email.next_attempt_at, email.is_due = None, True
+        self.claims.append(claim)
+
+    def _learn_next_attempt(self, email_id: UUID) -> None:
+        self.emails[email_id].next_attempt_at = self._run(
+            self.pool.fetchval(
+                "SELECT next_attempt_at FROM incoming_emails WHERE id = $1", email_id
+            )
+        )
+
+    def _drain(self) -> None:
+        """Whatever happened before: a worker, a Dispatcher and a Rescuer finish every email."""
+        self._run(
+            self.pool.execute(
+                "UPDATE incoming_emails SET lease_expires_at = now() - $1::interval,"
+                " next_attempt_at = now() - $1::interval, queued_at = queued_at - $1::interval",
+                A_DAY,
+            )
+        )
+
+        async def drain() -> None:
+            await transitions.rescue_expired(self.pool, limit=1_000)
+            await transitions.rescue_unheard(
+                self.pool, limit=1_000, lost_after=LOST_AFTER, is_idle=True
+            )
+            sent = await transitions.queue_again(self.pool, limit=1_000, depth=1_000)
+            sent += await transitions.queue_received(self.pool, limit=1_000, depth=1_000)
+            for email_id in sent:
+                claimed = await transitions.claim(self.pool, email_id, lease=LEASE, worker="last")
+                assert claimed is not None
+                assert await transitions.complete(
+                    self.pool, claimed[0], extracted_data="{}", cleaned_body=None
+                )
+
+        self._run(drain())
+        left = self._run(
+            self.pool.fetch(
+                "SELECT processing_status FROM incoming_emails"
+                " WHERE processing_status NOT IN ('completed', 'failed')"
+            )
+        )
+        assert left == []
+
+
+def _mostly(likely: list[T], every: list[T]) -> st.SearchStrategy[T]:
+    """Half of the time one of the likely ones: those that the transition is to change."""
+    return st.sampled_from(likely) | st.sampled_from(every) if likely else st.sampled_from(every)
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
+
+
+def test_the_transitions_agree_with_their_model(database_url: str) -> None:
+    histories = [0]
+    with asyncio.Runner() as runner:
+        # What waits for a lock for ever fails.
+        pool = runner.run(
+            _awaited(asyncpg.create_pool(database_url, min_size=0, max_size=4, command_timeout=20))
+        )
+        run_state_machine_as_test(
+            lambda: World(runner, pool, histories),
+            settings=settings(
+                max_examples=HISTORIES,
+                stateful_step_count=STEPS,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        pool.terminate()
+    assert histories[0] >= HISTORIES
