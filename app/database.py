@@ -5,6 +5,7 @@ this module (as every `piccolo` command does) needs no database.
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 import asyncpg
@@ -12,6 +13,34 @@ from piccolo.engine.postgres import PostgresEngine
 
 from app.embedded import EmbeddedPostgres
 from app.settings import EMBEDDED, Settings, get_settings
+
+
+class PooledConnection(asyncpg.Connection):
+    """A connection to a pooler that lends a server's connection for one transaction at a time.
+
+    asyncpg sends a statement and its arguments one after the other. Outside a transaction the
+    pooler may give them to two connections, so none is outside a transaction.
+    """
+
+    async def fetch(self, *args: Any, **kwargs: Any) -> Any:
+        async with self._within_transaction():
+            return await super().fetch(*args, **kwargs)
+
+    async def fetchrow(self, *args: Any, **kwargs: Any) -> Any:
+        async with self._within_transaction():
+            return await super().fetchrow(*args, **kwargs)
+
+    async def fetchval(self, *args: Any, **kwargs: Any) -> Any:
+        async with self._within_transaction():
+            return await super().fetchval(*args, **kwargs)
+
+    async def execute(self, query: str, *args: Any, **kwargs: Any) -> Any:
+        # Without arguments it is sent in one piece, and BEGIN itself comes this way.
+        async with self._within_transaction() if args else contextlib.nullcontext():
+            return await super().execute(query, *args, **kwargs)
+
+    def _within_transaction(self) -> contextlib.AbstractAsyncContextManager[object]:
+        return contextlib.nullcontext() if self.is_in_transaction() else self.transaction()
 
 
 class MailroomEngine(PostgresEngine):
@@ -23,9 +52,13 @@ class MailroomEngine(PostgresEngine):
         )
         self.url = self.embedded.url if self.embedded else settings.database_url
         self.pool_size = settings.database_pool_size
-        super().__init__(
-            config={"dsn": self.url, "server_settings": {"application_name": "mailroom"}}
-        )
+        config: dict[str, Any] = {
+            "dsn": self.url,
+            "server_settings": {"application_name": "mailroom"},
+        }
+        if settings.behind_pgbouncer:
+            config |= {"connection_class": PooledConnection, "statement_cache_size": 0}
+        super().__init__(config=config)
 
     async def check_version(self) -> None:
         """Do not connect when the engine is made: importing it must not need a database."""
@@ -36,6 +69,10 @@ class MailroomEngine(PostgresEngine):
     async def start_connection_pool(self, **kwargs: Any) -> None:
         await self.ensure_running()
         await super().start_connection_pool(**{"min_size": 1, "max_size": self.pool_size, **kwargs})
+
+    def make_pool(self, **kwargs: Any) -> "asyncpg.Pool[asyncpg.Record]":
+        """Another pool with the engine's settings, for an event loop of its own; to be awaited."""
+        return asyncpg.create_pool(**{**self.config, **kwargs})
 
     async def get_new_connection(self) -> "asyncpg.Connection[asyncpg.Record]":
         await self.ensure_running()

@@ -74,17 +74,22 @@ class SchemaState:
 async def migration_lock() -> AsyncIterator[None]:
     """Hold the right to change the schema, across processes and machines.
 
-    It polls: a session that waits inside `pg_advisory_lock` holds a snapshot, and
+    It polls: a session that waits inside `pg_advisory_xact_lock` holds a snapshot, and
     CREATE INDEX CONCURRENTLY waits for all snapshots, so the two would deadlock.
     """
     connection = await DB.get_new_connection()
     try:
-        try_lock = "SELECT pg_try_advisory_lock($1)"
-        while not await connection.fetchval(try_lock, MIGRATION_LOCK_KEY):  # noqa: ASYNC110
+        while True:
+            # The lock of a transaction, because behind a pooler there is no session.
+            async with connection.transaction():
+                try_lock = "SELECT pg_try_advisory_xact_lock($1)"
+                if await connection.fetchval(try_lock, MIGRATION_LOCK_KEY):
+                    # It also ends the cursor of the statement before, which would hold a snapshot.
+                    await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                    yield
+                    return
             await asyncio.sleep(LOCK_POLL_SECONDS)
-        yield
     finally:
-        # The lock belongs to the session and ends with it.
         await connection.close()
 
 
@@ -143,12 +148,21 @@ async def build_index(name: str, definition: str) -> None:
         f"SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid"  # noqa: S608
     ):
         await drop_index(name)
-    await DB.run_ddl(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {definition}")
+    await _run_alone(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {definition}")
 
 
 async def drop_index(name: str) -> None:
     """Drop an index without blocking writes."""
-    await DB.run_ddl(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+    await _run_alone(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
+async def _run_alone(statement: str) -> None:
+    """Run what PostgreSQL takes outside a transaction only."""
+    connection = await DB.get_new_connection()
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 async def schema_state(connection: "Connection | None" = None) -> SchemaState:

@@ -120,6 +120,10 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(default=6, ge=2)
     """PostgreSQL connections that one web or worker process opens for its own work."""
 
+    behind_pgbouncer: bool = False
+    """`DATABASE_URL` leads to PgBouncer, or a pooler like it, in transaction mode. `BROKER_URL` is
+    needed then, and leads past it."""
+
     handler: str = "app.handlers.extract_text:handle"
     """What "processing" means: `package.module:function`."""
 
@@ -193,6 +197,11 @@ class Settings(BaseSettings):
             if not self.database_url.startswith(("postgresql://", "postgres://")):
                 raise ValueError("DATABASE_URL has to start with postgresql:// or be `embedded`")
             _check_url("DATABASE_URL", self.database_url)
+        if self.behind_pgbouncer and not self.broker_url:
+            raise ValueError(
+                "BROKER_URL is missing: with MAILROOM_BEHIND_PGBOUNCER it has to name Redis, "
+                "RabbitMQ or PostgreSQL itself, because a job engine on PostgreSQL needs sessions"
+            )
         for url in filter(None, self.broker_url.split(";")):
             _check_url("BROKER_URL", url)
         if self.env == "production":

@@ -10,15 +10,17 @@ import redis
 from dramatiq.broker import Broker
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.common import dq_name
 from dramatiq.middleware import AsyncIO, Middleware, Retries
 from dramatiq_postgres import PostgresBroker
 from dramatiq_postgres.schema import init as init_postgres_schema
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, ChannelClosedByBroker
 from psycopg.conninfo import conninfo_to_dict
 
 from app.errors import MailroomError
 from app.settings import Settings
 
+NOT_FOUND = 404
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 20
 ACTOR_NAME = "process_email"
@@ -31,6 +33,36 @@ class BrokerUrlError(MailroomError):
 
 class BrokerAwayError(MailroomError):
     """The broker cannot be reached."""
+
+
+class QuorumRabbitmqBroker(RabbitmqBroker):
+    """Declares quorum queues: replicated, where RabbitMQ is a cluster.
+
+    A server before 3.8 takes no notice of the wish, and a queue that is there already stays as it
+    is, because its type cannot be changed: https://www.rabbitmq.com/docs/quorum-queues
+    """
+
+    def _declare_queue(self, queue_name: str) -> None:
+        if not self._is_there(queue_name):
+            super()._declare_queue(queue_name)  # type: ignore[no-untyped-call]
+
+    def _declare_dq_queue(self, queue_name: str) -> None:
+        if not self._is_there(dq_name(queue_name)):
+            super()._declare_dq_queue(queue_name)  # type: ignore[no-untyped-call]
+
+    def _is_there(self, queue_name: str) -> bool:
+        try:
+            self.channel.queue_declare(queue=queue_name, passive=True)
+        except ChannelClosedByBroker as error:
+            if error.reply_code != NOT_FOUND:
+                raise
+            del self.channel
+            return False
+        return True
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, object]:
+        arguments = super()._build_queue_arguments(queue_name)  # type: ignore[no-untyped-call]
+        return {**arguments, "x-queue-type": "quorum"}
 
 
 def broker_scheme(settings: Settings) -> str:
@@ -71,7 +103,9 @@ def make_broker(settings: Settings, database_url: str) -> Broker:
             client=client, middleware=middleware, namespace=settings.queue
         )
     if scheme == "amqp":
-        return RabbitmqBroker(url=settings.broker_url, middleware=middleware, confirm_delivery=True)
+        return QuorumRabbitmqBroker(
+            url=settings.broker_url, middleware=middleware, confirm_delivery=True
+        )
     broker: Broker = PostgresBroker(
         url=_without_waiting_for_the_disk(settings.broker_url or database_url),
         middleware=middleware,

@@ -93,8 +93,7 @@ class Keeper:
     async def _keep(self) -> None:
         # min_size=0: a database that is away must not keep the keeper from starting.
         # A statement to a server that went silent must not hold up the leases.
-        pool = await asyncpg.create_pool(
-            DB.url,
+        pool = await DB.make_pool(
             min_size=0,
             max_size=POOL_SIZE,
             command_timeout=max(self._settings.lease_seconds / BEATS_PER_LEASE, 1.0),

@@ -27,7 +27,7 @@ import psutil
 import psycopg
 import redis
 from proxy import Proxy
-from support import SECRET, command_line, delete_queue, email, free_port, signed, wait_until
+from support import SECRET, command_line, delete_queue, email, free_port, reach, signed, wait_until
 
 from app.embedded import EmbeddedPostgres
 from app.intake.openapi import WEBHOOK_PATH
@@ -35,6 +35,8 @@ from app.intake.openapi import WEBHOOK_PATH
 LEASE_SECONDS = 4
 SENDERS = 12
 QUIET_SECONDS = 180
+# Slower than any machine should be.
+SLOWEST_PER_SECOND = 50
 
 HANDLER = """
 import asyncio, os, pathlib, random
@@ -70,7 +72,7 @@ class Load:
 
     def wait_for(self, emails: int) -> None:
         """Wait until so many are accepted."""
-        wait_until(lambda: len(self.accepted) >= emails)
+        wait_until(lambda: len(self.accepted) >= emails, seconds=60 + emails / SLOWEST_PER_SECOND)
 
     def stop(self) -> None:
         """Send no further email, and wait until each is answered 200."""
@@ -172,6 +174,39 @@ class Storm:
             self._wait(self.random.uniform(0.5, 3))
         self.load.stop()
 
+    def restart(self, name: str) -> int | None:
+        """Stop a process and wait until it runs again. Returns the status it exited with."""
+        status = self._stop(name)
+        self._wait_for_start(name)
+        return status
+
+    def stop_workers(self) -> None:
+        """Stop both and leave them stopped."""
+        with self._lock:
+            self._resting.update(["worker0", "worker1"])
+        for name in ("worker0", "worker1"):
+            self._stop(name)
+
+    def start_workers(self) -> None:
+        with self._lock:
+            self._resting.clear()
+
+    def web_memory(self) -> int:
+        """Bytes that the larger web process occupies."""
+        processes = [psutil.Process(self._processes[name].pid) for name in ("web0", "web1")]
+        return max(process.memory_info().rss for process in processes)
+
+    def order_of_processing(self) -> list[UUID]:
+        """The emails as workers claimed them."""
+        with psycopg.connect(self._server.url) as connection:
+            rows = connection.execute("SELECT id FROM incoming_emails ORDER BY started_at")
+            return [row[0] for row in rows]
+
+    def order_of_receipt(self) -> list[UUID]:
+        with psycopg.connect(self._server.url) as connection:
+            rows = connection.execute("SELECT id FROM incoming_emails ORDER BY received_at")
+            return [row[0] for row in rows]
+
     def kill_web(self) -> None:
         self._kill(self.random.choice(["web0", "web1"]))
 
@@ -252,7 +287,8 @@ class Storm:
     def wait_until_quiet(self) -> None:
         """Everything runs again; wait until every email is finished."""
         self._let_insert()
-        wait_until(lambda: not self._unfinished(), self.explain, seconds=QUIET_SECONDS)
+        seconds = QUIET_SECONDS + len(self.load.accepted) / SLOWEST_PER_SECOND
+        wait_until(lambda: not self._unfinished(), self.explain, seconds=seconds)
 
     def check(self) -> dict[str, int]:
         """Check what is promised. Returns the counts of the states.
@@ -371,11 +407,19 @@ class Storm:
     def _kill(self, name: str) -> None:
         self._processes[name].kill()
 
-    def _stop(self, name: str) -> None:
+    def _stop(self, name: str) -> int | None:
         process = self._processes[name]
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(40)
+        return process.returncode
+
+    def _wait_for_start(self, name: str) -> None:
+        if name.startswith("web"):
+            url = f"http://127.0.0.1:{self._ports[int(name[-1])]}"
+            wait_until(lambda: reach(url), self.explain)
+        else:
+            wait_until(lambda: self._processes[name].poll() is None, self.explain)
 
     def _wait(self, seconds: float) -> None:
         # A fault lasts; there is nothing to poll for.

@@ -1,6 +1,7 @@
-"""Storms over each broker. The long form:
+"""Storms, restarts and floods, over each broker. The long forms:
 
-    pytest tests/faults --storm-minutes 30
+    pytest tests/faults -k storm --storm-minutes 30 --storm-rate 200
+    pytest tests/faults -k backlog --backlog 50000
 
 `--storm-seed` takes the seed that a storm printed: the same faults strike in the same order.
 """
@@ -16,6 +17,10 @@ from storm import raging, summary
 
 SHORT_SECONDS = 20.0
 BROKERS = 3
+# A web process keeps at most so much of what waits for the database, and Python some of what it had.
+MOST_MEMORY_GROWTH = 96 * 1024 * 1024
+# Emails of one batch of the Dispatcher, and as many as workers handle at once, may change places.
+MOST_OUT_OF_ORDER = 100
 
 
 @pytest.fixture
@@ -55,3 +60,48 @@ def test_with_no_fault_each_email_is_handled_exactly_once(folder: Path, broker_u
         states = storm.check()
         assert states == {"completed": len(storm.load.accepted)}
         assert storm.count_runs() == {1: len(storm.load.accepted)}
+
+
+@pytest.mark.timeout(600)
+def test_a_rolling_restart_under_load_loses_nothing(folder: Path, broker_url: str) -> None:
+    with raging(folder, broker_url, seed=2, per_second=80) as storm:
+        storm.load.start()
+        storm.load.wait_for(100)
+        for name in ("web0", "worker0", "web1", "worker1"):
+            assert storm.restart(name) == 0, storm.explain()
+        storm.load.wait_for(len(storm.load.accepted) + 100)
+        storm.load.stop()
+        storm.wait_until_quiet()
+        assert {answer for answer in storm.load.answers if isinstance(answer, int)} <= {200, 503}
+        assert storm.check() == {"completed": len(storm.load.accepted)}
+        # Handlers were given the time to finish.
+        assert storm.count_runs() == {1: len(storm.load.accepted)}
+
+
+@pytest.mark.timeout(3600)
+def test_a_backlog_is_taken_within_bounds_and_drains_in_order_of_receipt(
+    folder: Path,
+    broker_url: str,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    backlog = request.config.option.backlog
+    with raging(folder, broker_url, seed=3, per_second=float("inf")) as storm:
+        storm.load.start()
+        storm.load.wait_for(50)
+        storm.stop_workers()
+        before = storm.web_memory()
+        storm.load.wait_for(backlog)
+        storm.load.stop()
+        growth = storm.web_memory() - before
+        assert growth < MOST_MEMORY_GROWTH
+        storm.start_workers()
+        storm.wait_until_quiet()
+        assert storm.check() == {"completed": len(storm.load.accepted)}
+        place = {email_id: n for n, email_id in enumerate(storm.order_of_receipt())}
+        shifts = [
+            abs(place[email_id] - n) for n, email_id in enumerate(storm.order_of_processing())
+        ]
+        with capsys.disabled():
+            print(f"\n{len(place)} emails; web grew by {growth}; out of order by {max(shifts)}")
+        assert max(shifts) <= MOST_OUT_OF_ORDER
