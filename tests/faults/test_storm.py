@@ -11,16 +11,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 from storm import raging, summary
 
 SHORT_SECONDS = 20.0
 BROKERS = 3
-# A web process keeps at most so much of what waits for the database, and Python some of what it had.
+# A web process holds at most half of it for what waits; Python keeps some of what it had.
 MOST_MEMORY_GROWTH = 96 * 1024 * 1024
-# Emails of one batch of the Dispatcher, and as many as workers handle at once, may change places.
-MOST_OUT_OF_ORDER = 100
+# While one Dispatcher sends its batch, another may fill the broker with the emails after it.
+MOST_OUT_OF_ORDER = 1_000
+USUALLY_OUT_OF_ORDER = 100
 
 
 @pytest.fixture
@@ -87,9 +89,9 @@ def test_a_backlog_is_taken_within_bounds_and_drains_in_order_of_receipt(
 ) -> None:
     backlog = request.config.option.backlog
     with raging(folder, broker_url, seed=3, per_second=float("inf")) as storm:
+        storm.stop_workers()
         storm.load.start()
         storm.load.wait_for(50)
-        storm.stop_workers()
         before = storm.web_memory()
         storm.load.wait_for(backlog)
         storm.load.stop()
@@ -103,5 +105,10 @@ def test_a_backlog_is_taken_within_bounds_and_drains_in_order_of_receipt(
             abs(place[email_id] - n) for n, email_id in enumerate(storm.order_of_processing())
         ]
         with capsys.disabled():
-            print(f"\n{len(place)} emails; web grew by {growth}; out of order by {max(shifts)}")
+            print(
+                f"\nbacklog over {broker_url.partition(':')[0] or 'postgresql'}: {len(place)} emails;"
+                f" web grew by {growth} bytes; out of order by {median(shifts)} (median),"
+                f" {max(shifts)} (most)"
+            )
         assert max(shifts) <= MOST_OUT_OF_ORDER
+        assert median(shifts) <= USUALLY_OUT_OF_ORDER
