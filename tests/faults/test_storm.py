@@ -106,7 +106,8 @@ def test_a_backlog_is_taken_within_bounds_and_drains_in_order_of_receipt(
         ]
         with capsys.disabled():
             print(
-                f"\nbacklog over {broker_url.partition(':')[0] or 'postgresql'}: {len(place)} emails;"
+                f"\nbacklog over {broker_url.partition(':')[0] or 'postgresql'}:"
+                f" {len(place)} emails;"
                 f" web grew by {growth} bytes; out of order by {median(shifts)} (median),"
                 f" {max(shifts)} (most)"
             )
