@@ -9,10 +9,12 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
 from app.database import DB, running_pool
 from app.desk.admin import mount_admin
 from app.desk.health import HealthController
+from app.desk.jobs_api import JobsController
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.openapi import describe_webhook
@@ -37,7 +39,12 @@ def create_app() -> Litestar:
     settings = get_settings()
     configure_logging(settings)
     app = Litestar(
-        route_handlers=[ZendeskWebhookController, HealthController, mount_admin(settings)],
+        route_handlers=[
+            ZendeskWebhookController,
+            JobsController,
+            HealthController,
+            mount_admin(settings),
+        ],
         lifespan=[_database_and_intake],
         exception_handlers={
             HTTPException: http_exception_to_problem,
@@ -48,6 +55,13 @@ def create_app() -> Litestar:
             version="0.1.0",
             description="The place where a support team's inbound email can never get lost.",
             render_plugins=[JsonRenderPlugin()],
+            components=Components(
+                security_schemes={
+                    "token": SecurityScheme(
+                        type="http", scheme="bearer", description="Made by `mailroom token create`"
+                    )
+                }
+            ),
         ),
         logging_config=None,
     )

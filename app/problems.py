@@ -7,7 +7,12 @@ import attrs
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
@@ -63,8 +68,12 @@ def problem(
 def http_exception_to_problem(
     request: Request[Any, Any, Any], error: HTTPException
 ) -> Response[bytes]:
-    """What Litestar itself refuses: unknown paths, wrong methods."""
+    """What Litestar itself refuses: unknown paths, wrong methods, wrong parameters."""
     detail = error.detail
+    wrong = _wrong_fields(error)
+    if wrong:
+        said = "; ".join(f"{field['field']}: {field['message']}" for field in wrong)
+        return problem(error.status_code, said, headers=error.headers, errors=wrong)
     # Litestar's own words for these two say no more than the title.
     if isinstance(error, NotFoundException) and detail == HTTPStatus.NOT_FOUND.phrase:
         detail = "nothing is at this path: /schema/openapi.json lists what there is"
@@ -72,6 +81,16 @@ def http_exception_to_problem(
         allowed = (error.headers or {}).get("allow", "")
         detail = f"{request.method} is not possible at this path: use one of {allowed}"
     return problem(error.status_code, detail, headers=error.headers)
+
+
+def _wrong_fields(error: HTTPException) -> list[dict[str, str]]:
+    if not isinstance(error, ValidationException) or not isinstance(error.extra, list):
+        return []
+    return [
+        {"field": str(item.get("key") or "body"), "message": str(item["message"])}
+        for item in error.extra
+        if isinstance(item, dict) and "message" in item
+    ]
 
 
 def any_exception_to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -195,7 +195,7 @@ SET processing_status = 'queued', queued_at = NULL, completed_at = NULL, process
     updated_at = now(),
     attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
         'at', now(), 'attempt', 0, 'error', 'retried by ' || $3::text))
-WHERE id = $1 AND processing_status = ANY($2::text[])
+WHERE id = ANY($1::uuid[]) AND processing_status = ANY($2::text[])
 """
 
 
@@ -333,7 +333,17 @@ async def retry(database: Database, email_id: UUID, *, by: str, force: bool = Fa
         Whether the email was in a state that may be retried.
     """
     states = ["failed", "completed"] if force else ["failed"]
-    return _changed(await database.execute(RETRY_BY_OPERATOR, email_id, states, by))
+    return _changed(await database.execute(RETRY_BY_OPERATOR, [email_id], states, by))
+
+
+async def retry_many(database: Database, email_ids: Collection[UUID], *, by: str) -> int:
+    """failed -> queued, by an operator.
+
+    Returns:
+        How many were failed and are queued now.
+    """
+    tag = await database.execute(RETRY_BY_OPERATOR, email_ids, ["failed"], by)
+    return int(tag.removeprefix("UPDATE "))
 
 
 def _in_order(rows: list[asyncpg.Record]) -> list[UUID]:

@@ -226,6 +226,23 @@ STEPS = [
         ),
     ),
     Step(
+        "retry_many",
+        lambda pool, email_id: transitions.retry_many(pool, [email_id, uuid4()], by="erika"),
+        ["failed"],
+        "queued",
+        frozenset(
+            {
+                "queued_at",
+                "completed_at",
+                "processed_at",
+                "processing_error",
+                "retry_count",
+                "claims",
+                "attempt_errors",
+            }
+        ),
+    ),
+    Step(
         "retry, forced",
         lambda pool, email_id: transitions.retry(pool, email_id, by="erika", force=True),
         ["failed", "completed"],
@@ -708,7 +725,7 @@ PLANS: list[tuple[str, list[object], str]] = [
     ("POSTPONE_SUSPECT", ["id", LEASE], "incoming_emails_pkey"),
     ("COMPLETE", ["id", TOKEN, "{}", "text"], "incoming_emails_pkey"),
     ("EXTEND_LEASES", [["id"], [TOKEN], LEASE], "incoming_emails_pkey"),
-    ("RETRY_BY_OPERATOR", ["id", ["failed"], "erika"], "incoming_emails_pkey"),
+    ("RETRY_BY_OPERATOR", [["id"], ["failed"], "erika"], "incoming_emails_pkey"),
 ]
 
 

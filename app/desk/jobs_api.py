@@ -1,0 +1,282 @@
+"""`/api/v1/jobs`: emails and their jobs, for programs."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import structlog
+from litestar import Controller, Request, delete, get, post
+from litestar.exceptions import ClientException, NotFoundException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+from litestar.response import Response
+
+from app.database import running_pool
+from app.desk.job_schemas import (
+    BulkRetryAnswer,
+    BulkRetryRequest,
+    JobDetail,
+    JobEvent,
+    JobPage,
+    JobSummary,
+    RetryRequest,
+    StateCount,
+)
+from app.desk.tokens import needs
+from app.jobs import emails, transitions
+from app.jobs.emails import Cursor, CursorError, Search, SearchError
+from app.jobs.patience import DATABASE_AWAY
+from app.jobs.story import tell_story
+from app.models.api_token import Scope
+from app.models.incoming_email import ProcessingStatus, SyncStatus
+from app.problems import PROBLEM_JSON, ProblemDetails, problem
+from app.settings import get_settings
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_PAGE = 50
+LARGEST_PAGE = 200
+RETRY_BATCH = 500
+RETRY_AFTER_SECONDS = "5"
+
+
+def _problem(description: str) -> ResponseSpec:
+    return ResponseSpec(
+        ProblemDetails, generate_examples=False, description=description, media_type=PROBLEM_JSON
+    )
+
+
+EVERYWHERE = {
+    400: _problem("Parameters or fields are wrong: each is named"),
+    401: _problem("The token is missing, wrong or revoked"),
+    503: _problem("The database is away: ask again after Retry-After seconds"),
+}
+FORBIDDEN = {403: _problem("The token has not the scope `operate`")}
+NOT_FOUND = {404: _problem("There is no such email")}
+
+
+def _database_away(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.warning("database_away", doing="jobs_api", error=type(error).__name__)
+    return problem(
+        503, "the database is away: ask again", headers={"Retry-After": RETRY_AFTER_SECONDS}
+    )
+
+
+class NotRetryableError(ClientException):
+    """The email is in a state that is not retried."""
+
+    status_code = 409
+
+
+class JobsController(Controller):
+    """The list of jobs. An email and its job are one: they share their id."""
+
+    path = "/api/v1/jobs"
+    tags = ["Jobs"]  # noqa: RUF012 - Litestar declares it so
+    guards = [needs(Scope.READ)]  # noqa: RUF012
+    security = [{"token": []}]  # noqa: RUF012
+    exception_handlers = dict.fromkeys(DATABASE_AWAY, _database_away)
+
+    @get(summary="List emails", operation_id="listJobs", responses=EVERYWHERE)
+    async def list_jobs(
+        self,
+        status: Annotated[
+            list[ProcessingStatus] | None, Parameter(description="In one of these states")
+        ] = None,
+        ticket_id: Annotated[str | None, Parameter(description="Of this ticket")] = None,
+        from_email: Annotated[str | None, Parameter(description="The whole address")] = None,
+        subject: Annotated[str | None, Parameter(description="A part of it")] = None,
+        error: Annotated[str | None, Parameter(description="A part of why they failed")] = None,
+        sync_status: Annotated[SyncStatus | None, Parameter(description="Of the delivery")] = None,
+        received_from: Annotated[
+            datetime | None, Parameter(description="Not before; UTC where no zone is given")
+        ] = None,
+        received_until: Annotated[datetime | None, Parameter(description="Before")] = None,
+        limit: Annotated[
+            int, Parameter(ge=1, le=LARGEST_PAGE, description="Most of a page")
+        ] = DEFAULT_PAGE,
+        cursor: Annotated[
+            str | None, Parameter(description="`next_cursor` of the page before")
+        ] = None,
+    ) -> JobPage:
+        """The newest received first. Pages stay right while emails arrive."""
+        search = Search(
+            status=status or (),
+            ticket_id=ticket_id,
+            from_email=from_email,
+            subject=subject,
+            error=error,
+            sync_status=sync_status,
+            received_from=received_from,
+            received_until=received_until,
+        )
+        try:
+            after = Cursor.decode(cursor) if cursor is not None else None
+            page, following = await emails.list_emails(
+                running_pool(), search, limit=limit, after=after
+            )
+        except CursorError as wrong:
+            raise _invalid("cursor", str(wrong)) from wrong
+        except SearchError as wrong:
+            raise _invalid(wrong.field, str(wrong)) from wrong
+        return JobPage(
+            items=[_summary(row) for row in page],
+            next_cursor=following.encode() if following else None,
+        )
+
+    @get(
+        "/counts",
+        summary="Count emails by state",
+        operation_id="countJobs",
+        responses=EVERYWHERE,
+    )
+    async def count_jobs(self) -> dict[ProcessingStatus, StateCount]:
+        """Each state with how many emails are in it and when the oldest of them was received."""
+        counts = await emails.count_by_status(running_pool())
+        return {
+            status: StateCount(emails=count.emails, oldest_received_at=count.oldest_received_at)
+            for status, count in counts.items()
+        }
+
+    @get(
+        "/{job_id:uuid}",
+        summary="One email with its whole story",
+        operation_id="getJob",
+        responses=EVERYWHERE | NOT_FOUND,
+    )
+    async def get_job(self, job_id: UUID) -> JobDetail:
+        """Each state with its time, each attempt with its error, its worker, what comes next."""
+        return await _detail(job_id)
+
+    @post(
+        "/{job_id:uuid}/retry",
+        status_code=200,
+        summary="Process an email again",
+        operation_id="retryJob",
+        guards=[needs(Scope.OPERATE)],
+        responses=EVERYWHERE
+        | FORBIDDEN
+        | NOT_FOUND
+        | {409: _problem("It is in a state that is not retried")},
+    )
+    async def retry_job(
+        self, request: Request[Any, Any, Any], job_id: UUID, data: RetryRequest
+    ) -> JobDetail:
+        """A failed email is queued again from its first attempt; a completed one if forced."""
+        by = request.state.token_name
+        if not await transitions.retry(running_pool(), job_id, by=by, force=data.force):
+            status = (await _detail(job_id)).job.status
+            force = ", or completed and `force` is true" if not data.force else " or completed"
+            raise NotRetryableError(
+                f"the email is {status}: it can be retried once it is failed{force}"
+            )
+        log.info("retried", email_id=str(job_id), by=by)
+        return await _detail(job_id)
+
+    @post(
+        "/retry",
+        status_code=200,
+        summary="Process failed emails again",
+        operation_id="retryJobs",
+        guards=[needs(Scope.OPERATE)],
+        responses=EVERYWHERE | FORBIDDEN,
+    )
+    async def retry_jobs(
+        self, request: Request[Any, Any, Any], data: BulkRetryRequest
+    ) -> BulkRetryAnswer:
+        """Count the failed emails that are meant; with `dry_run` false, queue them again."""
+        by = request.state.token_name
+        search = Search(
+            status=(ProcessingStatus.FAILED,),
+            ticket_id=data.ticket_id,
+            from_email=data.from_email,
+            subject=data.subject,
+            error=data.error,
+            received_from=data.received_from,
+            received_until=data.received_until,
+        )
+        try:
+            matched = await emails.count_matching(running_pool(), search)
+            retried = 0 if data.dry_run else await _retry_all(search, by)
+        except SearchError as wrong:
+            raise _invalid(wrong.field, str(wrong)) from wrong
+        if retried:
+            log.info("retried_in_bulk", emails=retried, by=by)
+        return BulkRetryAnswer(matched=max(matched, retried), retried=retried)
+
+    @delete(
+        "/{job_id:uuid}",
+        summary="Erase an email",
+        operation_id="eraseJob",
+        guards=[needs(Scope.OPERATE)],
+        responses=EVERYWHERE | FORBIDDEN | NOT_FOUND,
+    )
+    async def erase_job(self, request: Request[Any, Any, Any], job_id: UUID) -> None:
+        """Delete it for good, whatever its state. Its backups are yours to look after."""
+        if not await emails.erase(running_pool(), job_id):
+            raise _no_such_email(job_id)
+        log.info("erased", email_id=str(job_id), by=request.state.token_name)
+
+
+async def _retry_all(search: Search, by: str) -> int:
+    retried = 0
+    after: Cursor | None = None
+    while True:
+        page, after = await emails.list_emails(
+            running_pool(), search, limit=RETRY_BATCH, after=after
+        )
+        retried += await transitions.retry_many(running_pool(), [row["id"] for row in page], by=by)
+        if after is None:
+            return retried
+
+
+async def _detail(job_id: UUID) -> JobDetail:
+    async with running_pool().acquire() as connection:
+        row = await emails.read_email(connection, job_id)
+        story = await tell_story(connection, job_id, get_settings())
+    if row is None or story is None:
+        raise _no_such_email(job_id)
+    return JobDetail(
+        job=_summary(row),
+        events=[JobEvent(at=event.at, what=event.what) for event in story.events],
+        next_step=story.next_step,
+        next_at=story.next_at,
+        body_text=row["raw_body_text"],
+        body_html=row["raw_body_html"],
+        cleaned_body=row["cleaned_body"],
+        extracted_data=_from_json(row["extracted_data"]),
+        attachments=_from_json(row["attachment_urls"]),
+    )
+
+
+def _summary(row: dict[str, Any]) -> JobSummary:
+    return JobSummary(
+        id=row["id"],
+        status=ProcessingStatus(row["processing_status"]),
+        ticket_id=row["zendesk_ticket_id"],
+        from_email=row["from_email"],
+        from_name=row["from_name"],
+        subject=row["subject"],
+        received_at=row["received_at"],
+        created_at=row["created_at"],
+        queued_at=row["queued_at"],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+        next_attempt_at=row["next_attempt_at"],
+        retry_count=row["retry_count"],
+        error=row["processing_error"],
+        sync_status=SyncStatus(row["sync_status"]),
+    )
+
+
+def _from_json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _invalid(field: str, message: str) -> ValidationException:
+    return ValidationException(f"{field}: {message}", extra=[{"key": field, "message": message}])
+
+
+def _no_such_email(job_id: UUID) -> NotFoundException:
+    return NotFoundException(f"there is no email {job_id}: its id is in the webhook's answer")

@@ -1,0 +1,209 @@
+"""Finding, counting and erasing emails."""
+
+import base64
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from app.jobs.transitions import Database
+from app.models.incoming_email import ProcessingStatus, SyncStatus
+
+SUMMARY_COLUMNS = """
+id, zendesk_ticket_id, processing_status, from_email, from_name, subject, received_at, created_at,
+queued_at, started_at, completed_at, next_attempt_at, retry_count, processing_error, sync_status
+"""
+
+COUNT = """
+SELECT processing_status, count(*) AS emails, min(received_at) AS oldest_received_at
+FROM incoming_emails GROUP BY processing_status
+"""
+
+ERASE = "DELETE FROM incoming_emails WHERE id = $1"
+
+
+class CursorError(ValueError):
+    """A cursor that was not made here."""
+
+
+class SearchError(ValueError):
+    """A filter that PostgreSQL cannot take. `field` is its name."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@attrs.frozen
+class Cursor:
+    """The place in the list after which a page begins."""
+
+    received_at: datetime
+    id: UUID
+
+    def encode(self) -> str:
+        text = json.dumps([self.received_at.isoformat(), str(self.id)])
+        return base64.urlsafe_b64encode(text.encode()).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> "Cursor":
+        """Read what `encode` made.
+
+        Raises:
+            CursorError: it is something else.
+        """
+        try:
+            received_at, email_id = json.loads(base64.urlsafe_b64decode(text))
+            cursor = cls(_in_utc(datetime.fromisoformat(received_at)), UUID(email_id))
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise CursorError("it is not one that the API gave: leave it out to begin") from error
+        return cursor
+
+
+@attrs.frozen(kw_only=True)
+class Search:
+    """Which emails are meant; all that is given has to hold."""
+
+    status: Sequence[ProcessingStatus] = ()
+    ticket_id: str | None = None
+    from_email: str | None = None
+    """The whole address, in upper or lower case."""
+    subject: str | None = None
+    """A part of it, in upper or lower case."""
+    error: str | None = None
+    """A part of why it is failed."""
+    sync_status: SyncStatus | None = None
+    received_from: datetime | None = None
+    received_until: datetime | None = None
+    """Exclusive."""
+
+    def where(self, parameters: list[object]) -> str:
+        """The condition in SQL; its values are appended to the parameters.
+
+        Raises:
+            SearchError: a value that PostgreSQL cannot take.
+        """
+        conditions = ["true"]
+
+        def add(condition: str, value: object) -> None:
+            parameters.append(value)
+            conditions.append(condition.format(f"${len(parameters)}"))
+
+        for name in ("ticket_id", "from_email", "subject", "error"):
+            _check_text(name, getattr(self, name))
+        if self.status:
+            add("processing_status = ANY({}::text[])", [status.value for status in self.status])
+        if self.ticket_id is not None:
+            add("zendesk_ticket_id = {}", self.ticket_id)
+        if self.from_email is not None:
+            add("lower(from_email) = lower({})", self.from_email)
+        if self.subject is not None:
+            add("subject ILIKE {}", _containing(self.subject))
+        if self.error is not None:
+            add("processing_error ILIKE {}", _containing(self.error))
+        if self.sync_status is not None:
+            add("sync_status = {}", self.sync_status.value)
+        if self.received_from is not None:
+            add("received_at >= {}", _moment("received_from", self.received_from))
+        if self.received_until is not None:
+            add("received_at < {}", _moment("received_until", self.received_until))
+        return " AND ".join(conditions)
+
+
+@attrs.frozen
+class Count:
+    """How many emails are in a state."""
+
+    emails: int
+    oldest_received_at: datetime | None
+
+
+async def list_emails(
+    database: Database, search: Search, *, limit: int, after: Cursor | None
+) -> tuple[list[dict[str, Any]], Cursor | None]:
+    """A page of emails, the newest received first, and where the next page begins.
+
+    A page is found by its cursor and not by counting, so what arrives meanwhile shifts nothing.
+
+    Raises:
+        SearchError: a filter that PostgreSQL cannot take.
+    """
+    parameters: list[object] = []
+    where = search.where(parameters)
+    if after is not None:
+        parameters += [after.received_at, after.id]
+        where += f" AND (received_at, id) < (${len(parameters) - 1}, ${len(parameters)})"
+    rows = await database.fetch(
+        f"SELECT {SUMMARY_COLUMNS} FROM incoming_emails WHERE {where}"  # noqa: S608 - of constants
+        f" ORDER BY received_at DESC, id DESC LIMIT {limit + 1:d}",
+        *parameters,
+    )
+    page = [dict(row) for row in rows[:limit]]
+    if len(rows) <= limit:
+        return page, None
+    return page, Cursor(page[-1]["received_at"], page[-1]["id"])
+
+
+async def count_matching(database: Database, search: Search) -> int:
+    """How many emails are meant.
+
+    Raises:
+        SearchError: a filter that PostgreSQL cannot take.
+    """
+    parameters: list[object] = []
+    where = search.where(parameters)
+    count: int = await database.fetchval(
+        f"SELECT count(*) FROM incoming_emails WHERE {where}",  # noqa: S608 - of constants
+        *parameters,
+    )
+    return count
+
+
+async def count_by_status(database: Database) -> dict[ProcessingStatus, Count]:
+    """The emails of each state, counted by an index."""
+    counts = {status: Count(0, None) for status in ProcessingStatus}
+    for row in await database.fetch(COUNT):
+        status = ProcessingStatus(row["processing_status"])
+        counts[status] = Count(row["emails"], row["oldest_received_at"])
+    return counts
+
+
+async def read_email(database: Database, email_id: UUID) -> dict[str, Any] | None:
+    """Every column of an email."""
+    row = await database.fetchrow("SELECT * FROM incoming_emails WHERE id = $1", email_id)
+    return dict(row) if row is not None else None
+
+
+async def erase(database: Database, email_id: UUID) -> bool:
+    """Delete an email for good, whatever its state.
+
+    A worker that holds it loses its claim; a message for it does nothing.
+
+    Returns:
+        Whether it was there.
+    """
+    return await database.execute(ERASE, email_id) == "DELETE 1"
+
+
+def _check_text(name: str, text: str | None) -> None:
+    if text is not None and ("\x00" in text or text != text.encode("utf-8", "replace").decode()):
+        raise SearchError(name, "holds a character that no email has: leave it out")
+
+
+def _containing(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def _moment(name: str, moment: datetime) -> datetime:
+    try:
+        return _in_utc(moment)
+    except OverflowError as error:
+        raise SearchError(name, "lies outside the calendar") from error
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

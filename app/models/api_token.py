@@ -1,0 +1,34 @@
+"""Bearer tokens of the HTTP API."""
+
+from enum import StrEnum
+
+from piccolo.columns import UUID, Timestamptz, Varchar
+from piccolo.columns.defaults.timestamptz import TimestamptzNow
+from piccolo.columns.defaults.uuid import UUID4
+from piccolo.table import Table
+
+from app.database import DB
+
+
+class Scope(StrEnum):
+    """What a token is good for."""
+
+    READ = "read"
+    """Look at emails, counts and metrics."""
+
+    OPERATE = "operate"
+    """Also retry and erase emails."""
+
+
+class ApiToken(Table, tablename="api_tokens", db=DB):
+    """A token of a program, or of a person who works with `curl`."""
+
+    id = UUID(primary_key=True, default=UUID4())
+    name = Varchar(length=100, unique=True, help_text="Who uses it; stands in an email's story")
+    token_hash = Varchar(
+        length=64, unique=True, help_text="SHA-256; a token is too random to be guessed from it"
+    )
+    scope = Varchar(length=20, choices=Scope, default=Scope.READ)
+    created_at = Timestamptz(default=TimestamptzNow())
+    last_used_at = Timestamptz(null=True, default=None, help_text="To the minute")
+    revoked_at = Timestamptz(null=True, default=None)

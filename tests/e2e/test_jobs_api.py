@@ -1,0 +1,321 @@
+"""The jobs API over real HTTP: tokens, lists, details, retries, erasure."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+from support import Services, email, signed, wait_until
+
+from app.intake.openapi import WEBHOOK_PATH
+
+Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
+PATH = "/api/v1/jobs"
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def web(services: Services) -> Services:
+    services.start_web()
+    return services
+
+
+@pytest.fixture
+def api(web: Services) -> Iterator[httpx.Client]:
+    """A client with the token of the settings."""
+    headers = {"Authorization": "Bearer token"}
+    with httpx.Client(base_url=web.url, headers=headers, timeout=30) as client:
+        yield client
+
+
+def store(connection: Connection, **columns: Any) -> str:
+    values = {
+        "zendesk_ticket_id": "1",
+        "from_email": "Erika@Example.com",
+        "subject": "Hallo",
+        "processing_status": "failed",
+        "processing_error": "ConnectionError: 100%_sure",
+        "received_at": NOON,
+        **columns,
+    }
+    row = connection.execute(
+        f"INSERT INTO incoming_emails ({', '.join(values)})"
+        f" VALUES ({', '.join(['%s'] * len(values))}) RETURNING id",
+        list(values.values()),
+    ).fetchone()
+    assert row is not None
+    return str(row["id"])
+
+
+def ids(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [item["id"] for item in answer.json()["items"]]
+
+
+def create_token(services: Services, name: str, *options: str) -> dict[str, str]:
+    made = services.run("mailroom", "token", "create", name, *options)
+    assert made.returncode == 0, made.stderr
+    return {"Authorization": f"Bearer {made.stdout.strip()}"}
+
+
+def test_tokens_open_what_their_scope_says_until_they_are_revoked(
+    web: Services, connection: Connection
+) -> None:
+    email_id = store(connection)
+    reads = create_token(web, "monitoring")
+    operates = create_token(web, "crm", "--scope", "operate")
+    url = f"{web.url}{PATH}"
+    retry_url = f"{url}/{email_id}/retry"
+    assert httpx.get(url, headers=reads).status_code == 200
+    refused = httpx.post(retry_url, headers=reads, json={})
+    assert refused.status_code == 403
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert "operate" in refused.json()["detail"]
+    assert httpx.delete(f"{url}/{email_id}", headers=reads).status_code == 403
+    assert httpx.post(f"{url}/retry", headers=reads, json={}).status_code == 403
+    retried = httpx.post(retry_url, headers=operates, json={})
+    assert retried.status_code == 200
+    assert retried.json()["job"]["status"] == "queued"
+    assert any("retried by crm" in event["what"] for event in retried.json()["events"])
+
+    listed = web.run("mailroom", "token", "list").stdout.splitlines()
+    assert [line.split()[:2] for line in listed] == [["monitoring", "read"], ["crm", "operate"]]
+    assert all("last used" in line and "valid" in line for line in listed)
+    assert web.run("mailroom", "token", "revoke", "crm").returncode == 0
+    assert httpx.get(url, headers=operates).status_code == 401
+    assert "revoked" in web.run("mailroom", "token", "list").stdout
+    again = web.run("mailroom", "token", "revoke", "crm")
+    assert again.returncode == 1
+    assert "no token named crm is valid" in again.stderr
+    taken = web.run("mailroom", "token", "create", "crm")
+    assert taken.returncode == 1
+    assert "take another name" in taken.stderr
+
+    # What is secret is nowhere but with its owner.
+    secrets = [headers["Authorization"].split()[1] for headers in (reads, operates)]
+    stored = str(connection.execute("SELECT * FROM api_tokens").fetchall())
+    assert not any(secret in stored + web.log() for secret in secrets)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic dG9rZW46"},
+        {"Authorization": "token"},
+        {"Authorization": "Bearer \udcff".encode("utf-8", "surrogateescape")},
+    ],
+)
+def test_without_a_valid_token_nothing_is_told(
+    web: Services, connection: Connection, headers: dict[str, Any]
+) -> None:
+    email_id = store(connection)
+    for method, path in [
+        ("GET", ""),
+        ("GET", "/counts"),
+        ("GET", f"/{email_id}"),
+        ("POST", f"/{email_id}/retry"),
+        ("POST", "/retry"),
+        ("DELETE", f"/{email_id}"),
+    ]:
+        answer = httpx.request(method, f"{web.url}{PATH}{path}", headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "erika" not in answer.text.lower()
+
+
+def test_emails_are_found_by_each_filter(api: httpx.Client, connection: Connection) -> None:
+    first = store(connection, received_at=NOON, zendesk_ticket_id="35436")
+    second = store(
+        connection,
+        received_at=NOON + timedelta(hours=1),
+        processing_status="completed",
+        processing_error=None,
+        subject="Päckchen 100%",
+        from_email="max@example.com",
+        sync_status="pending",
+    )
+    third = store(connection, received_at=NOON + timedelta(hours=2), processing_status="received")
+    expected: list[tuple[dict[str, Any], list[str]]] = [
+        ({}, [third, second, first]),
+        ({"status": "failed"}, [first]),
+        ({"status": ["failed", "received"]}, [third, first]),
+        ({"ticket_id": "35436"}, [first]),
+        ({"from_email": "MAX@example.com"}, [second]),
+        ({"subject": "päck"}, [second]),
+        ({"subject": "100%"}, [second]),
+        ({"subject": "%"}, [second]),
+        ({"subject": "_"}, []),
+        ({"error": "connectionerror: 100%_"}, [third, first]),
+        ({"sync_status": "pending"}, [second]),
+        ({"received_from": "2026-11-23T13:00:00Z"}, [third, second]),
+        ({"received_until": "2026-11-23T13:00:00"}, [first]),
+        ({"received_from": "2026-11-23T14:00:00+01:00", "status": "completed"}, [second]),
+    ]
+    for parameters, found in expected:
+        assert ids(api.get(PATH, params=parameters)) == found, parameters
+
+
+def test_pages_stay_right_while_emails_arrive(api: httpx.Client, connection: Connection) -> None:
+    # Several were received at the same moment.
+    stored = [store(connection, received_at=NOON + timedelta(days=n // 3)) for n in range(10)]
+    seen: list[str] = []
+    cursor = None
+    while True:
+        answer = api.get(PATH, params={"limit": 3} | ({"cursor": cursor} if cursor else {}))
+        seen += ids(answer)
+        cursor = answer.json()["next_cursor"]
+        if cursor is None:
+            break
+        store(connection, received_at=NOON + timedelta(days=30))
+    assert len(seen) == len(set(seen)) == len(stored)
+    assert set(seen) == set(stored)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"status": "lost"}, "status"),
+        ({"limit": "0"}, "limit"),
+        ({"limit": "201"}, "limit"),
+        ({"limit": "many"}, "limit"),
+        ({"cursor": "x"}, "cursor"),
+        ({"cursor": "bnVsbA=="}, "cursor"),
+        ({"cursor": "WyIwMDAxLTAxLTAxVDAwOjAwOjAwKzE0OjAwIiwgIngiXQ=="}, "cursor"),
+        ({"received_from": "yesterday"}, "received_from"),
+        ({"received_until": "0001-01-01T00:00:00+14:00"}, "received_until"),
+        ({"subject": "a\x00b"}, "subject"),
+    ],
+)
+def test_wrong_parameters_are_named(
+    api: httpx.Client, parameters: dict[str, str], field: str
+) -> None:
+    answer = api.get(PATH, params=parameters)
+    assert answer.status_code == 400, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+def test_an_email_tells_its_whole_story(api: httpx.Client, web: Services) -> None:
+    web.write_handler(
+        "async def handle(email):\n"
+        "    if not email.attempt_errors:\n"
+        "        raise ConnectionError('the CRM is away')\n"
+        "    email.cleaned_body = 'clean'\n"
+        "    return {'case': 7}\n"
+    )
+    web.start_worker()
+    delivery = signed(email(attachments=[{"url": "https://example.com/1"}]))
+    email_id = httpx.post(f"{web.url}{WEBHOOK_PATH}", **delivery).json()["email_id"]
+
+    def detail() -> dict[str, Any]:
+        answer: dict[str, Any] = api.get(f"{PATH}/{email_id}").json()
+        return answer
+
+    wait_until(lambda: detail()["job"]["status"] == "completed", web.log)
+    told = detail()
+    said = [event["what"] for event in told["events"]]
+    assert said[0].startswith("received")
+    assert any(what.startswith("attempt 1: ConnectionError: the CRM is away (by ") for what in said)
+    assert said[-1] == "completed"
+    assert told["next_step"] == "nothing: it is done"
+    assert told["extracted_data"] == {"case": 7}
+    assert told["cleaned_body"] == "clean"
+    assert told["attachments"][0]["url"] == "https://example.com/1"
+    assert told["job"]["retry_count"] == 1
+
+
+def test_only_what_failed_is_retried_or_by_force_what_completed(
+    api: httpx.Client, connection: Connection
+) -> None:
+    completed = store(connection, processing_status="completed")
+    refused = api.post(f"{PATH}/{completed}/retry", json={})
+    assert refused.status_code == 409
+    assert "the email is completed" in refused.json()["detail"]
+    assert api.post(f"{PATH}/{completed}/retry", json={"force": True}).status_code == 200
+    again = api.post(f"{PATH}/{completed}/retry", json={"force": True})
+    assert again.status_code == 409
+    assert api.post(f"{PATH}/{uuid4()}/retry", json={}).status_code == 404
+    assert api.post(f"{PATH}/x/retry", json={}).status_code == 404
+
+
+def test_many_are_retried_by_a_filter_after_a_dry_run(
+    api: httpx.Client, connection: Connection
+) -> None:
+    meant = {store(connection, processing_error="the CRM is away") for _ in range(3)}
+    store(connection, processing_error="no text")
+    store(connection, processing_error="the CRM is away", processing_status="completed")
+    body: dict[str, Any] = {"error": "crm is away"}
+    assert api.post(f"{PATH}/retry", json=body).json() == {"matched": 3, "retried": 0}
+    assert len(ids(api.get(PATH, params={"status": "failed"}))) == 4
+    body["dry_run"] = False
+    assert api.post(f"{PATH}/retry", json=body).json() == {"matched": 3, "retried": 3}
+    assert set(ids(api.get(PATH, params={"status": "queued"}))) == meant
+    assert api.post(f"{PATH}/retry", json=body).json() == {"matched": 0, "retried": 0}
+    wrong = api.post(f"{PATH}/retry", json={"received_from": "soon"})
+    assert wrong.status_code == 400
+    assert wrong.json()["errors"][0]["field"] == "received_from"
+
+
+def test_an_erased_email_is_gone(api: httpx.Client, connection: Connection) -> None:
+    email_id = store(connection)
+    assert api.delete(f"{PATH}/{email_id}").status_code == 204
+    assert api.get(f"{PATH}/{email_id}").status_code == 404
+    assert api.delete(f"{PATH}/{email_id}").status_code == 404
+    assert connection.execute("SELECT id FROM incoming_emails").fetchall() == []
+
+
+def test_counts_tell_each_state(api: httpx.Client, connection: Connection) -> None:
+    for n in range(3):
+        store(connection, received_at=NOON + timedelta(hours=n))
+    counts = api.get(f"{PATH}/counts").json()
+    assert counts["failed"] == {"emails": 3, "oldest_received_at": "2026-11-23T12:00:00Z"}
+    assert counts["queued"] == {"emails": 0, "oldest_received_at": None}
+    assert set(counts) == {"received", "queued", "processing", "completed", "failed"}
+
+
+def test_a_database_that_is_away_is_said_to_be(web: Services, tmp_path: Any) -> None:
+    environment = {"DATABASE_URL": f"postgresql://x@/x?host={tmp_path}"}
+    other = Services(environment["DATABASE_URL"], tmp_path)
+    other.start_web()
+    try:
+        answer = httpx.get(
+            f"{other.url}{PATH}", headers={"Authorization": "Bearer token"}, timeout=30
+        )
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert answer.headers["content-type"] == "application/problem+json"
+    finally:
+        other.end()
+
+
+def test_lists_are_found_by_index(connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO incoming_emails (zendesk_ticket_id, from_email, received_at)"
+        " SELECT n::text, n || '@example.com', now() - n * interval '1 minute'"
+        " FROM generate_series(1, 20000) AS n"
+    )
+    connection.execute("ANALYZE incoming_emails")
+    order = "ORDER BY received_at DESC, id DESC LIMIT 51"
+    for condition, index in {
+        "true": "ix_incoming_emails_received",
+        "(received_at, id) < (now(), gen_random_uuid())": "ix_incoming_emails_received",
+        "zendesk_ticket_id = '7'": "ix_incoming_emails_ticket",
+        "lower(from_email) = lower('7@example.com')": "ix_incoming_emails_sender",
+    }.items():
+        plan = connection.execute(
+            f"EXPLAIN SELECT id FROM incoming_emails WHERE {condition} {order}"
+        ).fetchall()
+        assert index in str(plan), (condition, plan)
+
+
+def test_ids_of_jobs_are_those_of_the_webhook(api: httpx.Client, web: Services) -> None:
+    answer = httpx.post(f"{web.url}{WEBHOOK_PATH}", **signed(email())).json()
+    assert ids(api.get(PATH)) == [answer["email_id"]]
+    assert UUID(answer["email_id"])
