@@ -22,6 +22,7 @@ from app.intake.quarantine import Quarantine
 from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
 from app.problems import any_exception_to_problem, http_exception_to_problem
+from app.request_id import RequestIdMiddleware
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,7 @@ def create_app() -> Litestar:
             HealthController,
             mount_admin(settings),
         ],
+        middleware=[RequestIdMiddleware()],
         lifespan=[_database_and_intake],
         exception_handlers={
             HTTPException: http_exception_to_problem,

@@ -17,6 +17,7 @@ from app.intake.quarantine import Refusal, count_dropped, discard, find_refusal,
 from app.intake.refused import RefusedError
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.models.quarantined_webhook import RefusalReason
+from app.request_id import uuid7
 from app.settings import get_settings
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -154,6 +155,7 @@ async def _admit(intake: Intake, refusal: Refusal) -> str:
     try:
         admission = await intake.admit(
             refusal.body,
+            email_id=uuid7(),
             signature=refusal.headers.get(SIGNATURE_HEADER),
             timestamp=refusal.headers.get(TIMESTAMP_HEADER),
             invocation_id=refusal.headers.get(INVOCATION_HEADER),

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -26,6 +27,7 @@ from app.intake.writer import Admission
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_schemas import WebhookResponse, WebhookStatus
 from app.problems import problem
+from app.request_id import STATE_KEY
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -98,6 +100,7 @@ async def _receive(
     request: Request[Any, Any, Any], intake: Intake, quarantine: Quarantine
 ) -> Response[Any]:
     headers = request.headers
+    request_id: UUID = request.scope["state"][STATE_KEY]
     body: bytes | None = None
     reserved = 0
     chunks: list[bytes] = []
@@ -110,6 +113,7 @@ async def _receive(
         _check_media_type(headers)
         admission = await intake.admit(
             body,
+            email_id=request_id,
             signature=headers.get(SIGNATURE_HEADER),
             timestamp=headers.get(TIMESTAMP_HEADER),
             invocation_id=headers.get(INVOCATION_HEADER),
@@ -126,6 +130,9 @@ async def _receive(
         return _refuse(error)
     finally:
         intake.give_back(reserved)
+    log.debug(
+        "webhook_stored", email_id=str(admission.email_id), is_duplicate=admission.is_duplicate
+    )
     return _answer(admission)
 
 
@@ -144,6 +151,7 @@ def _refusal(
 ) -> Refusal:
     client = request.client
     return Refusal(
+        id=request.scope["state"][STATE_KEY],
         reason=reason,
         detail=detail,
         remote_address=client.host if client else "",

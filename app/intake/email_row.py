@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import time
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -40,6 +38,7 @@ def make_row(
     json_body: JsonBody,
     payload: CheckedPayload,
     *,
+    email_id: UUID,
     invocation_id: str | None,
     signature: str | None,
     now: datetime,
@@ -49,7 +48,7 @@ def make_row(
     email = payload.email
     webhook_id = str(email.webhook_id) if email.webhook_id is not None else None
     return EmailRow(
-        id=uuid7(),
+        id=email_id,
         zendesk_ticket_id=_cut(str(email.ticket_id), _LENGTHS["zendesk_ticket_id"]),
         zendesk_webhook_id=_cut(webhook_id, _LENGTHS["zendesk_webhook_id"]),
         from_email=_cut(email.from_email, _LENGTHS["from_email"]),
@@ -100,14 +99,6 @@ def idempotency_key(payload: CheckedPayload, invocation_id: str | None) -> str |
 def as_json_string(body: bytes) -> str:
     """The bytes of a body as one JSON string, which PostgreSQL takes whatever is in it."""
     return json.dumps(body.decode("utf-8", "backslashreplace"))
-
-
-def uuid7() -> UUID:
-    """A UUID that sorts by time (RFC 9562, version 7): the primary key's index stays dense."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF000 << 64) | (0x7000 << 64)
-    value = value & ~(0xC000 << 48) | (0x8000 << 48)
-    return UUID(int=value)
 
 
 _LENGTHS: dict[str, int] = {

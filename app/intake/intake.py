@@ -5,6 +5,7 @@ It knows nothing of HTTP beyond the three headers that Zendesk signs or sends.
 
 from collections import OrderedDict
 from datetime import UTC, datetime
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -58,12 +59,15 @@ class Intake:
         self,
         body: bytes,
         *,
+        email_id: UUID,
         signature: str | None,
         timestamp: str | None,
         invocation_id: str | None,
         received_at: datetime | None = None,
     ) -> Admission:
         """Verify, read and store one webhook, as if it were `received_at`; else it is now.
+
+        `email_id` becomes the id of the email, unless it is a duplicate.
 
         Raises:
             SignatureRefusedError: it does not prove that it comes from Zendesk.
@@ -86,6 +90,7 @@ class Intake:
             body,
             json_body,
             check_payload(json_body.fields),
+            email_id=email_id,
             invocation_id=invocation_id,
             signature=signature or None,
             now=now,

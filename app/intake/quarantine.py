@@ -16,7 +16,6 @@ import asyncpg
 import attrs
 import structlog
 
-from app.intake.email_row import uuid7
 from app.intake.group_commit import Connection, GroupCommit, NotStoredError
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import Settings
@@ -67,7 +66,7 @@ FROM quarantined_webhooks WHERE id = $1
 class Refusal:
     """A refused webhook."""
 
-    id: UUID = attrs.field(factory=uuid7, kw_only=True)
+    id: UUID = attrs.field(kw_only=True)
     received_at: datetime = attrs.field(factory=lambda: datetime.now(UTC), kw_only=True)
     reason: RefusalReason
     detail: str

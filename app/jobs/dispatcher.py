@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from app.jobs import transitions
+
+log = structlog.get_logger(__name__)
 
 # Row locks are held while the broker takes a batch, and workers that are quick wait for them.
 BATCH = 50
@@ -74,6 +77,8 @@ class Dispatcher:
             if queued:
                 async with asyncio.timeout(BROKER_SECONDS):
                     await asyncio.to_thread(self._send, queued)
+                for email_id in queued:
+                    log.debug("sent_to_broker", email_id=str(email_id))
         return len(queued) == BATCH
 
 

@@ -68,6 +68,11 @@ class Processor:
         A message for an email that is finished, held by another worker or not yet due does
         nothing: it came twice or late.
         """
+        # The lines of the handler carry the id, too.
+        with structlog.contextvars.bound_contextvars(email_id=str(email_id)):
+            await self._process(email_id)
+
+    async def _process(self, email_id: UUID) -> None:
         claimed = await self._claim(email_id, suspects=False)
         if claimed is not None:
             await self._attempt(*claimed)
@@ -90,7 +95,7 @@ class Processor:
             if claimed is not None:
                 await self._attempt(*claimed)
             else:
-                log.debug("message_without_work", email_id=str(email_id))
+                log.debug("message_without_work")
 
     async def _claim(
         self, email_id: UUID, *, suspects: bool
@@ -140,7 +145,7 @@ class Processor:
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_SECONDS)
         if not task.done():
-            log.error("handler_ignores_cancellation", email_id=str(claim.email_id))
+            log.error("handler_ignores_cancellation")
         return Outcome(error=f"the handler did not finish within {timeout:g} seconds")
 
     async def _record_completion(
@@ -156,7 +161,8 @@ class Processor:
             ),
         )
         if not stood:
-            log.warning("claim_lost", email_id=str(claim.email_id), outcome="completed")
+            log.warning("claim_lost", outcome="completed")
+        log.debug("completed", claim_stood=stood)
 
     async def _record_failure(self, claim: Claim, outcome: Outcome) -> None:
         error = clean_text(outcome.error) or "unknown"
@@ -165,7 +171,7 @@ class Processor:
             stood = await patiently(
                 "fail", lambda: transitions.fail(self._pool, claim, error=error)
             )
-            log.warning("email_failed", email_id=str(claim.email_id), claim_stood=stood)
+            log.warning("email_failed", claim_stood=stood)
             return
         delay = outcome.retry_after
         if delay is None:
@@ -177,7 +183,6 @@ class Processor:
         )
         log.info(
             "attempt_failed",
-            email_id=str(claim.email_id),
             retry=claim.retry_count + 1,
             delay_seconds=round(delay.total_seconds(), 1),
             claim_stood=stood,

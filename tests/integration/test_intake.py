@@ -23,6 +23,7 @@ from app.intake.json_body import UnreadableBodyError, read_json_object
 from app.intake.payload import InvalidPayloadError, check_payload
 from app.intake.signature import SignatureRefusedError, sign
 from app.intake.writer import FIND_FIRST, Admission, EmailWriter
+from app.request_id import uuid7
 
 WAIT_SECONDS = 60
 MakeIntake = Callable[..., Intake]
@@ -80,6 +81,7 @@ async def admit(
     timestamp = timestamp or datetime.now(UTC).isoformat()
     return await intake.admit(
         body,
+        email_id=uuid7(),
         signature=sign(SECRET, timestamp, body),
         timestamp=timestamp,
         invocation_id=invocation_id,
@@ -90,7 +92,11 @@ async def admit_unsigned(
     intake: Intake, payload: dict[str, Any], *, invocation_id: str | None = None
 ) -> Admission:
     return await intake.admit(
-        json.dumps(payload).encode(), signature=None, timestamp=None, invocation_id=invocation_id
+        json.dumps(payload).encode(),
+        email_id=uuid7(),
+        signature=None,
+        timestamp=None,
+        invocation_id=invocation_id,
     )
 
 
@@ -101,6 +107,7 @@ def make_email_row(**changes: Any) -> EmailRow:
         body,
         json_body,
         check_payload(json_body.fields),
+        email_id=uuid7(),
         invocation_id=None,
         signature=None,
         now=datetime.now(UTC),
@@ -340,6 +347,7 @@ async def test_a_wrong_signature_is_refused_even_where_none_is_needed(
     with pytest.raises(SignatureRefusedError):
         await intake.admit(
             json.dumps(email()).encode(),
+            email_id=uuid7(),
             signature=sign("another secret", "2026", b""),
             timestamp=datetime.now(UTC).isoformat(),
             invocation_id=None,

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.intake.email_row import EmailRow, as_json_string, make_row, uuid7
+from app.intake.email_row import EmailRow, as_json_string, make_row
 from app.intake.json_body import read_json_object
 from app.intake.payload import check_payload
+from app.request_id import uuid7
 
 NOW = datetime(2026, 11, 23, 14, 5, 9, tzinfo=UTC)
 FIELDS: dict[str, Any] = {
@@ -40,6 +41,7 @@ def row_of_bytes(
         body,
         json_body,
         check_payload(json_body.fields),
+        email_id=uuid7(),
         invocation_id=invocation_id,
         signature=signature,
         now=NOW,

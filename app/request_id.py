@@ -1,0 +1,42 @@
+"""One id for each request: in its answer, in its log lines, and, where it brings an email, as the
+email's id, which the message to the broker and the handler's log lines carry."""
+
+import os
+import time
+from typing import Any
+from uuid import UUID
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADER = b"x-request-id"
+STATE_KEY = "request_id"
+
+
+def uuid7() -> UUID:
+    """A UUID that sorts by time (RFC 9562, version 7): the primary key's index stays dense."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF000 << 64) | (0x7000 << 64)
+    value = value & ~(0xC000 << 48) | (0x8000 << 48)
+    return UUID(int=value)
+
+
+class RequestIdMiddleware(ASGIMiddleware):
+    """Gives each request its id. What a client sends under that name is not heeded."""
+
+    scopes = (ScopeType.HTTP,)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        request_id = uuid7()
+        state: dict[str, Any] = scope["state"]
+        state[STATE_KEY] = request_id
+        structlog.contextvars.bind_contextvars(request_id=str(request_id))
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (HEADER, str(request_id).encode())]
+            await send(message)
+
+        await next_app(scope, receive, send_with_id)
