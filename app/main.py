@@ -13,6 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from app.database import DB, running_pool
 from app.desk.admin import mount_admin
+from app.desk.api_docs import ApiDocsPlugin
 from app.desk.health import HealthController
 from app.desk.jobs_api import JobsController
 from app.intake.controller import ZendeskWebhookController
@@ -56,7 +57,7 @@ def create_app() -> Litestar:
             title="Mailroom",
             version="0.1.0",
             description="The place where a support team's inbound email can never get lost.",
-            render_plugins=[JsonRenderPlugin()],
+            render_plugins=[ApiDocsPlugin(), JsonRenderPlugin()],
             components=Components(
                 security_schemes={
                     "token": SecurityScheme(

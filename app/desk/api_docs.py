@@ -1,0 +1,48 @@
+"""The page at `/schema` that shows the HTTP API: Swagger UI, served by ourselves, so it needs no
+other host."""
+
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from litestar import Request, Router
+from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.static_files import create_static_files_router
+
+FILES = "/files"
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Mailroom: HTTP API</title>
+<link rel="stylesheet" href="{files}/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui" data-schema="{schema}"></div>
+<script src="{files}/swagger-ui-bundle.js"></script>
+<script src="{files}/api-docs.js"></script>
+</body>
+</html>
+"""
+
+
+class ApiDocsPlugin(OpenAPIRenderPlugin):
+    """Renders the page, and serves what it loads below it."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/swagger")
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        schema = request.scope.get("root_path", "") + self.get_openapi_json_route(request)
+        folder = schema.removesuffix("/openapi.json") + FILES
+        return PAGE.format(files=escape(folder), schema=escape(schema)).encode()
+
+    def receive_router(self, router: Router) -> None:
+        folders = [files("fastapi_swagger") / "resources", files("app.desk") / "static"]
+        router.register(
+            create_static_files_router(
+                path=FILES, directories=[str(folder) for folder in folders], include_in_schema=False
+            )
+        )

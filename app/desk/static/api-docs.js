@@ -1,0 +1,2 @@
+const place = document.getElementById("swagger-ui");
+SwaggerUIBundle({ url: place.dataset.schema, domNode: place, deepLinking: true, validatorUrl: null });
