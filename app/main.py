@@ -25,6 +25,7 @@ from app.migrations import say_whether_the_schema_fits
 from app.problems import any_exception_to_problem, http_exception_to_problem
 from app.request_id import RequestIdMiddleware
 from app.settings import get_settings
+from app.tracing import start_tracing, stop_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +83,7 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
             await say_whether_the_schema_fits()
     except TimeoutError:
         log.error("database_not_reachable", error="TimeoutError")
+    start_tracing()
     intake = Intake(get_settings(), running_pool())
     app.state.intake = intake
     quarantine = Quarantine(get_settings(), running_pool())
@@ -91,5 +93,6 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     finally:
         await intake.close()
         await quarantine.close()
+        stop_tracing()
         await DB.close_connection_pool()
         DB.release()

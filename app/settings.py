@@ -4,6 +4,7 @@ Values come from the environment or from a `.env` file in the working folder. No
 code base reads environment variables, and nothing here touches the database or the network.
 """
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -303,6 +304,12 @@ def get_settings() -> Settings:
         SettingsError: names every setting that is wrong.
     """
     return load_settings()
+
+
+def are_traces_wanted() -> bool:
+    """Whether OpenTelemetry's own settings name where traces go; its SDK reads the rest."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return any(os.environ.get(name) for name in names)
 
 
 def environment_name(field_name: str) -> str:

@@ -31,6 +31,7 @@ from app.jobs.process import Processor
 from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
 from app.settings import Settings, get_settings
+from app.tracing import start_tracing, stop_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +80,7 @@ class WorkerProcess(Middleware):
         # Dramatiq's processes are multiprocessing's, where atexit does not run. After its own
         # connections are closed, the embedded server may stop.
         Finalize(None, DB.release, exitpriority=0)
+        start_tracing()
         thread = _event_loop_thread()
         _run(DB.start_connection_pool(min_size=0))
         _run(say_whether_the_schema_fits())
@@ -106,6 +108,7 @@ class WorkerProcess(Middleware):
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # The leases run out, and other workers take over.
             log.warning("hand_back_failed", error=type(error).__name__)
+        stop_tracing()
         if unfinished:
             # Others have these emails by now. A handler that works in a thread goes on even if it
             # was cancelled, and Python would wait for it.

@@ -10,6 +10,7 @@ from litestar import Controller, Request, Response, post
 from litestar.datastructures import Headers
 from litestar.exceptions import HTTPException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from opentelemetry.trace import SpanKind
 
 from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
@@ -29,6 +30,7 @@ from app.models.webhook_schemas import WebhookResponse, WebhookStatus
 from app.problems import problem
 from app.request_id import STATE_KEY
 from app.settings import get_settings
+from app.tracing import span
 
 log = structlog.get_logger(__name__)
 
@@ -81,9 +83,11 @@ class ZendeskWebhookController(Controller):
         What is refused is kept in the quarantine for a while.
         """
         state = request.app.state
+        email_id: UUID = request.scope["state"][STATE_KEY]
         try:
             async with asyncio.timeout(get_settings().intake_deadline_seconds):
-                return await _receive(request, state.intake, state.quarantine)
+                with span("receive webhook", email_id, SpanKind.SERVER):
+                    return await _receive(request, email_id, state.intake, state.quarantine)
         except TimeoutError:
             return _unavailable("the email could not be stored in time: send the webhook again")
         except NotStoredError as error:
@@ -97,10 +101,9 @@ class ZendeskWebhookController(Controller):
 
 
 async def _receive(
-    request: Request[Any, Any, Any], intake: Intake, quarantine: Quarantine
+    request: Request[Any, Any, Any], email_id: UUID, intake: Intake, quarantine: Quarantine
 ) -> Response[Any]:
     headers = request.headers
-    request_id: UUID = request.scope["state"][STATE_KEY]
     body: bytes | None = None
     reserved = 0
     chunks: list[bytes] = []
@@ -113,7 +116,7 @@ async def _receive(
         _check_media_type(headers)
         admission = await intake.admit(
             body,
-            email_id=request_id,
+            email_id=email_id,
             signature=headers.get(SIGNATURE_HEADER),
             timestamp=headers.get(TIMESTAMP_HEADER),
             invocation_id=headers.get(INVOCATION_HEADER),

@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 import attrs
 import structlog
+from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 from app.handlers.seam import Handler, PermanentFailure, Retry, result_to_json
 from app.jobs import transitions
@@ -21,6 +22,7 @@ from app.jobs.patience import patiently
 from app.jobs.transitions import Claim
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
+from app.tracing import span
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +71,10 @@ class Processor:
         nothing: it came twice or late.
         """
         # The lines of the handler carry the id, too.
-        with structlog.contextvars.bound_contextvars(email_id=str(email_id)):
+        with (
+            structlog.contextvars.bound_contextvars(email_id=str(email_id)),
+            span("process email", email_id, SpanKind.CONSUMER),
+        ):
             await self._process(email_id)
 
     async def _process(self, email_id: UUID) -> None:
@@ -132,6 +137,7 @@ class Processor:
             elif outcome.error is None:
                 await self._record_completion(claim, email, outcome)
             else:
+                get_current_span().set_status(StatusCode.ERROR)
                 await self._record_failure(claim, outcome)
         finally:
             # Until then the lease goes on: the result is still to be recorded.
