@@ -1,14 +1,20 @@
 """The jobs API over real HTTP: tokens, lists, details, retries, erasure."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 import httpx
 import psycopg
 import pytest
-from support import Services, email, signed, wait_until
+from support import PROJECT, Services, email, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -319,3 +325,53 @@ def test_ids_of_jobs_are_those_of_the_webhook(api: httpx.Client, web: Services) 
     answer = httpx.post(f"{web.url}{WEBHOOK_PATH}", **signed(email())).json()
     assert ids(api.get(PATH)) == [answer["email_id"]]
     assert UUID(answer["email_id"])
+
+
+def documented(heading: str) -> str:
+    """The text of a section of docs/api.md."""
+    text = (PROJECT / "docs/api.md").read_text()
+    return text.split(f"## {heading}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_documented_curl_session_works_as_printed(
+    web: Services, connection: Connection
+) -> None:
+    meant = [store(connection) for _ in range(3)]
+    lines = [line[4:] for line in documented("With curl").splitlines() if line.startswith("    ")]
+    script = "set -e\n" + "\n".join(
+        # Each answer on a line of its own.
+        f"{line}; echo" if line.endswith(("counts", '"', "retry")) else line
+        for line in lines
+    ).replace("http://127.0.0.1:8000", web.url)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, **web.environment, "PATH": path},
+        cwd=web.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    counts, page, dry_run, retried = map(json.loads, ended.stdout.splitlines())
+    assert counts["failed"]["emails"] == 3
+    assert len(page["items"]) == 2
+    assert dry_run == {"matched": 3, "retried": 0}
+    assert retried == {"matched": 3, "retried": 3}
+    states = connection.execute("SELECT id, processing_status FROM incoming_emails").fetchall()
+    assert {(str(row["id"]), row["processing_status"]) for row in states} == {
+        (email_id, "queued") for email_id in meant
+    }
+
+
+def test_the_documented_python_session_works_as_printed(
+    web: Services, connection: Connection
+) -> None:
+    for _ in range(60):
+        store(connection)
+    code = documented("With Python").split("```python\n")[1].split("```")[0]
+    script = code.replace("http://127.0.0.1:8000", web.url)
+    ended = web.run("python", "-c", script, TOKEN="token")
+    assert ended.returncode == 0, ended.stderr
+    assert len(set(ended.stdout.splitlines())) == 60

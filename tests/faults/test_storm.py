@@ -1,7 +1,7 @@
 """Storms, restarts and floods, over each broker. The long forms:
 
-    pytest tests/faults -k storm --storm-minutes 30 --storm-rate 200
-    pytest tests/faults -k backlog --backlog 50000
+    pytest -n 0 tests/faults -k storm --storm-minutes 30 --storm-rate 250
+    pytest -n 0 tests/faults -k backlog --backlog 50000
 
 `--storm-seed` takes the seed that a storm printed: the same faults strike in the same order.
 """
@@ -9,7 +9,7 @@
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -38,19 +38,18 @@ def test_every_promise_holds_after_a_storm(
     folder: Path,
     broker_url: str,
     request: pytest.FixtureRequest,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     options = request.config.option
     seed = options.storm_seed or secrets.randbits(32)
     seconds = options.storm_minutes * 60 / BROKERS if options.storm_minutes else SHORT_SECONDS
     with raging(folder, broker_url, seed, options.storm_rate) as storm:
-        with capsys.disabled():
-            print(f"\nstorm over {broker_url.partition(':')[0] or 'postgresql'}, seed {seed}")
+        broker = broker_url.partition(":")[0] or "postgresql"
+        record_property(f"storm over {broker}", f"seed {seed}")
         storm.strike(seconds)
         storm.wait_until_quiet()
         states = storm.check()
-        with capsys.disabled():
-            print(summary(storm, seed, states))
+        record_property(f"storm over {broker}", summary(storm, seed, states))
 
 
 def test_with_no_fault_each_email_is_handled_exactly_once(folder: Path, broker_url: str) -> None:
@@ -85,7 +84,7 @@ def test_a_backlog_is_taken_within_bounds_and_drains_in_order_of_receipt(
     folder: Path,
     broker_url: str,
     request: pytest.FixtureRequest,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     backlog = request.config.option.backlog
     with raging(folder, broker_url, seed=3, per_second=float("inf")) as storm:
@@ -104,12 +103,10 @@ def test_a_backlog_is_taken_within_bounds_and_drains_in_order_of_receipt(
         shifts = [
             abs(place[email_id] - n) for n, email_id in enumerate(storm.order_of_processing())
         ]
-        with capsys.disabled():
-            print(
-                f"\nbacklog over {broker_url.partition(':')[0] or 'postgresql'}:"
-                f" {len(place)} emails;"
-                f" web grew by {growth} bytes; out of order by {median(shifts)} (median),"
-                f" {max(shifts)} (most)"
-            )
+        record_property(
+            f"backlog over {broker_url.partition(':')[0] or 'postgresql'}",
+            f"{len(place)} emails; web grew by {growth} bytes; out of order by {median(shifts)}"
+            f" (median), {max(shifts)} (most)",
+        )
         assert max(shifts) <= MOST_OUT_OF_ORDER
         assert median(shifts) <= USUALLY_OUT_OF_ORDER
