@@ -13,6 +13,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from app.database import DB, running_pool
 from app.desk.admin import mount_admin
 from app.desk.health import HealthController
+from app.desk.metrics import EmailCounts, metrics
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.openapi import describe_webhook
@@ -37,7 +38,7 @@ def create_app() -> Litestar:
     settings = get_settings()
     configure_logging(settings)
     app = Litestar(
-        route_handlers=[ZendeskWebhookController, HealthController, mount_admin(settings)],
+        route_handlers=[ZendeskWebhookController, HealthController, metrics, mount_admin(settings)],
         lifespan=[_database_and_intake],
         exception_handlers={
             HTTPException: http_exception_to_problem,
@@ -69,10 +70,13 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     app.state.intake = intake
     quarantine = Quarantine(get_settings(), running_pool())
     app.state.quarantine = quarantine
+    email_counts = EmailCounts(running_pool())
+    app.state.email_counts = email_counts
     try:
         yield
     finally:
         await intake.close()
         await quarantine.close()
+        await email_counts.close()
         await DB.close_connection_pool()
         DB.release()

@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from app.jobs import transitions
+from app.metrics import BROKER_ERRORS, BrokerUse
 
 # Row locks are held while the broker takes a batch, and workers that are quick wait for them.
 BATCH = 50
@@ -72,8 +73,9 @@ class Dispatcher:
             if not queued:
                 queued = await transitions.queue_received(connection, **bounds)
             if queued:
-                async with asyncio.timeout(BROKER_SECONDS):
-                    await asyncio.to_thread(self._send, queued)
+                with BROKER_ERRORS.labels(BrokerUse.SEND).count_exceptions():
+                    async with asyncio.timeout(BROKER_SECONDS):
+                        await asyncio.to_thread(self._send, queued)
         return len(queued) == BATCH
 
 
