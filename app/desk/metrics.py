@@ -1,8 +1,8 @@
 """`/metrics` of a web process: what it counted, and how many emails are in each state.
 
 The states are read from the database, not more often than it bears: what took a time is left alone
-for a hundred times as long. So a scrape costs a table of any size at most a hundredth of one
-connection, and counts of a large archive are some minutes old.
+for up to a hundred times as long. So no number of scrapes is a burden on it, and counts of a large
+archive are some minutes old.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ FINISHED = (ProcessingStatus.COMPLETED, ProcessingStatus.FAILED)
 
 REST_SECONDS = 5.0
 REST_PER_COST = 100.0
-GIVE_UP_SECONDS = 60.0
+# Alerts look at the unfinished ones, so one slow answer must not blind them for long.
+LONGEST_REST_UNFINISHED_SECONDS = 30.0
+LONGEST_REST_FINISHED_SECONDS = 600.0
+GIVE_UP_SECONDS = 30.0
 # Prometheus gives up on a scrape after 10 seconds. Then it shows what was counted before.
 SCRAPE_WAITS_SECONDS = 2.0
 
@@ -48,9 +51,13 @@ class _Counted:
     """The emails in some states, counted now and then."""
 
     def __init__(
-        self, pool: "asyncpg.Pool[asyncpg.Record]", states: tuple[ProcessingStatus, ...]
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        states: tuple[ProcessingStatus, ...],
+        longest_rest_seconds: float,
     ) -> None:
         self._pool = pool
+        self._longest_rest_seconds = longest_rest_seconds
         self._states = states
         self._query = SELECT_COUNTS.format(states=", ".join(f"'{state}'" for state in states))
         self._found: dict[str, tuple[int, float]] = {}
@@ -85,7 +92,8 @@ class _Counted:
             self._found = {state: counted.get(state, (0, 0.0)) for state in self._states}
         finally:
             ended = time.monotonic()
-            self._due_at = ended + max(REST_SECONDS, REST_PER_COST * (ended - began))
+            rest = min(REST_PER_COST * (ended - began), self._longest_rest_seconds)
+            self._due_at = ended + max(REST_SECONDS, rest)
             self._task = None
 
 
@@ -93,7 +101,10 @@ class EmailCounts:
     """How many emails are in each state. The few unfinished ones do not wait for the archive."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-        self._parts = [_Counted(pool, UNFINISHED), _Counted(pool, FINISHED)]
+        self._parts = [
+            _Counted(pool, UNFINISHED, LONGEST_REST_UNFINISHED_SECONDS),
+            _Counted(pool, FINISHED, LONGEST_REST_FINISHED_SECONDS),
+        ]
 
     async def look(self) -> list[Metric]:
         """As Prometheus sees them. A state that could not be counted is missing."""
