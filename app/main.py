@@ -16,6 +16,7 @@ from app.desk.admin import mount_admin
 from app.desk.api_docs import ApiDocsPlugin
 from app.desk.health import HealthController
 from app.desk.jobs_api import JobsController
+from app.desk.metrics import EmailCounts, metrics
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.openapi import describe_webhook
@@ -46,6 +47,7 @@ def create_app() -> Litestar:
             ZendeskWebhookController,
             JobsController,
             HealthController,
+            metrics,
             mount_admin(settings),
         ],
         middleware=[RequestIdMiddleware()],
@@ -88,11 +90,14 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     app.state.intake = intake
     quarantine = Quarantine(get_settings(), running_pool())
     app.state.quarantine = quarantine
+    email_counts = EmailCounts(running_pool())
+    app.state.email_counts = email_counts
     try:
         yield
     finally:
         await intake.close()
         await quarantine.close()
+        await email_counts.close()
         stop_tracing()
         await DB.close_connection_pool()
         DB.release()

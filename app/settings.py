@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     """Folder of the embedded database and of the secrets made in development."""
 
     host: str = "127.0.0.1"
-    """Address on which the web process listens."""
+    """Address on which the web process listens, and a worker with its metrics."""
 
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port on which the web process listens."""
@@ -164,6 +164,10 @@ class Settings(BaseSettings):
 
     worker_shutdown_seconds: float = Field(default=30.0, ge=0)
     """Time that running handlers are given when a worker is told to stop."""
+
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """TCP port at which a worker process shows its metrics, or the next one that is free. 0: none
+    is opened. Those of a web process are at its `/metrics`."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged."""

@@ -1,6 +1,7 @@
 """What `dramatiq app.worker` loads: the broker, the actor `process_email`, and its keeper."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from dramatiq.asyncio import EventLoopThread, get_event_loop_thread
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 from dramatiq.worker import Worker
+from prometheus_client import start_http_server
 
 from app.database import DB, running_pool
 from app.errors import MailroomError
@@ -43,6 +45,8 @@ STOP_SECONDS = 5.0
 POLL_SECONDS = 0.05
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 15.0
+# More worker processes than one machine runs.
+METRICS_PORTS = 100
 
 SignalHandler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
@@ -84,6 +88,7 @@ class WorkerProcess(Middleware):
         thread = _event_loop_thread()
         _run(DB.start_connection_pool(min_size=0))
         _run(say_whether_the_schema_fits())
+        _show_metrics(self._settings)
         _prepare(broker)
         self._processor = Processor(
             self._settings, self._handler, running_pool(), self._held_claims
@@ -134,6 +139,24 @@ class WorkerProcess(Middleware):
     def _send(self, broker: Broker, email_ids: Sequence[UUID]) -> None:
         for email_id in email_ids:
             broker.enqueue(make_message(self._settings.queue, email_id))
+
+
+def _show_metrics(settings: Settings) -> None:
+    """Serve the metrics of this process. Failing to is no reason not to process email."""
+    first = settings.metrics_port
+    if not first:
+        return
+    for port in range(first, min(first + METRICS_PORTS, 65_536)):
+        try:
+            start_http_server(port, settings.host)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                log.error("metrics_not_shown", port=port, error=error.strerror)
+                return
+        else:
+            log.info("metrics_shown", host=settings.host, port=port)
+            return
+    log.error("metrics_not_shown", port=first, error="no port is free")
 
 
 def _prepare(broker: Broker) -> None:

@@ -23,7 +23,7 @@ from app.desk.job_schemas import (
     RetryRequest,
     StateCount,
 )
-from app.desk.tokens import needs
+from app.desk.tokens import UNAUTHORIZED, needs
 from app.jobs import emails, transitions
 from app.jobs.emails import Cursor, CursorError, Search, SearchError
 from app.jobs.patience import DATABASE_AWAY
@@ -49,7 +49,7 @@ def _problem(description: str) -> ResponseSpec:
 
 EVERYWHERE = {
     400: _problem("Parameters or fields are wrong: each is named"),
-    401: _problem("The token is missing, wrong or revoked"),
+    **UNAUTHORIZED,
     503: _problem("The database is away: ask again after Retry-After seconds"),
 }
 FORBIDDEN = {403: _problem("The token has not the scope `operate`")}

@@ -14,18 +14,29 @@ import attrs
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import Guard
 
 from app.database import running_pool
 from app.errors import MailroomError
 from app.jobs.transitions import Database
 from app.models.api_token import Scope
+from app.problems import PROBLEM_JSON, ProblemDetails
 from app.settings import get_settings
 
 # So that people and scanners of leaked secrets know one by its looks.
 PREFIX = "mailroom_"
 RANDOM_BYTES = 32
 NAME_OF_THE_SETTING = "MAILROOM_API_TOKEN"
+
+UNAUTHORIZED = {
+    401: ResponseSpec(
+        ProblemDetails,
+        generate_examples=False,
+        description="The token is missing, wrong or revoked",
+        media_type=PROBLEM_JSON,
+    )
+}
 
 CREATE = """
 INSERT INTO api_tokens (id, name, token_hash, scope, created_at)

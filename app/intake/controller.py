@@ -1,6 +1,7 @@
 """The webhook route: HTTP around the Intake."""
 
 import asyncio
+import time
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from app.intake.signature import (
     SignatureRefusedError,
 )
 from app.intake.writer import Admission
+from app.metrics import ACCEPT_SECONDS, UNAVAILABLE, WEBHOOKS
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_schemas import WebhookResponse, WebhookStatus
 from app.problems import problem
@@ -103,6 +105,7 @@ class ZendeskWebhookController(Controller):
 async def _receive(
     request: Request[Any, Any, Any], email_id: UUID, intake: Intake, quarantine: Quarantine
 ) -> Response[Any]:
+    began = time.perf_counter()
     headers = request.headers
     body: bytes | None = None
     reserved = 0
@@ -127,12 +130,15 @@ async def _receive(
             "(MAILROOM_MAX_BODY_BYTES)"
         )
         await quarantine.store(_refusal(request, RefusalReason.TOO_LARGE, detail, None))
+        WEBHOOKS.labels(RefusalReason.TOO_LARGE).inc()
         return problem(413, detail)
     except RefusedError as error:
         await quarantine.store(_refusal(request, error.reason, str(error), body))
+        WEBHOOKS.labels(error.reason).inc()
         return _refuse(error)
     finally:
         intake.give_back(reserved)
+    ACCEPT_SECONDS.observe(time.perf_counter() - began)
     log.debug(
         "webhook_stored", email_id=str(admission.email_id), is_duplicate=admission.is_duplicate
     )
@@ -176,10 +182,12 @@ def _refuse(error: RefusedError) -> Response[Any]:
 
 def _answer(admission: Admission) -> Response[Any]:
     status = WebhookStatus.DUPLICATE if admission.is_duplicate else WebhookStatus.ACCEPTED
+    WEBHOOKS.labels(status).inc()
     answer = WebhookResponse(status=status, message=MESSAGES[status], email_id=admission.email_id)
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def _unavailable(detail: str) -> Response[Any]:
     """503, never 500: Zendesk repeats a 503 that carries a short Retry-After, and no 500."""
+    WEBHOOKS.labels(UNAVAILABLE).inc()
     return problem(503, detail, headers={"Retry-After": RETRY_AFTER_SECONDS})

@@ -10,6 +10,7 @@ import structlog
 
 from app.intake.email_row import EmailRow, as_json_string
 from app.intake.group_commit import Connection, GroupCommit, NotStoredError
+from app.metrics import BATCH_ROWS
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,7 @@ class EmailWriter(GroupCommit[EmailRow, Admission]):
     async def write(
         self, connection: Connection, rows: Sequence[EmailRow]
     ) -> Sequence[Admission | NotStoredError]:
+        BATCH_ROWS.observe(len(rows))
         try:
             admissions = await self._insert_in_order(connection, rows)
         except ROW_ERRORS:

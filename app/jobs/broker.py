@@ -1,5 +1,7 @@
 """A Dramatiq broker from a URL. The broker is a doorbell: what it loses is rung again."""
 
+from collections.abc import Iterable
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -7,7 +9,7 @@ import dramatiq
 import pika
 import psycopg
 import redis
-from dramatiq.broker import Broker
+from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import dq_name
@@ -18,6 +20,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from psycopg.conninfo import conninfo_to_dict
 
 from app.errors import MailroomError
+from app.metrics import BROKER_ERRORS, BrokerUse
 from app.settings import Settings
 
 NOT_FOUND = 404
@@ -35,7 +38,46 @@ class BrokerAwayError(MailroomError):
     """The broker cannot be reached."""
 
 
-class QuorumRabbitmqBroker(RabbitmqBroker):
+class CountingConsumer(Consumer):
+    """Counts the errors at which Dramatiq begins to consume anew; it tells its log alone."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    def __next__(self) -> MessageProxy | None:
+        with BROKER_ERRORS.labels(BrokerUse.CONSUME).count_exceptions():
+            return next(self._consumer)
+
+    def ack(self, message: MessageProxy) -> None:
+        self._consumer.ack(message)
+
+    def nack(self, message: MessageProxy) -> None:
+        self._consumer.nack(message)
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        self._consumer.requeue(messages)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class CountingBroker(Broker):
+    """To be mixed into a broker whose consumers are to count their errors."""
+
+    def consume(self, *args: Any, **kwargs: Any) -> Consumer:
+        with BROKER_ERRORS.labels(BrokerUse.CONSUME).count_exceptions():
+            return CountingConsumer(super().consume(*args, **kwargs))
+
+
+class CountingRedisBroker(CountingBroker, RedisBroker):
+    """Redis."""
+
+
+class CountingPostgresBroker(CountingBroker, PostgresBroker):  # type: ignore[misc]
+    """PostgreSQL."""
+
+
+class QuorumRabbitmqBroker(CountingBroker, RabbitmqBroker):
     """Declares quorum queues: replicated, where RabbitMQ is a cluster.
 
     A server before 3.8 takes no notice of the wish, and a queue that is there already stays as it
@@ -99,14 +141,14 @@ def make_broker(settings: Settings, database_url: str) -> Broker:
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=ANSWER_SECONDS,
         )
-        return RedisBroker(  # type: ignore[no-untyped-call]
+        return CountingRedisBroker(  # type: ignore[no-untyped-call]
             client=client, middleware=middleware, namespace=settings.queue
         )
     if scheme == "amqp":
         return QuorumRabbitmqBroker(
             url=settings.broker_url, middleware=middleware, confirm_delivery=True
         )
-    broker: Broker = PostgresBroker(
+    broker: Broker = CountingPostgresBroker(  # type: ignore[call-arg]
         url=_without_waiting_for_the_disk(settings.broker_url or database_url),
         middleware=middleware,
         results=False,

@@ -14,6 +14,7 @@ import asyncpg
 import structlog
 
 from app.jobs import transitions
+from app.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
 
@@ -75,8 +76,9 @@ class Dispatcher:
             if not queued:
                 queued = await transitions.queue_received(connection, **bounds)
             if queued:
-                async with asyncio.timeout(BROKER_SECONDS):
-                    await asyncio.to_thread(self._send, queued)
+                with BROKER_ERRORS.labels(BrokerUse.SEND).count_exceptions():
+                    async with asyncio.timeout(BROKER_SECONDS):
+                        await asyncio.to_thread(self._send, queued)
                 for email_id in queued:
                     log.debug("sent_to_broker", email_id=str(email_id))
         return len(queued) == BATCH

@@ -29,6 +29,7 @@ from app.jobs.leases import (
 )
 from app.jobs.process import backoff
 from app.jobs.rescuer import rescue_once
+from app.metrics import FailureKind
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -173,10 +174,12 @@ class Keeper:
             f"{self._settings.handler_timeout_seconds:g} seconds: await, or use asyncio.to_thread"
         )
         if claim.retry_count >= self._settings.max_retries:
-            await transitions.fail(pool, claim, error=error)
+            await transitions.fail(pool, claim, error=error, kind=FailureKind.BLOCKED)
         else:
             delay = backoff(self._settings, claim.retry_count)
-            await transitions.retry_later(pool, claim, error=error, delay=delay)
+            await transitions.retry_later(
+                pool, claim, error=error, delay=delay, kind=FailureKind.BLOCKED
+            )
 
 
 async def _without_end(

@@ -20,6 +20,7 @@ from app.jobs import transitions
 from app.jobs.leases import Held, HeldClaims
 from app.jobs.patience import patiently
 from app.jobs.transitions import Claim
+from app.metrics import HANDLER_SECONDS, FailureKind
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
 from app.tracing import span
@@ -43,7 +44,7 @@ class Outcome:
 
     extracted_data: str | None = None
     error: str | None = None
-    is_permanent: bool = False
+    kind: FailureKind = FailureKind.ERROR
     retry_after: timedelta | None = None
 
 
@@ -117,7 +118,7 @@ class Processor:
         if claim.lost_claims >= self._settings.max_lost_claims:
             outcome = Outcome(
                 error=f"its worker vanished while processing it (times: {claim.lost_claims})",
-                is_permanent=True,
+                kind=FailureKind.VANISHED,
             )
         else:
             email = _to_email(columns)
@@ -131,7 +132,8 @@ class Processor:
         held = Held(claim, task, gives_up_at=time.monotonic() + timeout + 2 * CANCEL_SECONDS)
         self._held_claims.add(held)
         try:
-            outcome = await self._wait_for(task, claim)
+            with HANDLER_SECONDS.time():
+                outcome = await self._wait_for(task, claim)
             if task.cancelled() and self._held_claims.is_given_up(held):
                 await patiently("hand_back", lambda: transitions.hand_back(self._pool, claim))
             elif outcome.error is None:
@@ -152,7 +154,10 @@ class Processor:
         await asyncio.wait({task}, timeout=CANCEL_SECONDS)
         if not task.done():
             log.error("handler_ignores_cancellation")
-        return Outcome(error=f"the handler did not finish within {timeout:g} seconds")
+        return Outcome(
+            error=f"the handler did not finish within {timeout:g} seconds",
+            kind=FailureKind.TIMEOUT,
+        )
 
     async def _record_completion(
         self, claim: Claim, email: IncomingEmail, outcome: Outcome
@@ -172,10 +177,14 @@ class Processor:
 
     async def _record_failure(self, claim: Claim, outcome: Outcome) -> None:
         error = clean_text(outcome.error) or "unknown"
-        is_final = outcome.is_permanent or claim.retry_count >= self._settings.max_retries
+        is_final = (
+            outcome.kind in (FailureKind.PERMANENT, FailureKind.VANISHED)
+            or claim.retry_count >= self._settings.max_retries
+        )
         if is_final:
             stood = await patiently(
-                "fail", lambda: transitions.fail(self._pool, claim, error=error)
+                "fail",
+                lambda: transitions.fail(self._pool, claim, error=error, kind=outcome.kind),
             )
             log.warning("email_failed", claim_stood=stood)
             return
@@ -185,7 +194,9 @@ class Processor:
         delay = min(max(delay, timedelta(0)), LONGEST_PAUSE)
         stood = await patiently(
             "retry",
-            lambda: transitions.retry_later(self._pool, claim, error=error, delay=delay),
+            lambda: transitions.retry_later(
+                self._pool, claim, error=error, delay=delay, kind=outcome.kind
+            ),
         )
         log.info(
             "attempt_failed",
@@ -237,9 +248,11 @@ def _outcome_of(task: "asyncio.Task[str | None]") -> Outcome:
         case None:
             return Outcome(extracted_data=task.result())
         case PermanentFailure():
-            return Outcome(error=_describe(error), is_permanent=True)
+            return Outcome(error=_describe(error), kind=FailureKind.PERMANENT)
         case Retry():
-            return Outcome(error=_describe(error), retry_after=error.after)
+            return Outcome(
+                error=_describe(error), kind=FailureKind.REQUESTED, retry_after=error.after
+            )
         case _:
             return Outcome(error=_describe(error))
 

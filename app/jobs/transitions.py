@@ -2,7 +2,8 @@
 
 Each is one guarded UPDATE (compare and set): it names the states it may leave, and the claimer's
 ones also name its fencing token, so a worker that lost its claim changes nothing. A function
-returns what it changed; nothing changed is an answer, not an error.
+returns what it changed; nothing changed is an answer, not an error. What changed is counted here,
+so that the metrics agree with the rows.
 """
 
 from collections.abc import Collection
@@ -12,6 +13,17 @@ from uuid import UUID
 
 import asyncpg
 import attrs
+
+from app.metrics import (
+    CLAIMS,
+    COMPLETIONS,
+    FAILURES,
+    HAND_BACKS,
+    RESCUES,
+    RETRIES,
+    FailureKind,
+    RescueKind,
+)
 
 Database: TypeAlias = (
     "asyncpg.Pool[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
@@ -238,6 +250,7 @@ async def claim(
     row = await database.fetchrow(CLAIM, email_id, lease, worker, suspects)
     if row is None:
         return None
+    CLAIMS.inc()
     columns = dict(row)
     return Claim(row["id"], row["started_at"], row["retry_count"], row["claims"]), columns
 
@@ -259,31 +272,46 @@ async def complete(
     Returns:
         Whether the claim still stood.
     """
-    return _changed(
+    stood = _changed(
         await database.execute(
             COMPLETE, claim.email_id, claim.started_at, extracted_data, cleaned_body
         )
     )
+    COMPLETIONS.inc(stood)
+    return stood
 
 
-async def retry_later(database: Database, claim: Claim, *, error: str, delay: timedelta) -> bool:
+async def retry_later(
+    database: Database,
+    claim: Claim,
+    *,
+    error: str,
+    delay: timedelta,
+    kind: FailureKind = FailureKind.ERROR,
+) -> bool:
     """processing -> queued, to be claimed again after `delay`.
 
     Returns:
         Whether the claim still stood.
     """
-    return _changed(
+    stood = _changed(
         await database.execute(RETRY_LATER, claim.email_id, claim.started_at, error, delay)
     )
+    RETRIES.labels(kind).inc(stood)
+    return stood
 
 
-async def fail(database: Database, claim: Claim, *, error: str) -> bool:
+async def fail(
+    database: Database, claim: Claim, *, error: str, kind: FailureKind = FailureKind.ERROR
+) -> bool:
     """processing -> failed, for good unless an operator retries it.
 
     Returns:
         Whether the claim still stood.
     """
-    return _changed(await database.execute(FAIL, claim.email_id, claim.started_at, error))
+    stood = _changed(await database.execute(FAIL, claim.email_id, claim.started_at, error))
+    FAILURES.labels(kind).inc(stood)
+    return stood
 
 
 async def hand_back(database: Database, claim: Claim) -> bool:
@@ -292,7 +320,9 @@ async def hand_back(database: Database, claim: Claim) -> bool:
     Returns:
         Whether the claim still stood.
     """
-    return _changed(await database.execute(HAND_BACK, claim.email_id, claim.started_at))
+    stood = _changed(await database.execute(HAND_BACK, claim.email_id, claim.started_at))
+    HAND_BACKS.inc(stood)
+    return stood
 
 
 async def extend_leases(
@@ -311,7 +341,9 @@ async def extend_leases(
 
 async def rescue_expired(database: Database, *, limit: int) -> list[UUID]:
     """processing -> queued where the lease ran out: the worker vanished."""
-    return [row["id"] for row in await database.fetch(RESCUE_EXPIRED, limit)]
+    rows = await database.fetch(RESCUE_EXPIRED, limit)
+    RESCUES.labels(RescueKind.LEASE).inc(len(rows))
+    return [row["id"] for row in rows]
 
 
 async def rescue_unheard(
@@ -323,7 +355,9 @@ async def rescue_unheard(
         is_idle: a worker has nothing to do. Without one an old message may simply be waiting; it
             is lost if emails that were queued after it are in work already.
     """
-    return [row["id"] for row in await database.fetch(RESCUE_UNHEARD, limit, lost_after, is_idle)]
+    rows = await database.fetch(RESCUE_UNHEARD, limit, lost_after, is_idle)
+    RESCUES.labels(RescueKind.MESSAGE).inc(len(rows))
+    return [row["id"] for row in rows]
 
 
 async def retry(database: Database, email_id: UUID, *, by: str, force: bool = False) -> bool:

@@ -1,0 +1,95 @@
+"""What Mailroom counts and times, for Prometheus.
+
+Each process counts for itself, in memory. Labels come from enums alone, never from an email, so
+their values are few and tell nothing about anybody. What is known of a label is made at once:
+Prometheus sees a rise only in a series that it has seen before.
+"""
+
+from enum import StrEnum
+
+from prometheus_client import Counter, Histogram, disable_created_metrics
+
+from app.models.quarantined_webhook import RefusalReason
+from app.models.webhook_schemas import WebhookStatus
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+UNAVAILABLE = "unavailable"
+"""The result of a webhook that was answered 503."""
+
+RESULTS = (*WebhookStatus, *RefusalReason, UNAVAILABLE)
+
+
+class FailureKind(StrEnum):
+    """Why an attempt failed."""
+
+    ERROR = "error"
+    """The handler raised."""
+
+    REQUESTED = "requested"
+    """The handler asked for a retry."""
+
+    PERMANENT = "permanent"
+    """The handler said that no retry can help."""
+
+    TIMEOUT = "timeout"
+    """The handler did not finish in time."""
+
+    BLOCKED = "blocked"
+    """The handler blocked the event loop, and its process was ended."""
+
+    VANISHED = "vanished"
+    """Its worker vanished too often."""
+
+
+class RescueKind(StrEnum):
+    """What was lost of an email that was brought back."""
+
+    LEASE = "lease"
+    """Its worker."""
+
+    MESSAGE = "message"
+    """Its message in the broker."""
+
+
+class BrokerUse(StrEnum):
+    """What the broker was asked for."""
+
+    SEND = "send"
+    CONSUME = "consume"
+
+
+WEBHOOKS = Counter("mailroom_webhooks", "Webhooks answered, by result.", ["result"])
+ACCEPT_SECONDS = Histogram(
+    "mailroom_accept_duration_seconds",
+    "From the first byte of a webhook to its 200.",
+    buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8),
+)
+BATCH_ROWS = Histogram(
+    "mailroom_batch_rows",
+    "Emails that shared one INSERT, duplicates too.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+
+CLAIMS = Counter("mailroom_claims", "Emails that a worker claimed.")
+COMPLETIONS = Counter("mailroom_completions", "Emails that became completed.")
+FAILURES = Counter("mailroom_failures", "Emails that became failed, by the last failure.", ["kind"])
+RETRIES = Counter("mailroom_retries", "Failed attempts that are tried again.", ["kind"])
+HAND_BACKS = Counter("mailroom_hand_backs", "Claims handed back untried by a worker that stopped.")
+RESCUES = Counter("mailroom_rescues", "Emails brought back, by what of them was lost.", ["kind"])
+HANDLER_SECONDS = Histogram(
+    "mailroom_handler_duration_seconds",
+    "How long one run of the handler took, however it ended.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+)
+BROKER_ERRORS = Counter("mailroom_broker_errors", "Errors of the broker, by its use.", ["use"])
+
+for counter, values in (
+    (WEBHOOKS, RESULTS),
+    (FAILURES, FailureKind),
+    (RETRIES, FailureKind),
+    (RESCUES, RescueKind),
+    (BROKER_ERRORS, BrokerUse),
+):
+    for value in values:
+        counter.labels(value)
