@@ -11,8 +11,10 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from app.database import DB, running_pool
+from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.admin import mount_admin
 from app.desk.health import HealthController
+from app.desk.overview import OverviewController, static_files, template_config
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.openapi import describe_webhook
@@ -20,6 +22,7 @@ from app.intake.quarantine import Quarantine
 from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
 from app.problems import any_exception_to_problem, http_exception_to_problem
+from app.security_headers import add_security_headers
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -37,7 +40,15 @@ def create_app() -> Litestar:
     settings = get_settings()
     configure_logging(settings)
     app = Litestar(
-        route_handlers=[ZendeskWebhookController, HealthController, mount_admin(settings)],
+        route_handlers=[
+            ZendeskWebhookController,
+            HealthController,
+            OverviewController,
+            static_files(),
+            mount_admin(settings),
+        ],
+        template_config=template_config(),
+        before_send=[add_security_headers(settings, ADMIN_PATH)],
         lifespan=[_database_and_intake],
         exception_handlers={
             HTTPException: http_exception_to_problem,
