@@ -108,8 +108,8 @@ async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
     return {
         "figures": figures,
         "charts": [
-            ("hour", _since(figures, HOUR), _chart(figures.hour)),
-            ("24 hours", _since(figures, DAY), _chart(figures.day)),
+            ("hour", "an hour", _since(figures, HOUR), _chart(figures.hour)),
+            ("24 hours", "24 hours", _since(figures, DAY), _chart(figures.day)),
         ],
         "day_ago": _since(figures, DAY),
         "counted_at_most": COUNTED_AT_MOST,
