@@ -12,11 +12,13 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from app.database import DB, running_pool
+from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.admin import mount_admin
 from app.desk.api_docs import ApiDocsPlugin
 from app.desk.health import HealthController
 from app.desk.jobs_api import JobsController
 from app.desk.metrics import EmailCounts, metrics
+from app.desk.overview import OverviewController, static_files, template_config
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.openapi import describe_webhook
@@ -25,6 +27,7 @@ from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
 from app.problems import any_exception_to_problem, http_exception_to_problem
 from app.request_id import RequestIdMiddleware
+from app.security_headers import add_security_headers
 from app.settings import get_settings
 from app.tracing import start_tracing, stop_tracing
 
@@ -46,11 +49,15 @@ def create_app() -> Litestar:
         route_handlers=[
             ZendeskWebhookController,
             JobsController,
-            HealthController,
             metrics,
+            HealthController,
+            OverviewController,
+            static_files(),
             mount_admin(settings),
         ],
+        template_config=template_config(),
         middleware=[RequestIdMiddleware()],
+        before_send=[add_security_headers(settings, ADMIN_PATH)],
         lifespan=[_database_and_intake],
         exception_handlers={
             HTTPException: http_exception_to_problem,

@@ -33,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--storm-minutes", type=float, help="length of the storms over all brokers")
     parser.addoption("--storm-rate", type=float, default=150.0, help="webhooks a second")
     parser.addoption("--backlog", type=int, default=2_000, help="emails that wait for workers")
+    parser.addoption("--screenshots", type=Path, help="folder for the README's pictures")
     parser.addoption("--storm-seed", type=int, help="the seed of an earlier storm")
 
 

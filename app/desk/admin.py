@@ -1,18 +1,20 @@
 """Piccolo Admin at `/admin`: operators watch and search the emails there, and retry them.
 
-An email changes by the transitions of its job alone, so its rows are read-only here; retrying is a
-form that goes through the same transition as everybody's.
+An email changes by the transitions of its job alone, so its rows are read-only here; what an
+operator may do are forms that go through transitions. Users are a matter of superusers.
 """
 
+from datetime import UTC, datetime
 from typing import cast
 from uuid import UUID
 
 from litestar import asgi
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from piccolo.apps.user.tables import BaseUser
 from piccolo_admin.endpoints import FormConfig, TableConfig, create_admin
 from piccolo_api.crud.endpoints import OrderBy, PiccoloCRUD
 from piccolo_api.crud.validators import Validators
+from piccolo_api.rate_limiting.middleware import InMemoryLimitProvider
 from piccolo_api.session_auth.tables import SessionsBase
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -35,6 +37,14 @@ def _only_look(piccolo_crud: PiccoloCRUD, request: Request) -> None:
         )
 
 
+def _superusers_only(piccolo_crud: PiccoloCRUD, request: Request) -> None:
+    if not request.user.user.superuser:
+        raise HTTPException(status_code=403, detail="Only superusers may see and change users.")
+    if request.method == "PUT":
+        # Piccolo's PUT would store a password as it came; PATCH, which the page uses, hashes it.
+        raise HTTPException(status_code=405, detail="Use PATCH.")
+
+
 class RetryForm(BaseModel):
     """What the form asks for."""
 
@@ -52,6 +62,65 @@ async def _retry(request: Request, form: RetryForm) -> str:
             "email is processed again only if you tick the box."
         )
     return "The email is queued again."
+
+
+class RetryFailedForm(BaseModel):
+    """What the form asks for."""
+
+    error: str = Field(default="", title="Text in the error (empty: any)")
+    failed_since: datetime | None = Field(default=None, title="Failed since (empty: ever)")
+    failed_until: datetime | None = Field(default=None, title="Failed until (empty: now)")
+    only_count: bool = Field(default=True, title="Only count them")
+
+
+async def _retry_failed(request: Request, form: RetryFailedForm) -> str:
+    since = _with_zone(form.failed_since)
+    until = _with_zone(form.failed_until) or datetime.now(UTC)
+    pool = running_pool()
+    if form.only_count:
+        found = await transitions.count_failed(pool, error=form.error, since=since, until=until)
+        return f"{found} failed emails would be retried. Nothing was changed."
+    retried, last = 0, RETRY_BATCH
+    while last == RETRY_BATCH:
+        last = await transitions.retry_failed(
+            pool,
+            error=form.error,
+            since=since,
+            until=until,
+            by=request.user.user.username,
+            limit=RETRY_BATCH,
+        )
+        retried += last
+    return f"{retried} emails are queued again."
+
+
+# A statement that changes more holds its locks for too long.
+RETRY_BATCH = 500
+
+
+def _with_zone(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
+
+
+class SettleForm(BaseModel):
+    """What the form asks for."""
+
+    email_id: UUID = Field(title="Id of the email")
+    reason: str = Field(min_length=1, max_length=500, title="Why, for those who look later")
+    discard: bool = Field(default=False, title="Discard: nothing came of it, such as spam")
+
+
+async def _settle(request: Request, form: SettleForm) -> str:
+    changed = await transitions.settle(
+        running_pool(),
+        form.email_id,
+        by=request.user.user.username,
+        reason=form.reason,
+        discard=form.discard,
+    )
+    if not changed:
+        raise ValueError("This email is not failed, so nothing is to be settled. Is the id right?")
+    return "The email is completed."
 
 
 EMAILS = TableConfig(
@@ -73,23 +142,45 @@ EMAILS = TableConfig(
         IncomingEmail.zendesk_ticket_id,
         IncomingEmail.received_at,
         IncomingEmail.sync_status,
+        IncomingEmail.processing_error,
     ],
     order_by=[OrderBy(IncomingEmail.received_at, ascending=False)],
     validators=Validators(every=[_only_look]),
 )
 
+USERS = TableConfig(
+    BaseUser,
+    exclude_visible_columns=[BaseUser.password],
+    exclude_visible_filters=[BaseUser.password],
+    validators=Validators(every=[_superusers_only]),
+)
+
+LOGINS, LOGIN_SECONDS = 20, 300
+
 
 def mount_admin(settings: Settings) -> asgi:
     """The ASGI mount of Piccolo Admin."""
     application: ASGIApp = create_admin(
-        [EMAILS],
+        [EMAILS, USERS],
         forms=[
             FormConfig(
                 name="Retry an email",
                 pydantic_model=RetryForm,
                 endpoint=_retry,
                 description="A failed email is processed again from its first attempt.",
-            )
+            ),
+            FormConfig(
+                name="Retry failed emails",
+                pydantic_model=RetryFailedForm,
+                endpoint=_retry_failed,
+                description="All that failed with an error and in a time. Times are UTC.",
+            ),
+            FormConfig(
+                name="Settle a failed email",
+                pydantic_model=SettleForm,
+                endpoint=_settle,
+                description="It becomes completed without being processed; your name is kept.",
+            ),
         ],
         auth_table=BaseUser,
         session_table=SessionsBase,
@@ -97,7 +188,14 @@ def mount_admin(settings: Settings) -> asgi:
         site_name="Mailroom",
         auto_include_related=False,
         allowed_hosts=settings.allowed_hosts,
+        sidebar_links={"Overview": "/"},
+        # Piccolo Admin's own limit blocks an address until the process ends.
+        rate_limit_provider=InMemoryLimitProvider(
+            timespan=LOGIN_SECONDS, limit=LOGINS, block_duration=LOGIN_SECONDS
+        ),
     )
+
+    is_production = settings.is_production
 
     @asgi(PATH, is_mount=True, copy_scope=True)
     async def admin(scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,6 +204,20 @@ def mount_admin(settings: Settings) -> asgi:
             redirect = cast(ASGIApp, RedirectResponse(f"{PATH}/", status_code=308))
             await redirect(scope, receive, send)
         else:
-            await application(scope, receive, send)
+            await application(scope, receive, _mark_cookies(send) if is_production else send)
 
     return admin
+
+
+def _mark_cookies(send: Send) -> Send:
+    """Piccolo's CSRF cookie does not say that it is for https only."""
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                (name, value + b"; Secure" if value.startswith(b"csrftoken=") else value)
+                for name, value in message.get("headers", ())
+            ]
+        await send(message)
+
+    return marked

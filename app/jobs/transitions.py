@@ -210,6 +210,42 @@ SET processing_status = 'queued', queued_at = NULL, completed_at = NULL, process
 WHERE id = ANY($1::uuid[]) AND processing_status = ANY($2::text[])
 """
 
+# Those that failed before the operator asked: what fails again meanwhile is not tried for ever.
+FAILED_ALIKE = """
+    processing_status = 'failed'
+    AND completed_at >= COALESCE($2::timestamptz, '-infinity') AND completed_at <= $3
+    AND strpos(COALESCE(processing_error, ''), $1) > 0
+"""
+
+COUNT_FAILED = f"SELECT count(*) FROM incoming_emails WHERE {FAILED_ALIKE}"  # noqa: S608
+
+RETRY_FAILED = f"""
+UPDATE incoming_emails
+SET processing_status = 'queued', queued_at = NULL, completed_at = NULL, processed_at = NULL,
+    processing_error = NULL, next_attempt_at = NULL, retry_count = 0, claims = 0,
+    updated_at = now(),
+    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', 0, 'error', 'retried by ' || $4::text))
+WHERE id IN (
+    SELECT id FROM incoming_emails
+    WHERE {FAILED_ALIKE}
+    ORDER BY completed_at
+    LIMIT $5
+    FOR UPDATE SKIP LOCKED
+)
+"""  # noqa: S608 - a constant
+
+# `processed_at` stays: it is the end of the handler's last run.
+SETTLE = """
+UPDATE incoming_emails
+SET processing_status = 'completed', completed_at = now(), processing_error = NULL,
+    extracted_data = CASE WHEN $4 THEN NULL ELSE extracted_data END, updated_at = now(),
+    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', 0, 'error',
+        CASE WHEN $4 THEN 'discarded by ' ELSE 'completed by ' END || $2::text || ': ' || $3::text))
+WHERE id = $1 AND processing_status = 'failed'
+"""
+
 
 async def queue_received(database: Database, *, limit: int, depth: int) -> list[UUID]:
     """received -> queued, the oldest first, while fewer than `depth` messages wait in the broker.
@@ -378,6 +414,46 @@ async def retry_many(database: Database, email_ids: Collection[UUID], *, by: str
     """
     tag = await database.execute(RETRY_BY_OPERATOR, email_ids, ["failed"], by)
     return int(tag.removeprefix("UPDATE "))
+
+
+async def count_failed(
+    database: Database, *, error: str, since: datetime | None, until: datetime
+) -> int:
+    """How many emails `retry_failed` would retry."""
+    return int(await database.fetchval(COUNT_FAILED, error, since, until))
+
+
+async def retry_failed(
+    database: Database,
+    *,
+    error: str,
+    since: datetime | None,
+    until: datetime,
+    by: str,
+    limit: int,
+) -> int:
+    """failed -> queued, by an operator: those with this text in their error that failed in this
+    time, the oldest failures first.
+
+    Returns:
+        How many; fewer than `limit` where none is left.
+    """
+    tag = await database.execute(RETRY_FAILED, error, since, until, by, limit)
+    return int(tag.removeprefix("UPDATE "))
+
+
+async def settle(
+    database: Database, email_id: UUID, *, by: str, reason: str, discard: bool = False
+) -> bool:
+    """failed -> completed, by an operator who dealt with it elsewhere.
+
+    Args:
+        discard: nothing came of it: what an earlier run found is removed.
+
+    Returns:
+        Whether it was failed.
+    """
+    return _changed(await database.execute(SETTLE, email_id, by, reason, discard))
 
 
 def _in_order(rows: list[asyncpg.Record]) -> list[UUID]:

@@ -16,13 +16,14 @@ EMAILS = "/admin/api/tables/incoming_emails/"
 
 @pytest.fixture
 def web(services: Services) -> Iterator[Services]:
-    made = services.run(
-        *("piccolo", "user", "create", "--username=olga", f"--password={PASSWORD}"),
-        *("--email=olga@example.com", "--is_admin=true", "--is_superuser=false"),
-        "--is_active=true",
-        PYTHONPATH=str(PROJECT),
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
+    for name, is_superuser in (("olga", "false"), ("ada", "true")):
+        made = services.run(
+            *("piccolo", "user", "create", f"--username={name}", f"--password={PASSWORD}"),
+            *(f"--email={name}@example.com", "--is_admin=true", f"--is_superuser={is_superuser}"),
+            "--is_active=true",
+            PYTHONPATH=str(PROJECT),
+        )
+        assert made.returncode == 0, made.stdout + made.stderr
     services.start_web()
     return services
 
@@ -31,11 +32,15 @@ def web(services: Services) -> Iterator[Services]:
 def operator(web: Services) -> Iterator[httpx.Client]:
     """An operator who has signed in."""
     with httpx.Client(base_url=web.url) as client:
-        client.get("/admin/").raise_for_status()
-        client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
-        login = {"username": "olga", "password": PASSWORD}
-        client.post("/admin/public/login/", json=login).raise_for_status()
+        sign_in(client, "olga").raise_for_status()
         yield client
+
+
+def sign_in(client: httpx.Client, name: str, password: str = PASSWORD) -> httpx.Response:
+    client.get("/admin/").raise_for_status()
+    client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
+    login = {"username": name, "password": password}
+    return client.post("/admin/public/login/", json=login)
 
 
 def stored(web: Services, **fields: Any) -> str:
@@ -108,3 +113,100 @@ def test_an_operator_retries_a_failed_email_and_it_says_who_did(
         lambda: operator.get(f"{EMAILS}{email_id}/").json()["processing_status"] == "completed",
         web.log,
     )
+
+
+def test_an_operator_counts_failed_emails_and_retries_those_with_an_error(
+    web: Services,
+    operator: httpx.Client,
+    connection: "psycopg.Connection[dict[str, object]]",
+) -> None:
+    wanted, other = stored(web), stored(web)
+    connection.execute(
+        "UPDATE incoming_emails SET processing_status = 'failed', completed_at = now(),"
+        " processing_error = CASE id WHEN %s THEN 'the CRM is away' ELSE 'no text' END",
+        [wanted],
+    )
+    form = "/admin/api/forms/retry-failed-emails/"
+    counted = operator.post(form, json={"error": "CRM", "only_count": True})
+    assert "1 failed emails would be retried" in counted.text
+    assert states(connection) == {wanted: "failed", other: "failed"}
+    retried = operator.post(form, json={"error": "CRM", "only_count": False})
+    assert "1 emails are queued again" in retried.text
+    assert states(connection) == {wanted: "queued", other: "failed"}
+
+
+def test_an_operator_settles_a_failed_email_with_a_reason(
+    web: Services,
+    operator: httpx.Client,
+    connection: "psycopg.Connection[dict[str, object]]",
+) -> None:
+    email_id = stored(web)
+    form = "/admin/api/forms/settle-a-failed-email/"
+    content = {"email_id": email_id, "reason": "answered by phone"}
+    assert operator.post(form, json=content).status_code == 422
+    connection.execute("UPDATE incoming_emails SET processing_status = 'failed'")
+    assert operator.post(form, json={**content, "reason": ""}).status_code == 422
+    assert operator.post(form, json=content).status_code == 200
+    assert states(connection) == {email_id: "completed"}
+    told = web.run("mailroom", "show", email_id).stdout
+    assert "completed by olga: answered by phone" in " ".join(told.split())
+
+
+def states(connection: "psycopg.Connection[dict[str, object]]") -> dict[str, object]:
+    rows = connection.execute("SELECT id, processing_status FROM incoming_emails")
+    return {str(row["id"]): row["processing_status"] for row in rows}
+
+
+def test_only_a_superuser_sees_and_manages_users(web: Services, operator: httpx.Client) -> None:
+    users = "/admin/api/tables/piccolo_user/"
+    for path in ("", "1/", "ids/", "count/", "schema/", "new/", "?password__match=starts"):
+        assert operator.get(users + path).status_code == 403, path
+    new = {"username": "otto", "password": PASSWORD, "email": "otto@example.com", "active": True}
+    assert operator.post(users, json=new).status_code == 405
+    assert operator.patch(f"{users}1/", json={"superuser": True}).status_code == 405
+    assert operator.delete(f"{users}2/").status_code == 405
+    with httpx.Client(base_url=web.url) as ada, httpx.Client(base_url=web.url) as otto:
+        sign_in(ada, "ada").raise_for_status()
+        listed = ada.get(users)
+        assert [row["username"] for row in listed.json()["rows"]] == ["ada", "olga"]
+        assert "pbkdf2" not in listed.text + ada.get(f"{users}1/").text
+        made = ada.post(users, json={**new, "admin": True, "superuser": False})
+        assert made.status_code == 201, made.text
+        assert ada.put(f"{users}1/", json=new).status_code == 405
+        assert sign_in(otto, "otto").is_success
+        otto_id = ada.get(users, params={"username": "otto"}).json()["rows"][0]["id"]
+        assert ada.patch(f"{users}{otto_id}/", json={"active": False}).is_success
+        assert otto.get(EMAILS).status_code == 401
+
+
+def test_guessing_passwords_is_stopped_for_the_guesser_alone(web: Services) -> None:
+    """Behind a proxy on this machine, by the address that the proxy names."""
+    guesser = {"X-Forwarded-For": "192.0.2.1"}
+    with httpx.Client(base_url=web.url, headers=guesser) as client:
+        answers = [sign_in(client, "olga", "guess").status_code for _ in range(21)]
+    assert answers == [401] * 20 + [429]
+    with httpx.Client(base_url=web.url, headers={"X-Forwarded-For": "192.0.2.2"}) as client:
+        assert sign_in(client, "olga").is_success
+
+
+def test_every_answer_carries_the_security_headers(web: Services) -> None:
+    for path in ("/", "/nothing", "/health/live", "/admin/", "/admin/api/tables/", "/overview/x"):
+        answer = httpx.get(web.url + path)
+        assert answer.headers["x-content-type-options"] == "nosniff", path
+        assert answer.headers["x-frame-options"] == "DENY", path
+        assert answer.headers["referrer-policy"] == "same-origin", path
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy, path
+        assert "script-src 'self';" in policy, path
+        assert "strict-transport-security" not in answer.headers
+
+
+def test_production_behind_https_asks_for_https_and_marks_its_cookies(
+    services: Services,
+) -> None:
+    services.start_web(MAILROOM_ENV="production", MAILROOM_ALLOWED_HOSTS="mail.example.com")
+    forwarded = {"X-Forwarded-Proto": "https"}
+    answer = httpx.get(f"{services.url}/admin/", headers=forwarded)
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    assert "Secure" in answer.headers["set-cookie"]
+    assert "strict-transport-security" not in httpx.get(f"{services.url}/admin/").headers

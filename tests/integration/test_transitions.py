@@ -259,6 +259,32 @@ STEPS = [
             }
         ),
     ),
+    Step(
+        "retry_failed",
+        lambda pool, _: transitions.retry_failed(
+            pool, error="broke", since=LONG_AGO, until=LONG_AGO, by="erika", limit=10
+        ),
+        ["failed"],
+        "queued",
+        frozenset(
+            {
+                "queued_at",
+                "completed_at",
+                "processed_at",
+                "processing_error",
+                "retry_count",
+                "claims",
+                "attempt_errors",
+            }
+        ),
+    ),
+    Step(
+        "settle",
+        lambda pool, email_id: transitions.settle(pool, email_id, by="erika", reason="by phone"),
+        ["failed"],
+        "completed",
+        frozenset({"completed_at", "processing_error", "attempt_errors"}),
+    ),
 ]
 
 
@@ -682,6 +708,41 @@ async def test_an_operator_retries_what_failed_and_only_by_force_what_completed(
     assert len(json.loads((await read(pool, completed))["attempt_errors"])) == 2
 
 
+async def test_only_failures_with_the_text_and_in_the_time_are_retried_together(pool: Pool) -> None:
+    day = timedelta(days=1)
+    late = LONG_AGO + 2 * day
+    wanted = {await store(pool, "failed", completed_at=LONG_AGO + n * day) for n in (0, 1)}
+    await store(pool, "failed", completed_at=LONG_AGO - day)
+    await store(pool, "failed", completed_at=late)
+    await store(pool, "failed", processing_error="100% other")
+    which: Row = {"error": "it broke", "since": LONG_AGO, "until": LONG_AGO + day}
+    assert await transitions.count_failed(pool, **which) == 2
+    assert await transitions.count_failed(pool, error="", since=None, until=late) == 5
+    assert await transitions.count_failed(pool, error="%", since=None, until=late) == 1
+    assert await transitions.retry_failed(pool, **which, by="erika", limit=1) == 1
+    assert await transitions.retry_failed(pool, **which, by="erika", limit=5) == 1
+    assert await transitions.retry_failed(pool, **which, by="erika", limit=5) == 0
+    queued = await pool.fetch("SELECT * FROM incoming_emails WHERE processing_status = 'queued'")
+    assert {row["id"] for row in queued} == wanted
+    for row in queued:
+        assert json.loads(row["attempt_errors"])[-1]["error"] == "retried by erika"
+
+
+async def test_an_operator_settles_what_failed_and_says_why(pool: Pool) -> None:
+    kept = await store(pool, "failed", extracted_data='{"a": 1}')
+    assert await transitions.settle(pool, kept, by="erika", reason="by phone")
+    row = await read(pool, kept)
+    assert json.loads(row["attempt_errors"])[-1]["error"] == "completed by erika: by phone"
+    assert json.loads(row["extracted_data"]) == {"a": 1}
+    assert row["processed_at"] == LONG_AGO
+    discarded = await store(pool, "failed", extracted_data='{"a": 1}')
+    assert await transitions.settle(pool, discarded, by="erika", reason="spam", discard=True)
+    row = await read(pool, discarded)
+    assert json.loads(row["attempt_errors"])[-1]["error"] == "discarded by erika: spam"
+    assert row["extracted_data"] is None
+    assert not await transitions.settle(pool, discarded, by="erika", reason="again")
+
+
 @pytest.fixture
 async def large(pool: Pool) -> Pool:
     """20,000 emails, most of them completed."""
@@ -726,6 +787,7 @@ PLANS: list[tuple[str, list[object], str]] = [
     ("COMPLETE", ["id", TOKEN, "{}", "text"], "incoming_emails_pkey"),
     ("EXTEND_LEASES", [["id"], [TOKEN], LEASE], "incoming_emails_pkey"),
     ("RETRY_BY_OPERATOR", [["id"], ["failed"], "erika"], "incoming_emails_pkey"),
+    ("SETTLE", ["id", "erika", "by phone", False], "incoming_emails_pkey"),
 ]
 
 

@@ -1,0 +1,280 @@
+"""The figures of the overview: what is read from the table, and how often.
+
+Every query is bounded by time or count and runs on an index, so looking costs the same beside a
+hundred emails and beside a hundred million.
+"""
+
+import asyncio
+import math
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import attrs
+
+from app.jobs.transitions import Database
+from app.models.incoming_email import ProcessingStatus
+
+# However many browsers watch, the database is asked no more often.
+REMEMBERED_SECONDS = 3.0
+# The longest runs and the errors of a day change slowly and cost the most.
+DAY_REMEMBERED_SECONDS = 30.0
+LOOK_SECONDS = 15.0
+
+COUNTED_AT_MOST = 100_000
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+# A moment is that of the transaction's begin, so a commit may still add to the last minutes.
+UNSETTLED = timedelta(minutes=2)
+
+COUNT_STATES = """
+SELECT state, (
+    SELECT count(*) FROM (
+        SELECT 1 FROM incoming_emails WHERE processing_status = state LIMIT $1
+    ) AS counted
+) AS emails
+FROM unnest(ARRAY['received', 'queued', 'processing', 'failed']) AS state
+"""
+
+SELECT_OLDEST_WAITING = """
+SELECT oldest.id, oldest.received_at
+FROM unnest(ARRAY['received', 'queued']) AS state, LATERAL (
+    SELECT id, received_at FROM incoming_emails
+    WHERE processing_status = state ORDER BY received_at LIMIT 1
+) AS oldest
+ORDER BY oldest.received_at
+LIMIT 1
+"""
+
+COUNT_ACCEPTED = """
+SELECT date_trunc('minute', created_at) AS minute, count(*) AS emails
+FROM incoming_emails
+WHERE created_at >= $1
+GROUP BY 1
+"""
+
+COUNT_COMPLETED = """
+SELECT date_trunc('minute', completed_at) AS minute, count(*) AS emails
+FROM incoming_emails
+WHERE processing_status = 'completed' AND completed_at >= $1
+GROUP BY 1
+"""
+
+SELECT_WORKERS = """
+SELECT claimed_by AS name, count(*) FILTER (WHERE is_in_work) AS in_work
+FROM (
+    (SELECT claimed_by, true AS is_in_work FROM incoming_emails
+    WHERE processing_status = 'processing' LIMIT $1)
+    UNION ALL
+    (SELECT claimed_by, false FROM incoming_emails
+    WHERE processing_status = 'completed' AND completed_at >= now() - $2::interval
+    ORDER BY completed_at DESC LIMIT $1)
+    UNION ALL
+    (SELECT claimed_by, false FROM incoming_emails
+    WHERE processing_status = 'failed' AND completed_at >= now() - $2::interval
+    ORDER BY completed_at DESC LIMIT $1)
+) AS seen
+WHERE claimed_by IS NOT NULL
+GROUP BY 1
+ORDER BY 1
+"""
+WORKER_SEEN_WITHIN = timedelta(minutes=5)
+WORKER_EMAILS = 2_000
+
+# The first line of an error groups better than its traceback.
+GROUP_FAILURES = """
+SELECT left(split_part(processing_error, E'\\n', 1), 120) AS error, count(*) AS emails
+FROM (
+    SELECT processing_error FROM incoming_emails
+    WHERE processing_status = 'failed' AND completed_at >= now() - interval '1 day'
+    ORDER BY completed_at DESC
+    LIMIT $1
+) AS newest
+GROUP BY 1
+ORDER BY 2 DESC, 1
+LIMIT 10
+"""
+FAILURES_GROUPED = 10_000
+
+# `processed_at` is the end of the run; an operator may have completed the email later.
+SELECT_LONGEST_RUNS = """
+SELECT id, processing_status, processed_at - started_at AS took
+FROM incoming_emails
+WHERE processing_status IN ('completed', 'failed') AND completed_at >= now() - interval '1 day'
+    AND processed_at > started_at
+ORDER BY processed_at - started_at DESC
+LIMIT 10
+"""
+
+
+@attrs.frozen
+class OldestWaiting:
+    """The email that came first of those that no worker holds yet."""
+
+    id: UUID
+    age: timedelta
+
+
+@attrs.frozen
+class Worker:
+    """A worker process that was seen at work."""
+
+    name: str
+    in_work: int
+
+
+@attrs.frozen
+class Failures:
+    """Emails that failed with the same error."""
+
+    error: str
+    emails: int
+
+
+@attrs.frozen
+class Run:
+    """One run of the handler."""
+
+    id: UUID
+    status: ProcessingStatus
+    took: timedelta
+
+
+@attrs.frozen
+class Rates:
+    """Emails a minute: one number for each equal part of a span, the oldest first."""
+
+    accepted: list[float]
+    completed: list[float]
+
+    @property
+    def accepted_mean(self) -> float:
+        return sum(self.accepted) / len(self.accepted)
+
+    @property
+    def completed_mean(self) -> float:
+        return sum(self.completed) / len(self.completed)
+
+
+@attrs.frozen
+class Figures:
+    """One look at the table."""
+
+    at: datetime
+    states: dict[ProcessingStatus, int]
+    """Emails in each state but `completed`; at most COUNTED_AT_MOST are counted."""
+
+    completed_today: int
+    """In the last 24 hours."""
+
+    oldest_waiting: OldestWaiting | None
+    hour: Rates
+    day: Rates
+    workers: list[Worker]
+    failures: list[Failures]
+    longest_runs: list[Run]
+
+
+class Minutes:
+    """How many emails there were in each minute of the last day.
+
+    A minute that is over does not change, so only the last ones are counted anew.
+    """
+
+    def __init__(self, query: str) -> None:
+        self._query = query
+        self._counts: Counter[datetime] = Counter()
+        self._settled_until = datetime.min.replace(tzinfo=UTC)
+
+    async def count(self, database: Database, now: datetime) -> None:
+        """Bring the counts up to now."""
+        this_minute = now.replace(second=0, microsecond=0)
+        since = max(self._settled_until, this_minute - DAY)
+        rows = await database.fetch(self._query, since)
+        kept = {at: n for at, n in self._counts.items() if this_minute - DAY <= at < since}
+        self._counts = Counter(kept | {row["minute"]: row["emails"] for row in rows})
+        self._settled_until = this_minute - UNSETTLED
+
+    def total(self) -> int:
+        return self._counts.total()
+
+    def per_minute(self, now: datetime, span: timedelta, parts: int) -> list[float]:
+        """The mean of each part of a span that ends with the last whole minute."""
+        start = now.replace(second=0, microsecond=0) - span
+        minutes = int(span / parts / timedelta(minutes=1))
+        return [
+            sum(
+                self._counts[start + timedelta(minutes=part * minutes + minute)]
+                for minute in range(minutes)
+            )
+            / minutes
+            for part in range(parts)
+        ]
+
+
+class Lookout:
+    """Looks at the table, and remembers what it saw for a few seconds."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+        self._one_at_a_time = asyncio.Lock()
+        self._accepted = Minutes(COUNT_ACCEPTED)
+        self._completed = Minutes(COUNT_COMPLETED)
+        self._failures: list[Failures] = []
+        self._longest_runs: list[Run] = []
+        self._looked_at_day = -math.inf
+        self._looked_at = -math.inf
+        self._figures: Figures | None = None
+
+    async def look(self) -> Figures:
+        """The figures, a few seconds old at most.
+
+        Raises:
+            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: the database
+                does not answer.
+        """
+        async with self._one_at_a_time:
+            if self._figures is None or time.monotonic() > self._looked_at + REMEMBERED_SECONDS:
+                async with asyncio.timeout(LOOK_SECONDS), self._pool.acquire() as connection:
+                    self._figures = await self._look(connection)
+                self._looked_at = time.monotonic()
+            return self._figures
+
+    async def _look(self, database: Database) -> Figures:
+        now: datetime = await database.fetchval("SELECT now()")
+        await self._accepted.count(database, now)
+        await self._completed.count(database, now)
+        if time.monotonic() > self._looked_at_day + DAY_REMEMBERED_SECONDS:
+            self._failures = [
+                Failures(row["error"] or "", row["emails"])
+                for row in await database.fetch(GROUP_FAILURES, FAILURES_GROUPED)
+            ]
+            self._longest_runs = [
+                Run(row["id"], ProcessingStatus(row["processing_status"]), row["took"])
+                for row in await database.fetch(SELECT_LONGEST_RUNS)
+            ]
+            self._looked_at_day = time.monotonic()
+        states = await database.fetch(COUNT_STATES, COUNTED_AT_MOST)
+        oldest = await database.fetchrow(SELECT_OLDEST_WAITING)
+        workers = await database.fetch(SELECT_WORKERS, WORKER_EMAILS, WORKER_SEEN_WITHIN)
+        return Figures(
+            at=now,
+            states={ProcessingStatus(row["state"]): row["emails"] for row in states},
+            completed_today=self._completed.total(),
+            oldest_waiting=(
+                OldestWaiting(oldest["id"], now - oldest["received_at"]) if oldest else None
+            ),
+            hour=self._rates(now, HOUR, parts=60),
+            day=self._rates(now, DAY, parts=96),
+            workers=[Worker(row["name"], row["in_work"]) for row in workers],
+            failures=self._failures,
+            longest_runs=self._longest_runs,
+        )
+
+    def _rates(self, now: datetime, span: timedelta, parts: int) -> Rates:
+        return Rates(
+            self._accepted.per_minute(now, span, parts),
+            self._completed.per_minute(now, span, parts),
+        )

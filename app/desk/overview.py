@@ -1,0 +1,184 @@
+"""The overview at `/`: how the mailroom is doing, for an operator who has signed in to `/admin`."""
+
+import hashlib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import asyncpg
+import structlog
+from litestar import Controller, Request, Router, get
+from litestar.contrib.jinja import JinjaTemplateEngine
+from litestar.datastructures import CacheControlHeader
+from litestar.exceptions import NotAuthorizedException, ServiceUnavailableException
+from litestar.response import Redirect, Template
+from litestar.static_files import create_static_files_router
+from litestar.template import TemplateConfig
+from piccolo.apps.user.tables import BaseUser
+from piccolo_api.session_auth.middleware import SessionsAuthBackend
+from starlette.authentication import AuthenticationError
+from starlette.requests import HTTPConnection
+
+from app.database import running_pool
+from app.desk.admin import PATH as ADMIN_PATH
+from app.desk.figures import (
+    COUNTED_AT_MOST,
+    DAY,
+    HOUR,
+    WORKER_SEEN_WITHIN,
+    Figures,
+    Lookout,
+    Rates,
+)
+
+log = structlog.get_logger(__name__)
+
+FOLDER = Path(__file__).parent
+STATIC = FOLDER / "static"
+STATIC_PATH = "/overview/files"
+
+# A page that updates itself is no sign of a person, so it does not prolong the session.
+SESSIONS = SessionsAuthBackend(admin_only=True, increase_expiry=None)
+
+CHART_WIDTH, CHART_HEIGHT = 600, 120
+
+
+class OverviewController(Controller):
+    """The page, and the part of it that is fetched anew every few seconds."""
+
+    include_in_schema = False
+    response_headers = {"Cache-Control": "no-store"}  # noqa: RUF012 - Litestar declares it so
+
+    @get("/")
+    async def page(self, request: Request[Any, Any, Any]) -> Template | Redirect:
+        """All of it, or the way to the login."""
+        user = await _signed_in(request)
+        if user is None:
+            return Redirect(f"{ADMIN_PATH}/", status_code=303)
+        return Template(
+            "overview.html",
+            context={"username": user.username, "file": _file_url, **await _context(request)},
+        )
+
+    @get("/overview/figures")
+    async def figures(self, request: Request[Any, Any, Any]) -> Template:
+        """The figures alone."""
+        if await _signed_in(request) is None:
+            raise NotAuthorizedException("sign in at /admin/ to see this")
+        return Template("figures.html", context=await _context(request))
+
+
+def template_config() -> TemplateConfig[JinjaTemplateEngine]:
+    """Where the pages' templates are."""
+    return TemplateConfig(directory=FOLDER / "templates", engine=JinjaTemplateEngine)
+
+
+def static_files() -> Router:
+    """The overview's style and script. Their addresses change with their content."""
+    return create_static_files_router(
+        path=STATIC_PATH,
+        directories=[STATIC],
+        cache_control=CacheControlHeader(max_age=365 * 86_400, public=True, immutable=True),
+    )
+
+
+async def _signed_in(request: Request[Any, Any, Any]) -> BaseUser | None:
+    """The operator, by the session of Piccolo Admin."""
+    try:
+        found = await SESSIONS.authenticate(HTTPConnection(dict(request.scope)))
+    except AuthenticationError:
+        return None
+    except _DATABASE_IS_AWAY as error:
+        raise ServiceUnavailableException(_AWAY) from error
+    user: BaseUser | None = found[1].user if found else None
+    return user
+
+
+async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
+    state = request.app.state
+    if "lookout" not in state:
+        state.lookout = Lookout(running_pool())
+    try:
+        figures: Figures = await state.lookout.look()
+    except _DATABASE_IS_AWAY as error:
+        # A query that is wrong comes here as well, so the log has the reason.
+        log.error("overview_not_possible", error=type(error).__name__, exc_info=error)
+        raise ServiceUnavailableException(_AWAY) from error
+    return {
+        "figures": figures,
+        "charts": [
+            ("hour", "an hour", _since(figures, HOUR), _chart(figures.hour)),
+            ("24 hours", "24 hours", _since(figures, DAY), _chart(figures.day)),
+        ],
+        "day_ago": _since(figures, DAY),
+        "counted_at_most": COUNTED_AT_MOST,
+        "worker_minutes": int(WORKER_SEEN_WITHIN / timedelta(minutes=1)),
+        "admin": f"{ADMIN_PATH}/",
+        "emails": _list_of_emails,
+        "email": lambda email_id: f"{ADMIN_PATH}/#/incoming_emails/{email_id}/",
+        "duration": _duration,
+        "like": _like,
+    }
+
+
+_DATABASE_IS_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_AWAY = "the database does not answer: /health/ready says more"
+
+
+def _since(figures: Figures, span: timedelta) -> str:
+    return (figures.at - span).isoformat(timespec="minutes")
+
+
+def _list_of_emails(**filters: object) -> str:
+    """The list in Piccolo Admin that holds these emails."""
+    return f"{ADMIN_PATH}/#/incoming_emails/?{urlencode(filters)}"
+
+
+def _like(text: str) -> str:
+    """Text as the pattern of Piccolo Admin's filters that finds just it."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _chart(rates: Rates) -> dict[str, object]:
+    peak = max(*rates.accepted, *rates.completed)
+    top = peak or 1.0
+
+    def points(values: list[float]) -> str:
+        return " ".join(
+            f"{index * CHART_WIDTH / (len(values) - 1):.0f},"
+            f"{CHART_HEIGHT - value * CHART_HEIGHT / top:.1f}"
+            for index, value in enumerate(values)
+        )
+
+    return {
+        "rates": rates,
+        "peak": peak,
+        "accepted": points(rates.accepted),
+        "completed": points(rates.completed),
+        "width": CHART_WIDTH,
+        "height": CHART_HEIGHT,
+    }
+
+
+def _duration(time: timedelta) -> str:
+    """A length of time as people say it: its two largest units."""
+    seconds = time.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or parts:
+            parts.append(f"{count} {unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
+
+
+def _file_url(name: str) -> str:
+    return f"{STATIC_PATH}/{name}?{_VERSIONS[name]}"
+
+
+_VERSIONS = {
+    file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()
+}

@@ -1,0 +1,262 @@
+"""The operator's desk in a real browser: the overview and Piccolo Admin.
+
+`pytest tests/e2e/test_desk.py --screenshots docs` makes the README's pictures anew.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from support import PROJECT, Services, email, signed, wait_until
+
+from app.intake.openapi import WEBHOOK_PATH
+
+PASSWORD = "correct horse battery staple"
+LIST = "/admin/#/incoming_emails/"
+FAILED = f"{LIST}?processing_status=failed&processing_status__match=exact"
+
+HANDLER = """
+from pathlib import Path
+from app.handlers.seam import PermanentFailure
+
+async def handle(email):
+    if not Path("mended").exists() and email.subject == "Wo ist mein Paket?":
+        raise PermanentFailure("the CRM knows no such customer <b>")
+    return {}
+"""
+
+# Each would set `window.hacked` if a browser took it for anything but text.
+HOSTILE = (
+    "<script>window.hacked = 1</script>"
+    "<img src=x onerror='window.hacked = 2'>"
+    "<svg onload='window.hacked = 3'></svg>"
+    "<a href='javascript:window.hacked=4' id=hostile>click</a>"
+    "<iframe srcdoc='<script>parent.hacked = 5</script>'></iframe>"
+    "<style>body { display: none }</style>"
+    "{{ constructor.constructor('window.hacked = 6')() }}"
+)
+
+
+# The figures are some seconds old, and the machine may be busy.
+expect.set_options(timeout=30_000)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("browser missing: neither chromium nor google-chrome is on the PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            # A browser's sandbox does not work in a container's root account.
+            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def web(services: Services) -> Services:
+    for name, is_superuser in (("olga", "false"), ("ada", "true")):
+        made = services.run(
+            *("piccolo", "user", "create", f"--username={name}", f"--password={PASSWORD}"),
+            *(f"--email={name}@example.com", "--is_admin=true", f"--is_superuser={is_superuser}"),
+            "--is_active=true",
+            PYTHONPATH=str(PROJECT),
+        )
+        assert made.returncode == 0, made.stdout + made.stderr
+    services.write_handler(HANDLER)
+    services.start_web()
+    return services
+
+
+@pytest.fixture
+def page(browser: Browser, web: Services) -> Iterator[Page]:
+    """A page of a browser that nobody has signed in with. It must meet nothing that the security
+    headers forbid."""
+    context = browser.new_context(base_url=web.url, viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    refused: list[str] = []
+    page.on("console", lambda line: refused.append(line.text) if "Content Sec" in line.text else 0)
+    page.on("pageerror", lambda error: refused.append(str(error)))
+    yield page
+    context.close()
+    assert refused == []
+
+
+def sign_in(page: Page, name: str = "olga") -> None:
+    page.goto("/")
+    page.locator("input[name=username]").fill(name)
+    page.locator("input[name=password]").fill(PASSWORD)
+    page.locator("[data-uitest=login_button]").click()
+    expect(page.locator(".sidebar").first).to_be_visible()
+
+
+def post(web: Services, **fields: Any) -> str:
+    answer = httpx.post(web.url + WEBHOOK_PATH, **signed(email(**fields)))
+    email_id: str = answer.json()["email_id"]
+    return email_id
+
+
+def state_of(connection: "psycopg.Connection[dict[str, object]]", email_id: str) -> object:
+    row = connection.execute(
+        "SELECT processing_status FROM incoming_emails WHERE id = %s", [email_id]
+    ).fetchone()
+    return row and row["processing_status"]
+
+
+def test_an_operator_finds_a_failed_email_and_retries_it_until_it_is_completed(
+    web: Services, page: Page, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    failed = post(web, subject="Wo ist mein Paket?")
+    post(web, subject="Danke")
+    web.start_worker()
+    wait_until(lambda: state_of(connection, failed) == "failed", web.log)
+    sign_in(page)
+    page.goto("/")
+    expect(page.locator(".figure.failed strong")).to_have_text("1")
+    expect(page.get_by_text("the CRM knows no such customer <b>")).to_be_visible()
+    page.locator(".figure.failed").click()
+    page.wait_for_url(f"**{FAILED}")
+    expect(page.get_by_text("Wo ist mein Paket?")).to_be_visible()
+    expect(page.get_by_text("Danke")).to_have_count(0)
+    page.goto(f"{LIST}{failed}/")
+    error = page.locator("[name=processing_error]").first
+    expect(error).to_have_value("the CRM knows no such customer <b>")
+    (web.folder / "mended").touch()
+    page.goto("/admin/#/forms/retry-an-email/")
+    page.locator("input[name=email_id]").fill(failed)
+    page.locator("button", has_text="Submit").click()
+    expect(page.get_by_text("The email is queued again.")).to_be_visible()
+    wait_until(lambda: state_of(connection, failed) == "completed", web.log)
+    page.goto("/")
+    expect(page.locator(".figure.failed strong")).to_have_text("0")
+    expect(page.locator(".figure.completed strong")).to_have_text("2")
+
+
+def test_the_overview_updates_itself_until_it_is_paused(web: Services, page: Page) -> None:
+    sign_in(page)
+    page.goto("/")
+    received = page.locator(".figure.received strong")
+    expect(received).to_have_text("0")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Admin")).to_be_focused()
+    page.locator(".figure.received").focus()
+    post(web)
+    expect(received).to_have_text("1")
+    expect(page.locator(".figure.received")).to_be_focused()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Pause")).to_have_attribute("aria-pressed", "true")
+
+
+def test_the_overview_ends_with_the_session(
+    page: Page, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    sign_in(page)
+    page.goto("/")
+    expect(page.locator(".figure.received")).to_be_visible()
+    connection.execute("DELETE FROM sessions")
+    expect(page.locator("input[name=password]")).to_be_visible(timeout=30_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_overview_fits_a_phone_and_loads_little(web: Services, page: Page, scheme: Any) -> None:
+    sign_in(page)
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.emulate_media(color_scheme=scheme)
+    sizes: list[int] = []
+    page.on("response", lambda response: sizes.append(len(response.body())))
+    page.goto("/", wait_until="networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert len(sizes) >= 3
+    assert sum(sizes) < 100_000
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(255, 255, 255)") is (scheme == "light")
+
+
+def test_signed_out_nothing_is_seen(web: Services, page: Page) -> None:
+    post(web, subject="Geheim", from_email="geheim@example.com")
+    page.goto("/")
+    expect(page.locator("input[name=password]")).to_be_visible()
+    page.goto(LIST)
+    expect(page.locator("input[name=password]")).to_be_visible()
+    assert "eheim" not in page.content()
+    answer = httpx.get(web.url)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/admin/"
+    assert answer.content == b""
+    assert httpx.get(f"{web.url}/overview/figures").status_code == 401
+
+
+def test_a_hostile_email_does_nothing(
+    web: Services, page: Page, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    email_id = post(
+        web, subject=HOSTILE, from_name=HOSTILE[:255], body_html=HOSTILE, body_text=HOSTILE
+    )
+    connection.execute(
+        "UPDATE incoming_emails SET processing_status = 'failed', processing_error = %s,"
+        " claimed_by = %s, completed_at = now()",
+        [HOSTILE, HOSTILE[:255]],
+    )
+    sign_in(page)
+    for address in ("/", FAILED, f"{LIST}{email_id}/"):
+        page.goto(address)
+        page.reload(wait_until="networkidle")
+        assert "window.hacked" in page.content() + str(
+            page.evaluate("[...document.querySelectorAll('input, textarea')].map(e => e.value)")
+        )
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("#hostile, iframe, img[src=x]").count() == 0
+        assert page.evaluate("getComputedStyle(document.body).display") != "none"
+
+
+def test_pictures_for_the_readme(
+    web: Services,
+    page: Page,
+    connection: "psycopg.Connection[dict[str, object]]",
+    pytestconfig: pytest.Config,
+) -> None:
+    folder: Path | None = pytestconfig.getoption("--screenshots")
+    if folder is None:
+        pytest.skip("pictures are made with --screenshots FOLDER only")
+    connection.execute(SAMPLE_DAY)
+    sign_in(page)
+    page.goto("/", wait_until="networkidle")
+    page.screenshot(path=folder / "overview.png", full_page=True)
+    page.goto(LIST)
+    expect(page.get_by_text("Rechnung").first).to_be_visible()
+    page.screenshot(path=folder / "admin.png")
+
+
+# A day of a small support team, with its waves.
+SAMPLE_DAY = """
+INSERT INTO incoming_emails (
+    zendesk_ticket_id, from_email, subject, processing_status, processing_error, received_at,
+    created_at, queued_at, started_at, processed_at, completed_at, claimed_by, claims
+)
+SELECT (35000 + n)::text, 'kundin-' || n || '@example.com',
+    (ARRAY['Rechnung fehlt', 'Wo bleibt mein Paket?', 'Rückgabe', 'Neue Anschrift'])[1 + n % 4],
+    state, CASE WHEN state = 'failed' THEN
+        (ARRAY['the CRM does not answer', 'no text'])[1 + n / 300 % 2] END,
+    at, at, at, CASE WHEN state <> 'received' THEN at + took / 3 END, ended, ended,
+    CASE WHEN state <> 'received' THEN 'mail-' || 1 + n % 2 || ':' || 4711 + n % 2 END, 1
+FROM (
+    SELECT *, CASE WHEN state IN ('completed', 'failed') THEN at + took END AS ended
+    FROM (
+        SELECT n, now() - n * interval '9 seconds'
+            - (60 * (1 + sin(n / 400.0)) + 20 * sin(n / 40.0)) * interval '1 minute' / 20 AS at,
+            (2 + n % 7 + 20 * (n % 997 = 0)::int) * interval '1 second' AS took,
+            CASE WHEN n < 8 THEN 'received' WHEN n < 14 THEN 'processing'
+                WHEN n % 300 = 0 THEN 'failed' ELSE 'completed' END AS state
+        FROM generate_series(1, 9600) AS n
+    ) AS sample
+) AS emails
+"""

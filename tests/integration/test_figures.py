@@ -1,0 +1,72 @@
+"""The overview's figures: they are right, and no query reads the whole table."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+import asyncpg
+
+from app.desk import figures
+from app.desk.figures import DAY, HOUR, Lookout, Minutes
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+# Two years of email, one in ten minutes.
+FILL = """
+INSERT INTO incoming_emails (
+    from_email, subject, processing_status, received_at, created_at, started_at, completed_at,
+    processed_at, processing_error, claimed_by
+)
+SELECT 'erika@example.com', 'Hallo', CASE WHEN n % 50 = 3 THEN 'failed' ELSE 'completed' END,
+    at, at, at, at + n % 9 * interval '1 second', at + n % 9 * interval '1 second', 'no text', 'w'
+FROM (SELECT n, now() - n * interval '10 minutes' AS at FROM generate_series(1, 100000) AS n) AS t
+"""
+
+
+async def test_no_figure_reads_the_whole_table(pool: Pool) -> None:
+    await pool.execute(FILL)
+    await pool.execute("VACUUM ANALYZE incoming_emails")
+    now = datetime.now(UTC)
+    queries: list[tuple[str, list[object]]] = [
+        (figures.COUNT_STATES, [figures.COUNTED_AT_MOST]),
+        (figures.SELECT_OLDEST_WAITING, []),
+        (figures.COUNT_ACCEPTED, [now - DAY]),
+        (figures.COUNT_COMPLETED, [now - DAY]),
+        (figures.SELECT_WORKERS, [figures.WORKER_EMAILS, figures.WORKER_SEEN_WITHIN]),
+        (figures.GROUP_FAILURES, [figures.FAILURES_GROUPED]),
+        (figures.SELECT_LONGEST_RUNS, []),
+    ]
+    for query, arguments in queries:
+        plan = "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN {query}", *arguments))
+        assert "Seq Scan on incoming_emails" not in plan, plan
+
+
+async def test_the_figures_are_those_of_the_table(pool: Pool) -> None:
+    await pool.execute(FILL)
+    await pool.execute("INSERT INTO incoming_emails (received_at) VALUES (now() - interval '1 h')")
+    seen = await Lookout(pool).look()
+    assert seen.states == {"received": 1, "queued": 0, "processing": 0, "failed": 2000}
+    assert seen.oldest_waiting is not None
+    assert seen.oldest_waiting.age >= HOUR
+    assert 138 <= seen.completed_today <= 144
+    assert [failures.error for failures in seen.failures] == ["no text"]
+    assert seen.longest_runs[0].took == timedelta(seconds=8)
+    assert sum(seen.hour.accepted) in (5, 6, 7)
+
+
+async def test_a_minute_that_is_over_is_counted_once_and_forgotten_after_a_day(pool: Pool) -> None:
+    start = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
+    store = "INSERT INTO incoming_emails (created_at) VALUES ($1)"
+    minutes = Minutes(figures.COUNT_ACCEPTED)
+    await pool.execute(store, start - timedelta(minutes=10))
+    await minutes.count(pool, start)
+    # What comes late into a minute that is over is not looked for.
+    await pool.execute(store, start - timedelta(minutes=10))
+    await pool.execute(store, start)
+    await minutes.count(pool, start + timedelta(seconds=5))
+    assert minutes.total() == 2
+    later = start + timedelta(minutes=1)
+    assert sum(minutes.per_minute(later, HOUR, 60)) == 2
+    await minutes.count(pool, start + DAY - timedelta(minutes=5))
+    assert minutes.total() == 1
+    await minutes.count(pool, start + 2 * DAY)
+    assert minutes.total() == 0
