@@ -4,7 +4,7 @@ An email changes by the transitions of its job alone, so its rows are read-only 
 operator may do are forms that go through transitions. Users are a matter of superusers.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import cast
 from uuid import UUID
 
@@ -22,8 +22,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from app.database import running_pool
-from app.jobs import transitions
-from app.models.incoming_email import IncomingEmail
+from app.jobs import emails, transitions
+from app.jobs.emails import Search
+from app.models.incoming_email import IncomingEmail, ProcessingStatus
 from app.settings import Settings
 
 PATH = "/admin"
@@ -74,32 +75,17 @@ class RetryFailedForm(BaseModel):
 
 
 async def _retry_failed(request: Request, form: RetryFailedForm) -> str:
-    since = _with_zone(form.failed_since)
-    until = _with_zone(form.failed_until) or datetime.now(UTC)
-    pool = running_pool()
+    search = Search(
+        status=(ProcessingStatus.FAILED,),
+        error=form.error or None,
+        completed_from=form.failed_since,
+        completed_until=form.failed_until,
+    )
     if form.only_count:
-        found = await transitions.count_failed(pool, error=form.error, since=since, until=until)
+        found = await emails.count_matching(running_pool(), search)
         return f"{found} failed emails would be retried. Nothing was changed."
-    retried, last = 0, RETRY_BATCH
-    while last == RETRY_BATCH:
-        last = await transitions.retry_failed(
-            pool,
-            error=form.error,
-            since=since,
-            until=until,
-            by=request.user.user.username,
-            limit=RETRY_BATCH,
-        )
-        retried += last
+    retried = await emails.retry_failed(running_pool(), search, by=request.user.user.username)
     return f"{retried} emails are queued again."
-
-
-# A statement that changes more holds its locks for too long.
-RETRY_BATCH = 500
-
-
-def _with_zone(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
 
 
 class SettleForm(BaseModel):

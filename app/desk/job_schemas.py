@@ -97,6 +97,8 @@ class BulkRetryRequest:
     error: Annotated[str | None, _about("A part of why they failed", "ConnectionError")] = None
     received_from: datetime | None = None
     received_until: Annotated[datetime | None, _about("Exclusive")] = None
+    failed_from: datetime | None = None
+    failed_until: Annotated[datetime | None, _about("Exclusive")] = None
     dry_run: Annotated[bool, _about("Count them only", True)] = True
 
 

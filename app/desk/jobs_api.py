@@ -37,7 +37,6 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 200
-RETRY_BATCH = 500
 RETRY_AFTER_SECONDS = "5"
 
 
@@ -195,10 +194,14 @@ class JobsController(Controller):
             error=data.error,
             received_from=data.received_from,
             received_until=data.received_until,
+            completed_from=data.failed_from,
+            completed_until=data.failed_until,
         )
         try:
             matched = await emails.count_matching(running_pool(), search)
-            retried = 0 if data.dry_run else await _retry_all(search, by)
+            retried = (
+                0 if data.dry_run else await emails.retry_failed(running_pool(), search, by=by)
+            )
         except SearchError as wrong:
             raise _invalid(wrong.field, str(wrong)) from wrong
         if retried:
@@ -217,18 +220,6 @@ class JobsController(Controller):
         if not await emails.erase(running_pool(), job_id):
             raise _no_such_email(job_id)
         log.info("erased", email_id=str(job_id), by=request.state.token_name)
-
-
-async def _retry_all(search: Search, by: str) -> int:
-    retried = 0
-    after: Cursor | None = None
-    while True:
-        page, after = await emails.list_emails(
-            running_pool(), search, limit=RETRY_BATCH, after=after
-        )
-        retried += await transitions.retry_many(running_pool(), [row["id"] for row in page], by=by)
-        if after is None:
-            return retried
 
 
 async def _detail(job_id: UUID) -> JobDetail:

@@ -9,8 +9,12 @@ from uuid import UUID
 
 import attrs
 
+from app.jobs import transitions
 from app.jobs.transitions import Database
 from app.models.incoming_email import ProcessingStatus, SyncStatus
+
+# A statement that changes more holds its locks for too long.
+RETRY_BATCH = 500
 
 SUMMARY_COLUMNS = """
 id, zendesk_ticket_id, processing_status, from_email, from_name, subject, received_at, created_at,
@@ -79,6 +83,10 @@ class Search:
     received_from: datetime | None = None
     received_until: datetime | None = None
     """Exclusive."""
+    completed_from: datetime | None = None
+    """When it became completed or failed."""
+    completed_until: datetime | None = None
+    """Exclusive."""
 
     def where(self, parameters: list[object]) -> str:
         """The condition in SQL; its values are appended to the parameters.
@@ -106,10 +114,11 @@ class Search:
             add("processing_error ILIKE {}", _containing(self.error))
         if self.sync_status is not None:
             add("sync_status = {}", self.sync_status.value)
-        if self.received_from is not None:
-            add("received_at >= {}", _moment("received_from", self.received_from))
-        if self.received_until is not None:
-            add("received_at < {}", _moment("received_until", self.received_until))
+        for column in ("received", "completed"):
+            for bound, comparison in (("from", ">="), ("until", "<")):
+                name = f"{column}_{bound}"
+                if (moment := getattr(self, name)) is not None:
+                    add(f"{column}_at {comparison} {{}}", _moment(name, moment))
         return " AND ".join(conditions)
 
 
@@ -169,6 +178,27 @@ async def count_by_status(database: Database) -> dict[ProcessingStatus, Count]:
         status = ProcessingStatus(row["processing_status"])
         counts[status] = Count(row["emails"], row["oldest_received_at"])
     return counts
+
+
+async def retry_failed(database: Database, search: Search, *, by: str) -> int:
+    """failed -> queued, by an operator, for all that are meant; `search.status` is not heeded.
+
+    It goes through them once, so what fails again meanwhile is not tried for ever.
+
+    Returns:
+        How many.
+
+    Raises:
+        SearchError: a filter that PostgreSQL cannot take.
+    """
+    failed = attrs.evolve(search, status=(ProcessingStatus.FAILED,))
+    retried = 0
+    after: Cursor | None = None
+    while True:
+        page, after = await list_emails(database, failed, limit=RETRY_BATCH, after=after)
+        retried += await transitions.retry_many(database, [row["id"] for row in page], by=by)
+        if after is None:
+            return retried
 
 
 async def read_email(database: Database, email_id: UUID) -> dict[str, Any] | None:

@@ -210,31 +210,6 @@ SET processing_status = 'queued', queued_at = NULL, completed_at = NULL, process
 WHERE id = ANY($1::uuid[]) AND processing_status = ANY($2::text[])
 """
 
-# Those that failed before the operator asked: what fails again meanwhile is not tried for ever.
-FAILED_ALIKE = """
-    processing_status = 'failed'
-    AND completed_at >= COALESCE($2::timestamptz, '-infinity') AND completed_at <= $3
-    AND strpos(COALESCE(processing_error, ''), $1) > 0
-"""
-
-COUNT_FAILED = f"SELECT count(*) FROM incoming_emails WHERE {FAILED_ALIKE}"  # noqa: S608
-
-RETRY_FAILED = f"""
-UPDATE incoming_emails
-SET processing_status = 'queued', queued_at = NULL, completed_at = NULL, processed_at = NULL,
-    processing_error = NULL, next_attempt_at = NULL, retry_count = 0, claims = 0,
-    updated_at = now(),
-    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', 0, 'error', 'retried by ' || $4::text))
-WHERE id IN (
-    SELECT id FROM incoming_emails
-    WHERE {FAILED_ALIKE}
-    ORDER BY completed_at
-    LIMIT $5
-    FOR UPDATE SKIP LOCKED
-)
-"""  # noqa: S608 - a constant
-
 # `processed_at` stays: it is the end of the handler's last run.
 SETTLE = """
 UPDATE incoming_emails
@@ -413,32 +388,6 @@ async def retry_many(database: Database, email_ids: Collection[UUID], *, by: str
         How many were failed and are queued now.
     """
     tag = await database.execute(RETRY_BY_OPERATOR, email_ids, ["failed"], by)
-    return int(tag.removeprefix("UPDATE "))
-
-
-async def count_failed(
-    database: Database, *, error: str, since: datetime | None, until: datetime
-) -> int:
-    """How many emails `retry_failed` would retry."""
-    return int(await database.fetchval(COUNT_FAILED, error, since, until))
-
-
-async def retry_failed(
-    database: Database,
-    *,
-    error: str,
-    since: datetime | None,
-    until: datetime,
-    by: str,
-    limit: int,
-) -> int:
-    """failed -> queued, by an operator: those with this text in their error that failed in this
-    time, the oldest failures first.
-
-    Returns:
-        How many; fewer than `limit` where none is left.
-    """
-    tag = await database.execute(RETRY_FAILED, error, since, until, by, limit)
     return int(tag.removeprefix("UPDATE "))
 
 

@@ -332,6 +332,17 @@ class World(RuleBasedStateMachine):
             email.next_attempt_at = email.error = None
             email.errors += 1
 
+    @precondition(lambda self: self.are_there("failed"))
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        email_id = self._draw_email(data, lambda email: email.status == "failed")
+        changed = self._run(transitions.settle(self.pool, email_id, by="erika", reason="by phone"))
+        email = self.emails[email_id]
+        assert changed == (email.status == "failed")
+        if changed:
+            email.status, email.error = "completed", None
+            email.errors += 1
+
     # What holds after each step.
 
     @invariant()
