@@ -170,7 +170,8 @@ def test_only_a_superuser_sees_and_manages_users(web: Services, operator: httpx.
         listed = ada.get(users)
         assert [row["username"] for row in listed.json()["rows"]] == ["ada", "olga"]
         assert "pbkdf2" not in listed.text + ada.get(f"{users}1/").text
-        assert ada.post(users, json={**new, "admin": True}).status_code == 201
+        made = ada.post(users, json={**new, "admin": True, "superuser": False})
+        assert made.status_code == 201, made.text
         assert ada.put(f"{users}1/", json=new).status_code == 405
         assert sign_in(otto, "otto").is_success
         otto_id = ada.get(users, params={"username": "otto"}).json()["rows"][0]["id"]
