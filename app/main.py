@@ -31,6 +31,8 @@ from app.security_headers import add_security_headers
 from app.settings import get_settings
 from app.tracing import start_tracing, stop_tracing
 
+SCHEMA_PATH = "/schema"
+
 log = structlog.get_logger(__name__)
 
 # A database that does not answer is not waited for: webhooks have to be answered 503.
@@ -57,7 +59,7 @@ def create_app() -> Litestar:
         ],
         template_config=template_config(),
         middleware=[RequestIdMiddleware()],
-        before_send=[add_security_headers(settings, ADMIN_PATH)],
+        before_send=[add_security_headers(settings, (ADMIN_PATH, SCHEMA_PATH))],
         lifespan=[_database_and_intake],
         exception_handlers={
             HTTPException: http_exception_to_problem,
@@ -65,6 +67,8 @@ def create_app() -> Litestar:
         },
         openapi_config=OpenAPIConfig(
             title="Mailroom",
+            path=SCHEMA_PATH,
+            use_handler_docstrings=True,
             version="0.1.0",
             description="The place where a support team's inbound email can never get lost.",
             render_plugins=[ApiDocsPlugin(), JsonRenderPlugin()],

@@ -11,8 +11,8 @@ OWN_FILES_ONLY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-# Piccolo Admin's page adds style elements for its icons and draws arrows from `data:` images.
-ADMIN = OWN_FILES_ONLY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace(
+# Piccolo Admin and Swagger UI add style elements, and draw arrows from `data:` images.
+LIBRARIES = OWN_FILES_ONLY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace(
     "img-src 'self'", "img-src 'self' data:"
 )
 
@@ -25,17 +25,22 @@ HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 def add_security_headers(
-    settings: Settings, admin_path: str
+    settings: Settings, library_paths: tuple[str, ...]
 ) -> Callable[[Message, Scope], Awaitable[None]]:
-    """A `before_send` hook of Litestar, which sees all answers: errors and the admin's too."""
+    """A `before_send` hook of Litestar, which sees all answers: errors and the admin's too.
+
+    Args:
+        library_paths: where the pages of libraries begin, which need more than ours.
+    """
     own = [*COMMON, (b"content-security-policy", OWN_FILES_ONLY.encode())]
-    admin = [*COMMON, (b"content-security-policy", ADMIN.encode())]
+    libraries = [*COMMON, (b"content-security-policy", LIBRARIES.encode())]
+    prefixes = tuple(path.encode() for path in library_paths)
 
     async def add(message: Message, scope: Scope) -> None:
         if message["type"] != "http.response.start":
             return
         # A mounted application's `path` is that below its mount by now.
-        headers = admin if scope["raw_path"].startswith(admin_path.encode()) else own
+        headers = libraries if scope["raw_path"].startswith(prefixes) else own
         if settings.is_production and scope["scheme"] == "https":
             headers = [*headers, HSTS]
         message["headers"] = [*message.get("headers", ()), *headers]

@@ -260,3 +260,11 @@ FROM (
     ) AS sample
 ) AS emails
 """
+
+
+def test_the_documentation_of_the_api_opens_to_anybody(page: Page) -> None:
+    page.goto("/schema")
+    operation = page.locator("#operations-Jobs-listJobs")
+    expect(operation).to_contain_text("List emails")
+    operation.locator(".opblock-summary-control").click()
+    expect(operation).to_contain_text("Pages stay right while emails arrive")
