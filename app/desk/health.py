@@ -9,12 +9,17 @@ import attrs
 from litestar import Controller, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 
-from app.database import running_pool
+from app.database import DB, running_pool
 from app.errors import MailroomError
+from app.jobs.broker import try_broker
 from app.migrations import schema_state
+from app.settings import get_settings
 
 READY_SECONDS = 5.0
 REMEMBERED_SECONDS = 1.0
+# It is told to people and decides nothing, so it is asked seldom and not waited for.
+BROKER_REMEMBERED_SECONDS = 10.0
+BROKER_SECONDS = 1.0
 
 
 @attrs.frozen
@@ -35,6 +40,9 @@ class HealthController(Controller):
     _one_at_a_time = asyncio.Lock()
     _looked_at = -math.inf
     _found = Health("unavailable", {})
+    _broker_look: "asyncio.Task[str] | None" = None
+    _broker_looked_at = -math.inf
+    _broker_found = "not asked yet"
 
     @get("/live", summary="Is the process alive", operation_id="healthLive", sync_to_thread=False)
     def live(self) -> Health:
@@ -53,14 +61,37 @@ class HealthController(Controller):
         """200 where emails can be stored; 503 and the reason where they cannot.
 
         A database that is newer than the code is reported and does not make it unready: during
-        a rolling deployment the old processes go on taking email beside the new schema.
+        a rolling deployment the old processes go on taking email beside the new schema. Nor does
+        a broker that is away: emails are stored without it, and wait.
         """
         async with self._one_at_a_time:
             if time.monotonic() > self._looked_at + REMEMBERED_SECONDS:
-                self._found = await _look()
+                found = await _look()
+                self._found = attrs.evolve(
+                    found, checks={**found.checks, "broker": await self._ask_broker()}
+                )
                 self._looked_at = time.monotonic()
         is_ready = self._found.status == "ready"
         return Response(self._found, status_code=200 if is_ready else 503)
+
+    async def _ask_broker(self) -> str:
+        if self._broker_look is None:
+            if time.monotonic() < self._broker_looked_at + BROKER_REMEMBERED_SECONDS:
+                return self._broker_found
+            self._broker_look = asyncio.create_task(_look_at_broker())
+        done, _ = await asyncio.wait({self._broker_look}, timeout=BROKER_SECONDS)
+        if done:
+            self._broker_found = self._broker_look.result()
+            self._broker_look, self._broker_looked_at = None, time.monotonic()
+        return self._broker_found
+
+
+async def _look_at_broker() -> str:
+    try:
+        await asyncio.to_thread(try_broker, get_settings(), DB.url)
+    except Exception:  # noqa: BLE001 - whatever a library raises, email is taken
+        return "not reachable: emails are stored and wait until it is back"
+    return "reachable"
 
 
 async def _look() -> Health:

@@ -544,6 +544,7 @@ def test_a_web_process_is_live_and_ready(client: httpx.Client) -> None:
     assert ready.json()["checks"] == {
         "database": "reachable",
         "migrations": "the database fits the code",
+        "broker": "reachable",
     }
 
 
@@ -633,6 +634,13 @@ def test_without_a_database_it_answers_503_from_the_start(services: Services) ->
     assert httpx.get(f"{services.url}/health/live").status_code == 200
     # What is wrong could not be kept in the quarantine either, so it has to come again.
     assert_unavailable(post(services, **signed({})))
+
+
+def test_a_broker_that_is_away_is_told_and_email_is_taken(services: Services) -> None:
+    services.start_web(BROKER_URL=f"redis://127.0.0.1:{free_port()}/0")
+    wait_until(lambda: "emails are stored" in ready(services).json()["checks"]["broker"])
+    assert ready(services).status_code == 200
+    assert post(services, **signed(email())).status_code == 200
 
 
 def test_a_database_that_accepts_and_says_nothing_does_not_hold_anything_up(
