@@ -61,26 +61,28 @@ ROOM = """
     ))
 """
 
-# The oldest first. SKIP LOCKED keeps Dispatchers apart.
+# The oldest first. SKIP LOCKED keeps Dispatchers apart. What is taken is MATERIALIZED: as a plain
+# subquery of the UPDATE it may be run once for each row, each time it passes over what the UPDATE
+# has changed already, and so takes more than its LIMIT. Which plan PostgreSQL prefers depends on
+# its statistics.
 QUEUE_RECEIVED = f"""
-UPDATE incoming_emails
-SET processing_status = 'queued', queued_at = now(), updated_at = now()
-WHERE id IN (
+WITH taken AS MATERIALIZED (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'received'
     ORDER BY received_at
     LIMIT {ROOM}
     FOR UPDATE SKIP LOCKED
 )
-RETURNING id, received_at
+UPDATE incoming_emails AS email
+SET processing_status = 'queued', queued_at = now(), updated_at = now()
+FROM taken WHERE email.id = taken.id
+RETURNING email.id, email.received_at
 """  # noqa: S608 - a constant
 
 # queued_at is null: no message for it is in the broker. What was brought back goes first, then
 # retries in the order in which they fell due.
 QUEUE_AGAIN = f"""
-UPDATE incoming_emails
-SET queued_at = now(), updated_at = now()
-WHERE id IN (
+WITH taken AS MATERIALIZED (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'queued' AND queued_at IS NULL
         AND COALESCE(next_attempt_at, '-infinity') <= now()
@@ -88,7 +90,10 @@ WHERE id IN (
     LIMIT {ROOM}
     FOR UPDATE SKIP LOCKED
 )
-RETURNING id, received_at
+UPDATE incoming_emails AS email
+SET queued_at = now(), updated_at = now()
+FROM taken WHERE email.id = taken.id
+RETURNING email.id, email.received_at
 """  # noqa: S608 - a constant
 
 # The token has to grow even where the clock was set back. Losing this commit in a crash of
@@ -167,12 +172,7 @@ RETURNING email.id, email.started_at
 """
 
 RESCUE_EXPIRED = """
-UPDATE incoming_emails
-SET processing_status = 'queued', queued_at = NULL, lease_expires_at = NULL, updated_at = now(),
-    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', retry_count + 1, 'error', 'its worker vanished',
-        'worker', claimed_by))
-WHERE id IN (
+WITH taken AS MATERIALIZED (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'processing'
         AND (lease_expires_at IS NULL OR lease_expires_at < now())
@@ -180,13 +180,17 @@ WHERE id IN (
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING id
+UPDATE incoming_emails AS email
+SET processing_status = 'queued', queued_at = NULL, lease_expires_at = NULL, updated_at = now(),
+    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', retry_count + 1, 'error', 'its worker vanished',
+        'worker', claimed_by))
+FROM taken WHERE email.id = taken.id
+RETURNING email.id
 """
 
 RESCUE_UNHEARD = """
-UPDATE incoming_emails
-SET queued_at = NULL, updated_at = now()
-WHERE id IN (
+WITH taken AS MATERIALIZED (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'queued' AND queued_at IS NOT NULL
     AND queued_at < now() - $2::interval
@@ -197,7 +201,10 @@ WHERE id IN (
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING id
+UPDATE incoming_emails AS email
+SET queued_at = NULL, updated_at = now()
+FROM taken WHERE email.id = taken.id
+RETURNING email.id
 """
 
 RETRY_BY_OPERATOR = """

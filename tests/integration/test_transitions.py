@@ -531,6 +531,36 @@ async def test_no_more_emails_wait_in_the_broker_than_its_depth(pool: Pool) -> N
     assert await transitions.queue_received(pool, limit=50, depth=2) == []
 
 
+@pytest.mark.parametrize(
+    ("state", "columns", "take"),
+    [
+        ("received", {}, lambda one: transitions.queue_received(one, limit=2, depth=9)),
+        ("queued", {"queued_at": None}, lambda one: transitions.queue_again(one, limit=2, depth=9)),
+        ("processing", {}, lambda one: transitions.rescue_expired(one, limit=2)),
+        (
+            "queued",
+            {},
+            lambda one: transitions.rescue_unheard(
+                one, limit=2, lost_after=LOST_AFTER, is_idle=True
+            ),
+        ),
+    ],
+    ids=["queue_received", "queue_again", "rescue_expired", "rescue_unheard"],
+)
+async def test_no_plan_makes_a_transition_take_more_than_its_limit(
+    pool: Pool, state: str, columns: Row, take: Callable[[Any], Awaitable[list[UUID]]]
+) -> None:
+    stored = [
+        await store(pool, state, received_at=LONG_AGO + timedelta(minutes=minute), **columns)
+        for minute in range(5)
+    ]
+    async with pool.acquire() as connection:
+        # What PostgreSQL comes to by itself where its statistics are old.
+        for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):
+            await connection.execute(f"SET enable_{way} = off")
+        assert set(await take(connection)) == set(stored[:2])
+
+
 async def test_skip_locked_keeps_two_dispatchers_apart(pool: Pool) -> None:
     for _ in range(6):
         await store(pool)
