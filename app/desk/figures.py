@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import attrs
 
+from app.jobs.heartbeat import SILENT_AFTER
 from app.jobs.transitions import Database
 from app.models.incoming_email import ProcessingStatus
 
@@ -63,25 +64,17 @@ GROUP BY 1
 """
 
 SELECT_WORKERS = """
-SELECT claimed_by AS name, count(*) FILTER (WHERE is_in_work) AS in_work
-FROM (
-    (SELECT claimed_by, true AS is_in_work FROM incoming_emails
-    WHERE processing_status = 'processing' LIMIT $1)
-    UNION ALL
-    (SELECT claimed_by, false FROM incoming_emails
-    WHERE processing_status = 'completed' AND completed_at >= now() - $2::interval
-    ORDER BY completed_at DESC LIMIT $1)
-    UNION ALL
-    (SELECT claimed_by, false FROM incoming_emails
-    WHERE processing_status = 'failed' AND completed_at >= now() - $2::interval
-    ORDER BY completed_at DESC LIMIT $1)
-) AS seen
-WHERE claimed_by IS NOT NULL
-GROUP BY 1
-ORDER BY 1
+SELECT name, threads, started_at, now() - seen_at AS silence, COALESCE(in_work, 0) AS in_work
+FROM workers LEFT JOIN (
+    SELECT claimed_by AS name, count(*) AS in_work FROM (
+        SELECT claimed_by FROM incoming_emails WHERE processing_status = 'processing' LIMIT $1
+    ) AS held
+    GROUP BY 1
+) AS busy USING (name)
+ORDER BY name
+LIMIT $2
 """
-WORKER_SEEN_WITHIN = timedelta(minutes=5)
-WORKER_EMAILS = 2_000
+WORKERS_LISTED = 200
 
 # The first line of an error groups better than its traceback.
 GROUP_FAILURES = """
@@ -119,10 +112,19 @@ class OldestWaiting:
 
 @attrs.frozen
 class Worker:
-    """A worker process that was seen at work."""
+    """A worker process that was heard of lately."""
 
     name: str
+    threads: int
+    started_at: datetime
+    silence: timedelta
+    """Time since its last sign of life."""
+
     in_work: int
+
+    @property
+    def is_alive(self) -> bool:
+        return self.silence < SILENT_AFTER
 
 
 @attrs.frozen
@@ -173,8 +175,14 @@ class Figures:
     hour: Rates
     day: Rates
     workers: list[Worker]
+    """Those that live, and those that vanished lately."""
+
     failures: list[Failures]
     longest_runs: list[Run]
+
+    @property
+    def workers_alive(self) -> int:
+        return sum(worker.is_alive for worker in self.workers)
 
 
 class Minutes:
@@ -258,7 +266,7 @@ class Lookout:
             self._looked_at_day = time.monotonic()
         states = await database.fetch(COUNT_STATES, COUNTED_AT_MOST)
         oldest = await database.fetchrow(SELECT_OLDEST_WAITING)
-        workers = await database.fetch(SELECT_WORKERS, WORKER_EMAILS, WORKER_SEEN_WITHIN)
+        workers = await database.fetch(SELECT_WORKERS, COUNTED_AT_MOST, WORKERS_LISTED)
         return Figures(
             at=now,
             states={ProcessingStatus(row["state"]): row["emails"] for row in states},
@@ -268,7 +276,7 @@ class Lookout:
             ),
             hour=self._rates(now, HOUR, parts=60),
             day=self._rates(now, DAY, parts=96),
-            workers=[Worker(row["name"], row["in_work"]) for row in workers],
+            workers=[Worker(**row) for row in workers],
             failures=self._failures,
             longest_runs=self._longest_runs,
         )

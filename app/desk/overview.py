@@ -26,11 +26,11 @@ from app.desk.figures import (
     COUNTED_AT_MOST,
     DAY,
     HOUR,
-    WORKER_SEEN_WITHIN,
     Figures,
     Lookout,
     Rates,
 )
+from app.jobs.heartbeat import FORGOTTEN_AFTER
 
 log = structlog.get_logger(__name__)
 
@@ -113,7 +113,7 @@ async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
         ],
         "day_ago": _since(figures, DAY),
         "counted_at_most": COUNTED_AT_MOST,
-        "worker_minutes": int(WORKER_SEEN_WITHIN / timedelta(minutes=1)),
+        "forgotten_after": FORGOTTEN_AFTER,
         "admin": f"{ADMIN_PATH}/",
         "emails": _list_of_emails,
         "email": lambda email_id: f"{ADMIN_PATH}/#/incoming_emails/{email_id}/",

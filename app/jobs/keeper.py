@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import structlog
@@ -19,6 +19,7 @@ import structlog
 from app.database import DB
 from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher, Send
+from app.jobs.heartbeat import BEAT_SECONDS, beat, leave
 from app.jobs.leases import (
     BEATS_PER_LEASE,
     Held,
@@ -46,7 +47,8 @@ BLOCKED_EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
 
 
 class Keeper:
-    """Extends leases, dispatches, rescues, and watches over the event loop of the actors.
+    """Extends leases, dispatches, rescues, says that this process lives, and watches over the event
+    loop of the actors.
 
     Args:
         held_claims: the claims of this process, kept up to date by the actors.
@@ -75,6 +77,7 @@ class Keeper:
         self._is_idle = False
         self._send = send
         self._parent = os.getppid()
+        self._started_at = datetime.now(UTC)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -113,6 +116,11 @@ class Keeper:
                 lambda: self._rescue(pool, lost_after),
                 every_seconds=RESCUE_EVERY_SECONDS,
             ),
+            _without_end(
+                "heartbeat",
+                lambda: beat(pool, threads=self._threads, started_at=self._started_at),
+                every_seconds=BEAT_SECONDS,
+            ),
             _without_end("watch", lambda: self._watch(pool), every_seconds=WATCH_EVERY_SECONDS),
         ]
         tasks = [asyncio.create_task(duty) for duty in duties]
@@ -121,7 +129,15 @@ class Keeper:
             task.cancel()
         faulthandler.cancel_dump_traceback_later()
         await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS / 2)
+        await self._leave(pool)
         pool.terminate()
+
+    async def _leave(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS / 4):
+                await leave(pool, started_at=self._started_at)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("leave_failed", error=type(error).__name__)
 
     async def _rescue(self, pool: "asyncpg.Pool[asyncpg.Record]", lost_after: timedelta) -> None:
         # Its own first: after the database was away all leases have run out.

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import random
-import socket
 import time
 from datetime import timedelta
 from typing import Any
@@ -17,6 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 from app.handlers.seam import Handler, PermanentFailure, Retry, result_to_json
 from app.jobs import transitions
+from app.jobs.heartbeat import worker_name
 from app.jobs.leases import Held, HeldClaims
 from app.jobs.patience import patiently
 from app.jobs.transitions import Claim
@@ -62,7 +61,7 @@ class Processor:
         self._handler = handler
         self._pool = pool
         self._held_claims = held_claims
-        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._worker = worker_name()
         self._suspect = asyncio.Lock()
 
     async def process(self, email_id: UUID) -> None:

@@ -123,6 +123,7 @@ def test_an_operator_finds_a_failed_email_and_retries_it_until_it_is_completed(
     page.goto("/")
     expect(page.locator(".figure.failed strong")).to_have_text("1")
     expect(page.get_by_text("the CRM knows no such customer <b>")).to_be_visible()
+    expect(page.get_by_role("heading", name="Workers alive: 1")).to_be_visible()
     page.locator(".figure.failed").click()
     page.wait_for_url(f"**{FAILED}")
     expect(page.get_by_text("Wo ist mein Paket?")).to_be_visible()

@@ -607,3 +607,20 @@ def test_a_handler_in_a_thread_does_not_outlive_the_stop_of_its_worker(
     assert worker.wait(60) == 0, workers.log()
     assert psutil.wait_procs(family, timeout=5)[1] == []
     assert emails(connection)["long"]["processing_status"] == "queued"
+
+
+def test_a_worker_is_known_while_it_lives_even_if_it_has_nothing_to_do(
+    workers: Workers, connection: Connection
+) -> None:
+    def known() -> list[tuple[object, object]]:
+        found = connection.execute("SELECT name, threads FROM workers").fetchall()
+        return [(str(row["name"]).partition(":")[0], row["threads"]) for row in found]
+
+    vanishes = workers.start_worker(threads=2)
+    wait_until(lambda: known() == [(os.uname().nodename, 2)], workers.log)
+    workers.kill_group(vanishes)
+    stops = workers.start_worker(threads=3)
+    wait_until(lambda: len(known()) == 2, workers.log)
+    stops.terminate()
+    assert status_of(stops, workers) == 0
+    assert known() == [(os.uname().nodename, 2)]

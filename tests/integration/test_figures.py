@@ -7,6 +7,7 @@ import asyncpg
 
 from app.desk import figures
 from app.desk.figures import DAY, HOUR, Lookout, Minutes
+from app.jobs import heartbeat
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -31,7 +32,7 @@ async def test_no_figure_reads_the_whole_table(pool: Pool) -> None:
         (figures.SELECT_OLDEST_WAITING, []),
         (figures.COUNT_ACCEPTED, [now - DAY]),
         (figures.COUNT_COMPLETED, [now - DAY]),
-        (figures.SELECT_WORKERS, [figures.WORKER_EMAILS, figures.WORKER_SEEN_WITHIN]),
+        (figures.SELECT_WORKERS, [figures.COUNTED_AT_MOST, figures.WORKERS_LISTED]),
         (figures.GROUP_FAILURES, [figures.FAILURES_GROUPED]),
         (figures.SELECT_LONGEST_RUNS, []),
     ]
@@ -51,6 +52,41 @@ async def test_the_figures_are_those_of_the_table(pool: Pool) -> None:
     assert [failures.error for failures in seen.failures] == ["no text"]
     assert seen.longest_runs[0].took == timedelta(seconds=8)
     assert sum(seen.hour.accepted) in (5, 6, 7)
+
+
+async def test_workers_are_alive_then_silent_then_forgotten(pool: Pool) -> None:
+    started_at = datetime.now(UTC)
+    me = heartbeat.worker_name()
+    await pool.execute(
+        "INSERT INTO incoming_emails (processing_status, claimed_by) VALUES ('processing', $1)", me
+    )
+    await heartbeat.beat(pool, threads=8, started_at=started_at)
+    await let_pass(pool, heartbeat.SILENT_AFTER)
+    silent = await Lookout(pool).look()
+    assert [(worker.name, worker.is_alive) for worker in silent.workers] == [(me, False)]
+    assert silent.workers_alive == 0
+    await heartbeat.beat(pool, threads=8, started_at=started_at)
+    alive = await Lookout(pool).look()
+    assert [(w.name, w.is_alive, w.in_work, w.threads) for w in alive.workers] == [(me, True, 1, 8)]
+    assert alive.workers_alive == 1
+    await pool.execute("UPDATE workers SET name = 'another:7'")
+    await let_pass(pool, heartbeat.FORGOTTEN_AFTER)
+    await heartbeat.beat(pool, threads=8, started_at=started_at)
+    assert [worker.name for worker in (await Lookout(pool).look()).workers] == [me]
+
+
+async def test_a_worker_that_leaves_takes_only_its_own_name_off_the_list(pool: Pool) -> None:
+    before, now = datetime.now(UTC) - HOUR, datetime.now(UTC)
+    await heartbeat.beat(pool, threads=8, started_at=now)
+    # In a container that was started anew the next process has the name of the last one.
+    await heartbeat.leave(pool, started_at=before)
+    assert (await Lookout(pool).look()).workers_alive == 1
+    await heartbeat.leave(pool, started_at=now)
+    assert (await Lookout(pool).look()).workers == []
+
+
+async def let_pass(pool: Pool, time: timedelta) -> None:
+    await pool.execute("UPDATE workers SET seen_at = seen_at - $1::interval", time)
 
 
 async def test_a_minute_that_is_over_is_counted_once_and_forgotten_after_a_day(pool: Pool) -> None:
