@@ -73,8 +73,8 @@ class Settings(BaseSettings):
     """TCP port on which the web process listens."""
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Host names under which operators reach `/admin` by https, comma-separated; needed behind a
-    reverse proxy."""
+    """Host names under which operators reach `/` and `/admin`, comma-separated; needed behind a
+    reverse proxy with https. Where it is set, those answer under no other name."""
 
     webhook_secrets: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(default=(), repr=False)
     """Signing secrets of the Zendesk webhook, comma-separated, each `secret` or `label:secret`.

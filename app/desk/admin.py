@@ -9,6 +9,7 @@ from typing import cast
 from uuid import UUID
 
 from litestar import asgi
+from litestar.exceptions import NotFoundException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from piccolo.apps.user.tables import BaseUser
 from piccolo_admin.endpoints import FormConfig, TableConfig, create_admin
@@ -22,6 +23,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from app.database import running_pool
+from app.desk.known_hosts import only_known_hosts
+from app.desk.sign_in import signed_in
 from app.jobs import emails, transitions
 from app.jobs.emails import Search
 from app.models.incoming_email import IncomingEmail, ProcessingStatus
@@ -38,9 +41,7 @@ def _only_look(piccolo_crud: PiccoloCRUD, request: Request) -> None:
         )
 
 
-def _superusers_only(piccolo_crud: PiccoloCRUD, request: Request) -> None:
-    if not request.user.user.superuser:
-        raise HTTPException(status_code=403, detail="Only superusers may see and change users.")
+def _not_by_put(piccolo_crud: PiccoloCRUD, request: Request) -> None:
     if request.method == "PUT":
         # Piccolo's PUT would store a password as it came; PATCH, which the page uses, hashes it.
         raise HTTPException(status_code=405, detail="Use PATCH.")
@@ -127,6 +128,8 @@ EMAILS = TableConfig(
         IncomingEmail.subject,
         IncomingEmail.zendesk_ticket_id,
         IncomingEmail.received_at,
+        # Piccolo Admin compares a column once. Between two times: from one column, until the other.
+        IncomingEmail.created_at,
         IncomingEmail.sync_status,
         IncomingEmail.processing_error,
     ],
@@ -138,59 +141,71 @@ USERS = TableConfig(
     BaseUser,
     exclude_visible_columns=[BaseUser.password],
     exclude_visible_filters=[BaseUser.password],
-    validators=Validators(every=[_superusers_only]),
+    validators=Validators(every=[_not_by_put]),
 )
 
 LOGINS, LOGIN_SECONDS = 20, 300
 
+FORMS = [
+    FormConfig(
+        name="Retry an email",
+        pydantic_model=RetryForm,
+        endpoint=_retry,
+        description="A failed email is processed again from its first attempt.",
+    ),
+    FormConfig(
+        name="Retry failed emails",
+        pydantic_model=RetryFailedForm,
+        endpoint=_retry_failed,
+        description="All that failed with an error and in a time. Times are UTC.",
+    ),
+    FormConfig(
+        name="Settle a failed email",
+        pydantic_model=SettleForm,
+        endpoint=_settle,
+        description="It becomes completed without being processed; your name is kept.",
+    ),
+]
+
 
 def mount_admin(settings: Settings) -> asgi:
-    """The ASGI mount of Piccolo Admin."""
-    application: ASGIApp = create_admin(
-        [EMAILS, USERS],
-        forms=[
-            FormConfig(
-                name="Retry an email",
-                pydantic_model=RetryForm,
-                endpoint=_retry,
-                description="A failed email is processed again from its first attempt.",
-            ),
-            FormConfig(
-                name="Retry failed emails",
-                pydantic_model=RetryFailedForm,
-                endpoint=_retry_failed,
-                description="All that failed with an error and in a time. Times are UTC.",
-            ),
-            FormConfig(
-                name="Settle a failed email",
-                pydantic_model=SettleForm,
-                endpoint=_settle,
-                description="It becomes completed without being processed; your name is kept.",
-            ),
-        ],
-        auth_table=BaseUser,
-        session_table=SessionsBase,
-        production=settings.is_production,
-        site_name="Mailroom",
-        auto_include_related=False,
-        allowed_hosts=settings.allowed_hosts,
-        sidebar_links={"Overview": "/"},
-        # Piccolo Admin's own limit blocks an address until the process ends.
-        rate_limit_provider=InMemoryLimitProvider(
-            timespan=LOGIN_SECONDS, limit=LOGINS, block_duration=LOGIN_SECONDS
-        ),
+    """The ASGI mount of Piccolo Admin: with the users for superusers, without them for others."""
+    # Piccolo Admin's own limit blocks an address until the process ends.
+    login_limit = InMemoryLimitProvider(
+        timespan=LOGIN_SECONDS, limit=LOGINS, block_duration=LOGIN_SECONDS
     )
 
-    is_production = settings.is_production
+    def make(*tables: TableConfig) -> ASGIApp:
+        made: ASGIApp = create_admin(
+            tables,
+            forms=FORMS,
+            auth_table=BaseUser,
+            session_table=SessionsBase,
+            production=settings.is_production,
+            site_name="Mailroom",
+            auto_include_related=False,
+            allowed_hosts=settings.allowed_hosts,
+            sidebar_links={"Overview": "/"},
+            rate_limit_provider=login_limit,
+        )
+        return made
 
-    @asgi(PATH, is_mount=True, copy_scope=True)
+    for_operators, for_superusers = make(EMAILS), make(EMAILS, USERS)
+
+    @asgi(PATH, is_mount=True, copy_scope=True, guards=[only_known_hosts])
     async def admin(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("raw_path") == PATH.encode():
+        below = scope.get("raw_path", b"").removeprefix(PATH.encode())
+        if not below:
             # The page names its files relative to itself, so it needs the slash.
             redirect = cast(ASGIApp, RedirectResponse(f"{PATH}/", status_code=308))
             await redirect(scope, receive, send)
-        else:
-            await application(scope, receive, _mark_cookies(send) if is_production else send)
+            return
+        if not below.startswith(b"/"):
+            # A mount takes every path that begins like it.
+            raise NotFoundException
+        user = await signed_in(scope) if below.startswith(b"/api/") else None
+        application = for_superusers if user is not None and user.superuser else for_operators
+        await application(scope, receive, _mark_cookies(send) if settings.is_production else send)
 
     return admin
 

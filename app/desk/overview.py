@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import asyncpg
 import structlog
 from litestar import Controller, Request, Router, get
 from litestar.contrib.jinja import JinjaTemplateEngine
@@ -15,10 +14,6 @@ from litestar.exceptions import NotAuthorizedException, ServiceUnavailableExcept
 from litestar.response import Redirect, Template
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
-from piccolo.apps.user.tables import BaseUser
-from piccolo_api.session_auth.middleware import SessionsAuthBackend
-from starlette.authentication import AuthenticationError
-from starlette.requests import HTTPConnection
 
 from app.database import running_pool
 from app.desk.admin import PATH as ADMIN_PATH
@@ -30,6 +25,8 @@ from app.desk.figures import (
     Lookout,
     Rates,
 )
+from app.desk.known_hosts import only_known_hosts
+from app.desk.sign_in import AWAY, DATABASE_IS_AWAY, signed_in
 from app.jobs.heartbeat import FORGOTTEN_AFTER
 
 log = structlog.get_logger(__name__)
@@ -38,9 +35,6 @@ FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
 STATIC_PATH = "/overview/files"
 
-# A page that updates itself is no sign of a person, so it does not prolong the session.
-SESSIONS = SessionsAuthBackend(admin_only=True, increase_expiry=None)
-
 CHART_WIDTH, CHART_HEIGHT = 600, 120
 
 
@@ -48,12 +42,13 @@ class OverviewController(Controller):
     """The page, and the part of it that is fetched anew every few seconds."""
 
     include_in_schema = False
+    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
     response_headers = {"Cache-Control": "no-store"}  # noqa: RUF012 - Litestar declares it so
 
     @get("/")
     async def page(self, request: Request[Any, Any, Any]) -> Template | Redirect:
         """All of it, or the way to the login."""
-        user = await _signed_in(request)
+        user = await signed_in(request.scope)
         if user is None:
             return Redirect(f"{ADMIN_PATH}/", status_code=303)
         return Template(
@@ -64,7 +59,7 @@ class OverviewController(Controller):
     @get("/overview/figures")
     async def figures(self, request: Request[Any, Any, Any]) -> Template:
         """The figures alone."""
-        if await _signed_in(request) is None:
+        if await signed_in(request.scope) is None:
             raise NotAuthorizedException("sign in at /admin/ to see this")
         return Template("figures.html", context=await _context(request))
 
@@ -83,28 +78,16 @@ def static_files() -> Router:
     )
 
 
-async def _signed_in(request: Request[Any, Any, Any]) -> BaseUser | None:
-    """The operator, by the session of Piccolo Admin."""
-    try:
-        found = await SESSIONS.authenticate(HTTPConnection(dict(request.scope)))
-    except AuthenticationError:
-        return None
-    except _DATABASE_IS_AWAY as error:
-        raise ServiceUnavailableException(_AWAY) from error
-    user: BaseUser | None = found[1].user if found else None
-    return user
-
-
 async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
     state = request.app.state
     if "lookout" not in state:
         state.lookout = Lookout(running_pool())
     try:
         figures: Figures = await state.lookout.look()
-    except _DATABASE_IS_AWAY as error:
+    except DATABASE_IS_AWAY as error:
         # A query that is wrong comes here as well, so the log has the reason.
         log.error("overview_not_possible", error=type(error).__name__, exc_info=error)
-        raise ServiceUnavailableException(_AWAY) from error
+        raise ServiceUnavailableException(AWAY) from error
     return {
         "figures": figures,
         "charts": [
@@ -120,10 +103,6 @@ async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
         "duration": _duration,
         "like": _like,
     }
-
-
-_DATABASE_IS_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-_AWAY = "the database does not answer: /health/ready says more"
 
 
 def _since(figures: Figures, span: timedelta) -> str:

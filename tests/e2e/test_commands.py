@@ -119,7 +119,8 @@ def test_migrate_brings_an_empty_database_up_to_date(
 ) -> None:
     first = services.run("mailroom", "migrate", DATABASE_URL=empty_database_url)
     assert first.returncode == 0, first.stderr
-    assert first.stdout == "13 migrations ran.\n"
+    there_are = len(list((PROJECT / "piccolo_migrations").glob("mailroom_*.py")))
+    assert first.stdout == f"{there_are} migrations ran.\n"
     second = services.run("mailroom", "migrate", DATABASE_URL=empty_database_url)
     assert second.stdout == "The database is up to date.\n"
 

@@ -120,6 +120,8 @@ def test_an_operator_finds_a_failed_email_and_retries_it_until_it_is_completed(
     web.start_worker()
     wait_until(lambda: state_of(connection, failed) == "failed", web.log)
     sign_in(page)
+    expect(page.locator(".sidebar").get_by_text("Incoming Emails")).to_be_visible()
+    expect(page.locator(".sidebar").get_by_text("Piccolo User")).to_have_count(0)
     page.goto("/")
     expect(page.locator(".figure.failed strong")).to_have_text("1")
     expect(page.get_by_text("the CRM knows no such customer <b>")).to_be_visible()
@@ -128,7 +130,7 @@ def test_an_operator_finds_a_failed_email_and_retries_it_until_it_is_completed(
     page.wait_for_url(f"**{FAILED}")
     expect(page.get_by_text("Wo ist mein Paket?")).to_be_visible()
     expect(page.get_by_text("Danke")).to_have_count(0)
-    page.goto(f"{LIST}{failed}/")
+    page.get_by_role("link", name=failed).click()
     error = page.locator("[name=processing_error]").first
     expect(error).to_have_value("the CRM knows no such customer <b>")
     (web.folder / "mended").touch()

@@ -1,0 +1,31 @@
+"""Who asks: operators sign in to Piccolo Admin, and its session opens the overview as well."""
+
+import asyncpg
+from litestar.exceptions import ServiceUnavailableException
+from litestar.types import Scope
+from piccolo.apps.user.tables import BaseUser
+from piccolo_api.session_auth.middleware import SessionsAuthBackend
+from starlette.authentication import AuthenticationError
+from starlette.requests import HTTPConnection
+
+DATABASE_IS_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+AWAY = "the database does not answer: /health/ready says more"
+
+# A page that updates itself is no sign of a person, so asking does not prolong the session.
+SESSIONS = SessionsAuthBackend(admin_only=True, increase_expiry=None)
+
+
+async def signed_in(scope: Scope) -> BaseUser | None:
+    """The operator of this request's session; None without one that is valid.
+
+    Raises:
+        ServiceUnavailableException: the database is away.
+    """
+    try:
+        found = await SESSIONS.authenticate(HTTPConnection(dict(scope)))
+    except AuthenticationError:
+        return None
+    except DATABASE_IS_AWAY as error:
+        raise ServiceUnavailableException(AWAY) from error
+    user: BaseUser | None = found[1].user if found else None
+    return user
