@@ -143,6 +143,8 @@ def _chart(rates: Rates) -> dict[str, object]:
 def _duration(time: timedelta) -> str:
     """A length of time as people say it: its two largest units."""
     seconds = time.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     left = int(seconds)
