@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,20 +12,25 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 import pika
 import psycopg
+import pytest
 import redis
 
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.settings import Settings, parse_secrets
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 PROJECT = Path(__file__).parent.parent
 SECRET = "a secret of the tests"
+PASSWORD = "correct horse battery staple"
 WAIT_SECONDS = 60.0
 
 
@@ -178,6 +184,71 @@ def delete_queue(broker_url: str, queue: str) -> None:
         with contextlib.closing(pika.BlockingConnection(pika.URLParameters(broker_url))) as server:
             for name in (queue, f"{queue}.DQ", f"{queue}.XQ"):
                 server.channel().queue_delete(name)
+
+
+def create_operators(services: Services) -> None:
+    """The operator olga, and ada, who is a superuser too."""
+    for name, is_superuser in (("olga", "false"), ("ada", "true")):
+        made = services.run(
+            *("piccolo", "user", "create", f"--username={name}", f"--password={PASSWORD}"),
+            *(f"--email={name}@example.com", "--is_admin=true", f"--is_superuser={is_superuser}"),
+            "--is_active=true",
+            PYTHONPATH=str(PROJECT),
+        )
+        assert made.returncode == 0, made.stdout + made.stderr
+
+
+def sign_in(client: httpx.Client, name: str, password: str = PASSWORD) -> httpx.Response:
+    """Sign in to Piccolo Admin as its page does."""
+    client.get("/admin/").raise_for_status()
+    client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
+    login = {"username": name, "password": password}
+    return client.post("/admin/public/login/", json=login)
+
+
+@contextlib.contextmanager
+def open_page(browser: "Browser", base_url: str, **options: Any) -> Iterator["Page"]:
+    """A page of a browser that nobody has signed in with. It must meet nothing that the security
+    headers forbid."""
+    context = browser.new_context(
+        base_url=base_url, viewport={"width": 1200, "height": 900}, **options
+    )
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    refused: list[str] = []
+    page.on("console", lambda line: refused.append(line.text) if "Content Sec" in line.text else 0)
+    page.on("pageerror", lambda error: refused.append(str(error)))
+    try:
+        yield page
+    finally:
+        context.close()
+    assert refused == []
+
+
+def sign_in_page(page: "Page", name: str = "olga") -> None:
+    """Sign in as a person does, who is led to the login from the overview."""
+    page.goto("./")
+    page.locator("input[name=username]").fill(name)
+    page.locator("input[name=password]").fill(PASSWORD)
+    page.locator("[data-uitest=login_button]").click()
+    page.locator(".sidebar").first.wait_for()
+
+
+def need(program: str, *others: str) -> str:
+    """The path of the first of these programs that is installed.
+
+    Without any the test is skipped. In continuous integration it fails, which must not pass
+    without having run it.
+    """
+    # Debian's servers are in a folder that is not on everybody's PATH.
+    folders = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin"
+    for name in (program, *others):
+        if found := shutil.which(name, path=folders):
+            return found
+    missing = f"program missing: {' or '.join((program, *others))} is not on the PATH"
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 def command_line(*command: str) -> list[str]:

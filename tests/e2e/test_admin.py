@@ -6,24 +6,16 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from support import PROJECT, Services, email, signed, wait_until
+from support import PASSWORD, Services, create_operators, email, sign_in, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
-PASSWORD = "correct horse battery staple"
 EMAILS = "/admin/api/tables/incoming_emails/"
 
 
 @pytest.fixture
 def web(services: Services) -> Iterator[Services]:
-    for name, is_superuser in (("olga", "false"), ("ada", "true")):
-        made = services.run(
-            *("piccolo", "user", "create", f"--username={name}", f"--password={PASSWORD}"),
-            *(f"--email={name}@example.com", "--is_admin=true", f"--is_superuser={is_superuser}"),
-            "--is_active=true",
-            PYTHONPATH=str(PROJECT),
-        )
-        assert made.returncode == 0, made.stdout + made.stderr
+    create_operators(services)
     services.start_web()
     return services
 
@@ -34,13 +26,6 @@ def operator(web: Services) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=web.url) as client:
         sign_in(client, "olga").raise_for_status()
         yield client
-
-
-def sign_in(client: httpx.Client, name: str, password: str = PASSWORD) -> httpx.Response:
-    client.get("/admin/").raise_for_status()
-    client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
-    login = {"username": name, "password": password}
-    return client.post("/admin/public/login/", json=login)
 
 
 def stored(web: Services, **fields: Any) -> str:

@@ -3,7 +3,6 @@
 `pytest tests/e2e/test_desk.py --screenshots docs` makes the README's pictures anew.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,19 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from support import PROJECT, Services, email, signed, wait_until
+from playwright.sync_api import Browser, Page, expect
+from support import (
+    Services,
+    create_operators,
+    email,
+    open_page,
+    sign_in_page,
+    signed,
+    wait_until,
+)
 
 from app.intake.openapi import WEBHOOK_PATH
 
-PASSWORD = "correct horse battery staple"
 LIST = "/admin/#/incoming_emails/"
 FAILED = f"{LIST}?processing_status=failed&processing_status__match=exact"
 
@@ -42,35 +48,9 @@ HOSTILE = (
 )
 
 
-# The figures are some seconds old, and the machine may be busy.
-expect.set_options(timeout=30_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("browser missing: neither chromium nor google-chrome is on the PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            # A browser's sandbox does not work in a container's root account.
-            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update"],
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def web(services: Services) -> Services:
-    for name, is_superuser in (("olga", "false"), ("ada", "true")):
-        made = services.run(
-            *("piccolo", "user", "create", f"--username={name}", f"--password={PASSWORD}"),
-            *(f"--email={name}@example.com", "--is_admin=true", f"--is_superuser={is_superuser}"),
-            "--is_active=true",
-            PYTHONPATH=str(PROJECT),
-        )
-        assert made.returncode == 0, made.stdout + made.stderr
+    create_operators(services)
     services.write_handler(HANDLER)
     services.start_web()
     return services
@@ -78,25 +58,8 @@ def web(services: Services) -> Services:
 
 @pytest.fixture
 def page(browser: Browser, web: Services) -> Iterator[Page]:
-    """A page of a browser that nobody has signed in with. It must meet nothing that the security
-    headers forbid."""
-    context = browser.new_context(base_url=web.url, viewport={"width": 1200, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    refused: list[str] = []
-    page.on("console", lambda line: refused.append(line.text) if "Content Sec" in line.text else 0)
-    page.on("pageerror", lambda error: refused.append(str(error)))
-    yield page
-    context.close()
-    assert refused == []
-
-
-def sign_in(page: Page, name: str = "olga") -> None:
-    page.goto("/")
-    page.locator("input[name=username]").fill(name)
-    page.locator("input[name=password]").fill(PASSWORD)
-    page.locator("[data-uitest=login_button]").click()
-    expect(page.locator(".sidebar").first).to_be_visible()
+    with open_page(browser, web.url) as page:
+        yield page
 
 
 def post(web: Services, **fields: Any) -> str:
@@ -119,7 +82,7 @@ def test_an_operator_finds_a_failed_email_and_retries_it_until_it_is_completed(
     post(web, subject="Danke")
     web.start_worker()
     wait_until(lambda: state_of(connection, failed) == "failed", web.log)
-    sign_in(page)
+    sign_in_page(page)
     expect(page.locator(".sidebar").get_by_text("Incoming Emails")).to_be_visible()
     expect(page.locator(".sidebar").get_by_text("Piccolo User")).to_have_count(0)
     page.goto("/")
@@ -145,7 +108,7 @@ def test_an_operator_finds_a_failed_email_and_retries_it_until_it_is_completed(
 
 
 def test_the_overview_updates_itself_until_it_is_paused(web: Services, page: Page) -> None:
-    sign_in(page)
+    sign_in_page(page)
     page.goto("/")
     received = page.locator(".figure.received strong")
     expect(received).to_have_text("0")
@@ -162,7 +125,7 @@ def test_the_overview_updates_itself_until_it_is_paused(web: Services, page: Pag
 def test_the_overview_ends_with_the_session(
     page: Page, connection: "psycopg.Connection[dict[str, object]]"
 ) -> None:
-    sign_in(page)
+    sign_in_page(page)
     page.goto("/")
     expect(page.locator(".figure.received")).to_be_visible()
     connection.execute("DELETE FROM sessions")
@@ -171,7 +134,7 @@ def test_the_overview_ends_with_the_session(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_overview_fits_a_phone_and_loads_little(web: Services, page: Page, scheme: Any) -> None:
-    sign_in(page)
+    sign_in_page(page)
     page.set_viewport_size({"width": 360, "height": 740})
     page.emulate_media(color_scheme=scheme)
     sizes: list[int] = []
@@ -209,7 +172,7 @@ def test_a_hostile_email_does_nothing(
         " claimed_by = %s, completed_at = now()",
         [HOSTILE, HOSTILE[:255]],
     )
-    sign_in(page)
+    sign_in_page(page)
     for address in ("/", FAILED, f"{LIST}{email_id}/"):
         page.goto(address)
         page.reload(wait_until="networkidle")
@@ -231,7 +194,7 @@ def test_pictures_for_the_readme(
     if folder is None:
         pytest.skip("pictures are made with --screenshots FOLDER only")
     connection.execute(SAMPLE_DAY)
-    sign_in(page)
+    sign_in_page(page)
     page.goto("/", wait_until="networkidle")
     page.screenshot(path=folder / "overview.png", full_page=True)
     page.goto(LIST)
