@@ -9,7 +9,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, SecurityScheme, Server
 
 from app.database import DB, running_pool
 from app.desk.admin import PATH as ADMIN_PATH
@@ -71,7 +71,8 @@ def create_app() -> Litestar:
             use_handler_docstrings=True,
             version="0.1.0",
             description="The place where a support team's inbound email can never get lost.",
-            render_plugins=[ApiDocsPlugin(), JsonRenderPlugin()],
+            render_plugins=[ApiDocsPlugin(settings.root_path), JsonRenderPlugin()],
+            servers=[Server(url=settings.root_path or "/")],
             components=Components(
                 security_schemes={
                     "token": SecurityScheme(

@@ -16,6 +16,8 @@ from litestar.exceptions import (
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
+from app.settings import get_settings
+
 log = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
@@ -76,7 +78,8 @@ def http_exception_to_problem(
         return problem(error.status_code, said, headers=error.headers, errors=wrong)
     # Litestar's own words for these two say no more than the title.
     if isinstance(error, NotFoundException) and detail == HTTPStatus.NOT_FOUND.phrase:
-        detail = "nothing is at this path: /schema/openapi.json lists what there is"
+        schema = f"{get_settings().root_path}/schema/openapi.json"
+        detail = f"nothing is at this path: {schema} lists what there is"
     elif isinstance(error, MethodNotAllowedException):
         allowed = (error.headers or {}).get("allow", "")
         detail = f"{request.method} is not possible at this path: use one of {allowed}"

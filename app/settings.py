@@ -24,6 +24,9 @@ ZENDESK_PUBLIC_TEST_SECRET = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ=="  # n
 
 EMBEDDED = "embedded"
 
+# Browsers resolve `.` and `..`, so a prefix with such a part would never be asked for.
+ROOT_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
+
 
 class SettingsError(MailroomError):
     """A setting is missing or has a value that cannot be used."""
@@ -75,6 +78,10 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Host names under which operators reach `/` and `/admin`, comma-separated; needed behind a
     reverse proxy with https. Where it is set, those answer under no other name."""
+
+    root_path: str = ""
+    """Path under which a reverse proxy shows Mailroom, such as `/mailroom`; the proxy removes it
+    before it passes a request on."""
 
     webhook_secrets: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(default=(), repr=False)
     """Signing secrets of the Zendesk webhook, comma-separated, each `secret` or `label:secret`.
@@ -177,6 +184,16 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(host.strip() for host in value.split(",") if host.strip())
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _refuse_what_is_no_path(cls, value: str) -> str:
+        if not ROOT_PATH.fullmatch(value):
+            raise ValueError(
+                "has to be a path such as `/mailroom`, with a slash before each part and none at "
+                "the end, of letters, digits and `-._~`; leave it empty where there is no prefix"
+            )
         return value
 
     @model_validator(mode="before")

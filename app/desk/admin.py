@@ -185,19 +185,20 @@ def mount_admin(settings: Settings) -> asgi:
             site_name="Mailroom",
             auto_include_related=False,
             allowed_hosts=settings.allowed_hosts,
-            sidebar_links={"Overview": "/"},
+            sidebar_links={"Overview": f"{settings.root_path}/"},
             rate_limit_provider=login_limit,
         )
         return made
 
     for_operators, for_superusers = make(EMAILS), make(EMAILS, USERS)
+    address = f"{settings.root_path}{PATH}/"
 
     @asgi(PATH, is_mount=True, copy_scope=True, guards=[only_known_hosts])
     async def admin(scope: Scope, receive: Receive, send: Send) -> None:
         below = scope.get("raw_path", b"").removeprefix(PATH.encode())
         if not below:
             # The page names its files relative to itself, so it needs the slash.
-            redirect = cast(ASGIApp, RedirectResponse(f"{PATH}/", status_code=308))
+            redirect = cast(ASGIApp, RedirectResponse(address, status_code=308))
             await redirect(scope, receive, send)
             return
         if not below.startswith(b"/"):

@@ -17,6 +17,7 @@ PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Mailroom: HTTP API</title>
+<link rel="icon" href="{files}/icon.svg">
 <link rel="stylesheet" href="{files}/swagger-ui.css">
 </head>
 <body>
@@ -31,11 +32,12 @@ PAGE = """<!DOCTYPE html>
 class ApiDocsPlugin(OpenAPIRenderPlugin):
     """Renders the page, and serves what it loads below it."""
 
-    def __init__(self) -> None:
+    def __init__(self, root_path: str) -> None:
         super().__init__(path="/swagger")
+        self._root_path = root_path
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        schema = request.scope.get("root_path", "") + self.get_openapi_json_route(request)
+        schema = self._root_path + self.get_openapi_json_route(request)
         folder = schema.removesuffix("/openapi.json") + FILES
         return PAGE.format(files=escape(folder), schema=escape(schema)).encode()
 

@@ -10,7 +10,7 @@ import structlog
 from litestar import Controller, Request, Router, get
 from litestar.contrib.jinja import JinjaTemplateEngine
 from litestar.datastructures import CacheControlHeader
-from litestar.exceptions import NotAuthorizedException, ServiceUnavailableException
+from litestar.exceptions import NotAuthorizedException
 from litestar.response import Redirect, Template
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
@@ -26,14 +26,16 @@ from app.desk.figures import (
     Rates,
 )
 from app.desk.known_hosts import only_known_hosts
-from app.desk.sign_in import AWAY, DATABASE_IS_AWAY, signed_in
+from app.desk.sign_in import DATABASE_IS_AWAY, database_is_away, signed_in
 from app.jobs.heartbeat import FORGOTTEN_AFTER
+from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
 STATIC_PATH = "/overview/files"
+FIGURES_PATH = "/overview/figures"
 
 CHART_WIDTH, CHART_HEIGHT = 600, 120
 
@@ -50,17 +52,22 @@ class OverviewController(Controller):
         """All of it, or the way to the login."""
         user = await signed_in(request.scope)
         if user is None:
-            return Redirect(f"{ADMIN_PATH}/", status_code=303)
+            return Redirect(_admin(), status_code=303)
         return Template(
             "overview.html",
-            context={"username": user.username, "file": _file_url, **await _context(request)},
+            context={
+                "username": user.username,
+                "file": _file_url,
+                "figures_address": _address(FIGURES_PATH),
+                **await _context(request),
+            },
         )
 
-    @get("/overview/figures")
+    @get(FIGURES_PATH)
     async def figures(self, request: Request[Any, Any, Any]) -> Template:
         """The figures alone."""
         if await signed_in(request.scope) is None:
-            raise NotAuthorizedException("sign in at /admin/ to see this")
+            raise NotAuthorizedException(f"sign in at {_admin()} to see this")
         return Template("figures.html", context=await _context(request))
 
 
@@ -87,7 +94,7 @@ async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
     except DATABASE_IS_AWAY as error:
         # A query that is wrong comes here as well, so the log has the reason.
         log.error("overview_not_possible", error=type(error).__name__, exc_info=error)
-        raise ServiceUnavailableException(AWAY) from error
+        raise database_is_away() from error
     return {
         "figures": figures,
         "charts": [
@@ -97,9 +104,9 @@ async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
         "day_ago": _since(figures, DAY),
         "counted_at_most": COUNTED_AT_MOST,
         "forgotten_after": FORGOTTEN_AFTER,
-        "admin": f"{ADMIN_PATH}/",
+        "admin": _admin(),
         "emails": _list_of_emails,
-        "email": lambda email_id: f"{ADMIN_PATH}/#/incoming_emails/{email_id}/",
+        "email": lambda email_id: f"{_admin()}#/incoming_emails/{email_id}/",
         "duration": _duration,
         "like": _like,
     }
@@ -109,9 +116,18 @@ def _since(figures: Figures, span: timedelta) -> str:
     return (figures.at - span).isoformat(timespec="minutes")
 
 
+def _address(path: str) -> str:
+    """Where a browser finds this path of ours."""
+    return get_settings().root_path + path
+
+
+def _admin() -> str:
+    return _address(f"{ADMIN_PATH}/")
+
+
 def _list_of_emails(**filters: object) -> str:
     """The list in Piccolo Admin that holds these emails."""
-    return f"{ADMIN_PATH}/#/incoming_emails/?{urlencode(filters)}"
+    return f"{_admin()}#/incoming_emails/?{urlencode(filters)}"
 
 
 def _like(text: str) -> str:
@@ -157,7 +173,7 @@ def _duration(time: timedelta) -> str:
 
 
 def _file_url(name: str) -> str:
-    return f"{STATIC_PATH}/{name}?{_VERSIONS[name]}"
+    return _address(f"{STATIC_PATH}/{name}?{_VERSIONS[name]}")
 
 
 _VERSIONS = {

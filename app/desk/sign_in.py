@@ -8,8 +8,9 @@ from piccolo_api.session_auth.middleware import SessionsAuthBackend
 from starlette.authentication import AuthenticationError
 from starlette.requests import HTTPConnection
 
+from app.settings import get_settings
+
 DATABASE_IS_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-AWAY = "the database does not answer: /health/ready says more"
 
 # A page that updates itself is no sign of a person, so asking does not prolong the session.
 SESSIONS = SessionsAuthBackend(admin_only=True, increase_expiry=None)
@@ -26,6 +27,12 @@ async def signed_in(scope: Scope) -> BaseUser | None:
     except AuthenticationError:
         return None
     except DATABASE_IS_AWAY as error:
-        raise ServiceUnavailableException(AWAY) from error
+        raise database_is_away() from error
     user: BaseUser | None = found[1].user if found else None
     return user
+
+
+def database_is_away() -> ServiceUnavailableException:
+    """What whoever asks is told then."""
+    health = f"{get_settings().root_path}/health/ready"
+    return ServiceUnavailableException(f"the database does not answer: {health} says more")

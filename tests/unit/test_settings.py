@@ -44,6 +44,7 @@ WRONG = {
     "DATABASE_URL": "mysql://db.example.com/mailroom",
     "MAILROOM_ENV": "staging",
     "MAILROOM_PORT": "65536",
+    "MAILROOM_ROOT_PATH": "mailroom",
     "MAILROOM_WEBHOOK_SECRETS": "label:",
     "MAILROOM_ACCEPT_UNSIGNED": "perhaps",
     "MAILROOM_SIGNATURE_MAX_AGE_SECONDS": "0",
@@ -185,6 +186,23 @@ def test_the_command_tells_a_wrong_setting_in_one_line(tmp_path: Path) -> None:
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert line.startswith("mailroom: MAILROOM_PORT: ")
+
+
+@pytest.mark.parametrize("path", ["", "/mailroom", "/support/mail-room_2.0~x", "/.mail/..x"])
+def test_the_root_path_is_a_path(load: Load, path: str) -> None:
+    assert load(MAILROOM_ROOT_PATH=path).root_path == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("mailroom", "/", "/mailroom/", "//mailroom", "/a//b", "/..", "/a/../b", "/a/.", "/a b"),
+        *("/a\n", "/ä", "/%61", "/a?b", "/a#b", '/"', "https://support.example.com/mailroom"),
+    ],
+)
+def test_what_is_no_root_path_is_refused_with_how_to_mend_it(load: Load, path: str) -> None:
+    with pytest.raises(SettingsError, match=r"MAILROOM_ROOT_PATH: .* such as `/mailroom`"):
+        load(MAILROOM_ROOT_PATH=path)
 
 
 def test_production_starts_with_what_it_needs(load: Load, tmp_path: Path) -> None:
