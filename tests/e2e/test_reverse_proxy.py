@@ -1,0 +1,316 @@
+"""Behind a reverse proxy, under https and a path prefix: the nginx of docs/operations.md itself.
+
+The configurations of nginx and of Mailroom are read from that page; only the host's name, ports and
+paths of files are replaced.
+"""
+
+import re
+import ssl
+import subprocess
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import attrs
+import httpx
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Page, Request, Response, expect
+from support import (
+    PROJECT,
+    Services,
+    create_operators,
+    email,
+    free_port,
+    need,
+    open_page,
+    reach,
+    sign_in,
+    sign_in_page,
+    signed,
+    wait_until,
+)
+
+from app.intake.openapi import WEBHOOK_PATH
+
+SECTION = (
+    (PROJECT / "docs" / "operations.md")
+    .read_text()
+    .partition("## Behind a reverse proxy")[2]
+    .partition("\n## ")[0]
+)
+NGINX = SECTION.partition("```nginx\n")[2].partition("```")[0]
+MAILROOM = dict(re.findall(r"^    (MAILROOM_\w+)=(.+)$", SECTION, re.MULTILINE))
+PREFIX = MAILROOM["MAILROOM_ROOT_PATH"]
+DOCUMENTED_HOST, HOST, ADDRESS = "support.example.com", "localhost", "127.0.0.1"
+
+# What Debian's nginx.conf has around the files of conf.d, in the test's folder.
+AROUND = """
+daemon off;
+# One process, so that it may read and write that folder as whoever runs the test.
+master_process off;
+pid nginx.pid;
+events {}
+http {
+    access_log access.log;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    include mailroom.conf;
+}
+"""
+
+
+@attrs.frozen
+class Proxy:
+    """nginx before a web process, in production."""
+
+    web: Services
+    certificate: Path
+    http_port: int
+    https_port: int
+
+    @property
+    def host_url(self) -> str:
+        return f"https://{HOST}:{self.https_port}"
+
+    @property
+    def url(self) -> str:
+        """Mailroom's address."""
+        return self.host_url + PREFIX
+
+    def client(self) -> httpx.Client:
+        """Trusts the proxy's certificate and no other."""
+        return httpx.Client(verify=ssl.create_default_context(cafile=self.certificate))
+
+
+@pytest.fixture
+def proxy(services: Services, tmp_path: Path) -> Iterator[Proxy]:
+    nginx, openssl = need("nginx"), need("openssl")
+    folder = tmp_path / "nginx"
+    folder.mkdir()
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"),
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    http_port, https_port = free_port(), free_port()
+    configuration = NGINX
+    for documented, ours in (
+        ("listen 80;", f"listen {ADDRESS}:{http_port};"),
+        ("listen 443 ssl;", f"listen {ADDRESS}:{https_port} ssl;"),
+        ("/etc/ssl/certs/support.example.com.pem", str(certificate)),
+        ("/etc/ssl/private/support.example.com.key", str(key)),
+        ("http://127.0.0.1:8000/", f"{services.url}/"),
+        (DOCUMENTED_HOST, HOST),
+    ):
+        assert documented in configuration
+        configuration = configuration.replace(documented, ours)
+    (folder / "mailroom.conf").write_text(configuration)
+    (folder / "nginx.conf").write_text(AROUND)
+
+    create_operators(services)
+    for name, value in MAILROOM.items():
+        services.environment[name] = value.replace(DOCUMENTED_HOST, HOST)
+    services.start_web()
+    error_log = folder / "error.log"
+    process = subprocess.Popen(
+        [nginx, "-p", folder, "-c", folder / "nginx.conf", "-e", error_log],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    running = Proxy(services, certificate, http_port, https_port)
+    try:
+        wait_until(
+            lambda: process.poll() is not None or reach(running.host_url), error_log.read_text
+        )
+        assert process.poll() is None, error_log.read_text()
+        yield running
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def page(browser: Browser, proxy: Proxy) -> Iterator[Page]:
+    """A page of a browser which has to get everything it asks for, below the prefix.
+
+    Playwright does not tell of `/favicon.ico`, for which browsers ask where a page names no icon,
+    as that of Piccolo Admin.
+    """
+    with open_page(browser, f"{proxy.url}/", ignore_https_errors=True) as page:
+        strayed: list[str] = []
+        failed: list[str] = []
+
+        def note_request(request: Request) -> None:
+            if not request.url.startswith((f"{proxy.url}/", "data:")):
+                strayed.append(request.url)
+
+        def note_response(response: Response) -> None:
+            # By a 401 Piccolo Admin's page learns that nobody has signed in.
+            if response.status >= 400 and response.status != 401:
+                failed.append(f"{response.status} {response.url}")
+
+        def note_failure(request: Request) -> None:
+            # A page that is left no longer waits for what it asked for.
+            if request.failure != "net::ERR_ABORTED":
+                failed.append(f"{request.failure} {request.url}")
+
+        page.on("request", note_request)
+        page.on("response", note_response)
+        page.on("requestfailed", note_failure)
+        yield page
+        assert strayed == []
+        assert failed == []
+
+
+def test_a_signed_webhook_is_stored_and_browsers_are_led_to_https_and_the_slash(
+    proxy: Proxy, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    with proxy.client() as client:
+        answer = client.post(proxy.url + WEBHOOK_PATH, **signed(email()))
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+        assert client.get(proxy.url).headers["location"] == f"{proxy.url}/"
+    (row,) = connection.execute("SELECT id FROM incoming_emails").fetchall()
+    assert str(row["id"]) == answer.json()["email_id"]
+    plain = httpx.get(f"http://{HOST}:{proxy.http_port}{PREFIX}/?x=1")
+    assert plain.status_code == 301
+    assert plain.headers["location"] == f"https://{HOST}{PREFIX}/?x=1"
+
+
+def test_what_is_refused_is_refused_by_mailroom_and_kept_with_the_senders_address(
+    proxy: Proxy, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    with proxy.client() as client:
+        forged = {"X-Forwarded-For": "192.0.2.1", "Content-Type": "application/json"}
+        large = b" " * (10 * 1024 * 1024 + 1)
+        for body, status in ((b"{}", 401), (large, 413)):
+            answer = client.post(proxy.url + WEBHOOK_PATH, content=body, headers=forged)
+            assert answer.status_code == status
+            assert answer.headers["content-type"] == "application/problem+json"
+    rows = connection.execute("SELECT reason, remote_address FROM quarantined_webhooks").fetchall()
+    assert {(row["reason"], row["remote_address"]) for row in rows} == {
+        ("signature", ADDRESS),
+        ("too_large", ADDRESS),
+    }
+
+
+def test_zendesk_is_asked_to_come_again_while_no_web_process_runs(proxy: Proxy) -> None:
+    for process in proxy.web.processes:
+        proxy.web.kill_group(process)
+    with proxy.client() as client:
+        answer = client.post(proxy.url + WEBHOOK_PATH, **signed(email()))
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+
+
+def test_an_operator_works_in_a_browser(
+    proxy: Proxy, page: Page, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    with proxy.client() as client:
+        answer = client.post(proxy.url + WEBHOOK_PATH, **signed(email(subject="Wo ist es?")))
+        email_id = answer.json()["email_id"]
+        connection.execute(
+            "UPDATE incoming_emails SET processing_status = 'failed', completed_at = now(),"
+            " processing_error = 'the CRM is away'"
+        )
+        sign_in_page(page)
+        page.get_by_role("link", name="Overview").click()
+        page.wait_for_url(f"{proxy.url}/")
+        expect(page.locator(".figure.failed strong")).to_have_text("1")
+        expect(page.locator(".states")).to_have_css("display", "grid")
+        client.post(proxy.url + WEBHOOK_PATH, **signed(email()))
+        expect(page.locator(".figure.received strong")).to_have_text("1")
+
+    page.locator(".figure.failed").click()
+    page.wait_for_url(f"{proxy.url}/admin/#/incoming_emails/?*")
+    expect(page.get_by_text("Wo ist es?")).to_be_visible()
+    page.goto(f"admin/#/incoming_emails/{email_id}/")
+    expect(page.locator("[name=processing_error]").first).to_have_value("the CRM is away")
+    page.goto("admin/#/forms/retry-an-email/")
+    page.locator("input[name=email_id]").fill(email_id)
+    page.locator("button", has_text="Submit").click()
+    expect(page.get_by_text("The email is queued again.")).to_be_visible()
+    row = connection.execute(
+        "SELECT processing_status FROM incoming_emails WHERE id = %s", [email_id]
+    ).fetchone()
+    assert row == {"processing_status": "queued"}
+
+    cookies = {cookie["name"]: cookie for cookie in page.context.cookies()}
+    assert cookies.keys() == {"id", "csrftoken"}
+    for cookie in cookies.values():
+        assert cookie["secure"]
+        assert cookie["path"] == f"{PREFIX}/"
+
+
+def test_the_documentation_of_the_api_tries_it_out(page: Page) -> None:
+    page.goto("schema")
+    operation = page.locator("#operations-Health-healthLive")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table .response .response-col_status")).to_have_text(
+        "200"
+    )
+
+
+@pytest.mark.parametrize("prefix", ["", PREFIX])
+def test_every_address_that_mailroom_makes_begins_with_the_prefix(
+    services: Services, connection: "psycopg.Connection[dict[str, object]]", prefix: str
+) -> None:
+    create_operators(services)
+    services.start_web(MAILROOM_ROOT_PATH=prefix)
+    for _ in range(2):
+        httpx.post(services.url + WEBHOOK_PATH, **signed(email())).raise_for_status()
+    connection.execute(
+        "UPDATE incoming_emails SET processing_status = 'failed', processing_error = 'no text',"
+        " completed_at = now(), started_at = now(), claimed_by = 'mail-1:1'"
+        " WHERE id = (SELECT id FROM incoming_emails LIMIT 1)"
+    )
+    with httpx.Client(base_url=services.url) as client:
+        assert client.get("/").headers["location"] == f"{prefix}/admin/"
+        assert client.get("/admin").headers["location"] == f"{prefix}/admin/"
+        assert f" {prefix}/admin/ " in client.get("/overview/figures").json()["detail"]
+        assert f" {prefix}/schema/openapi.json " in client.get("/nothing").json()["detail"]
+        assert client.get("/schema/openapi.json").json()["servers"] == [{"url": prefix or "/"}]
+
+        sign_in(client, "olga").raise_for_status()
+        assert client.get("/admin/api/links/").json() == {"Overview": f"{prefix}/"}
+        pages = {path: client.get(path).text for path in ("/", "/overview/figures", "/schema")}
+        addresses = {
+            unescape(address)
+            for text in pages.values()
+            for address in re.findall(r'(?:href|src|action|data-\w+)="([^"]+)"', text)
+        }
+        assert len(addresses) > 10
+        for address in addresses:
+            assert address.startswith(f"{prefix}/"), address
+            client.get(address.removeprefix(prefix)).raise_for_status()
+
+        # The pages of Piccolo Admin name all they load relative to themselves.
+        for address in re.findall(r'(?:href|src)="([^"]+)"', client.get("/admin/").text):
+            assert not urlsplit(address).netloc and not address.startswith("/")
+            client.get(urljoin("/admin/", address)).raise_for_status()
+
+
+def test_whom_to_believe_about_https_is_set_by_uvicorns_own_variable(services: Services) -> None:
+    services.environment |= {"MAILROOM_ENV": "production", "FORWARDED_ALLOW_IPS": "127.0.0.0/30"}
+    services.start_web()
+
+    def is_believed(proxy_address: str) -> bool:
+        transport = httpx.HTTPTransport(local_address=proxy_address)
+        with httpx.Client(transport=transport, headers={"X-Forwarded-Proto": "https"}) as client:
+            answer = client.get(f"{services.url}/health/live")
+        return "strict-transport-security" in answer.raise_for_status().headers
+
+    assert is_believed("127.0.0.2")
+    assert not is_believed("127.0.0.5")
