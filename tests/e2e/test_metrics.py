@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -13,15 +12,13 @@ import httpx
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support import PROJECT, Services, email, free_port, signed, wait_until
+from support import PROJECT, Services, email, free_port, need, signed, wait_until
 
 from app.desk.metrics import FINISHED, SELECT_COUNTS, UNFINISHED
 
 WEBHOOK = "/api/v1/zendesk/webhook"
 RULES = PROJECT / "docs" / "prometheus-rules.yml"
 DASHBOARD = PROJECT / "docs" / "grafana-dashboard.json"
-PROMETHEUS = shutil.which("prometheus") or ""
-PROMTOOL = shutil.which("promtool") or ""
 STATES = ("received", "queued", "processing", "completed", "failed")
 
 Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
@@ -295,15 +292,14 @@ def test_rescues_and_broker_errors_are_counted(services: Services, connection: C
         wait_until(lambda key=key: scrape(url)[key] > 0, services.log)
 
 
-@pytest.mark.skipif(not PROMTOOL, reason="promtool missing: Debian has it in prometheus")
 def test_promtool_takes_the_rules_and_the_metrics(running: Services) -> None:
-    subprocess.run([PROMTOOL, "check", "rules", str(RULES)], check=True, timeout=60)
+    promtool = need("promtool")
+    subprocess.run([promtool, "check", "rules", str(RULES)], check=True, timeout=60)
     for url in (running.url, *metrics_urls(running)):
         exposed = httpx.get(f"{url}/metrics", headers=TOKEN, timeout=60).content
-        subprocess.run([PROMTOOL, "check", "metrics"], input=exposed, check=True, timeout=60)
+        subprocess.run([promtool, "check", "metrics"], input=exposed, check=True, timeout=60)
 
 
-@pytest.mark.skipif(not PROMETHEUS, reason="prometheus missing: Debian has it in prometheus")
 def test_a_real_prometheus_scrapes_them_and_knows_what_the_dashboard_asks_for(
     running: Services, connection: Connection, tmp_path: Path
 ) -> None:
@@ -354,7 +350,7 @@ def start_prometheus(services: Services, folder: Path, targets: list[str]) -> st
     with services.log_path.open("ab") as log:
         process = subprocess.Popen(
             [
-                PROMETHEUS,
+                need("prometheus"),
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'tsdb'}",
                 f"--web.listen-address={address}",

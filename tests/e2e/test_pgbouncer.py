@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from support import Services, email, free_port, signed, wait_until
+from support import Services, email, free_port, need, signed, wait_until
 
 from app.embedded import EmbeddedPostgres
 from app.intake.openapi import WEBHOOK_PATH
@@ -36,9 +36,7 @@ default_pool_size = {connections}
 @pytest.fixture
 def behind_pgbouncer(tmp_path: Path) -> Iterator[Services]:
     """Services whose database is a PgBouncer before a PostgreSQL of their own."""
-    command = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-    if command is None:
-        pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+    command = need("pgbouncer")
     # Short, because the path of the server's socket may not be long; open, for its user.
     folder = Path(tempfile.mkdtemp(prefix="pb-"))
     folder.chmod(0o755)
