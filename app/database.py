@@ -6,6 +6,7 @@ this module (as every `piccolo` command does) needs no database.
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -13,6 +14,13 @@ from piccolo.engine.postgres import PostgresEngine
 
 from app.embedded import EmbeddedPostgres
 from app.settings import EMBEDDED, Settings, get_settings
+
+# What Mailroom asks is answered in milliseconds, and a search of the archive in seconds. A server
+# that is silent for so long has vanished: a failover, or a connection that a router forgot.
+ANSWER_SECONDS = 30.0
+CLOSE_SECONDS = 5.0
+# Time in which a server may confirm that a statement is cancelled.
+CANCEL_SECONDS = 2.0
 
 
 class PooledConnection(asyncpg.Connection):
@@ -70,9 +78,16 @@ class MailroomEngine(PostgresEngine):
         await self.ensure_running()
         await super().start_connection_pool(**{"min_size": 1, "max_size": self.pool_size, **kwargs})
 
+    async def close_connection_pool(self) -> None:
+        """Close the pool; a connection that is still in use, or hangs, is given up."""
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            await close_pool(pool)
+
     def make_pool(self, **kwargs: Any) -> "asyncpg.Pool[asyncpg.Record]":
-        """Another pool with the engine's settings, for an event loop of its own; to be awaited."""
-        return asyncpg.create_pool(**{**self.config, **kwargs})
+        """Another pool with the engine's settings, for those who must not wait for the users of
+        the first, or have an event loop of their own; to be awaited."""
+        return asyncpg.create_pool(**{"command_timeout": ANSWER_SECONDS, **self.config, **kwargs})
 
     async def get_new_connection(self) -> "asyncpg.Connection[asyncpg.Record]":
         await self.ensure_running()
@@ -94,6 +109,32 @@ class MailroomEngine(PostgresEngine):
 
 
 DB = MailroomEngine(get_settings())
+
+
+@contextlib.asynccontextmanager
+async def borrowed(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+    """A connection of a pool, for those who give up after some time.
+
+    One that went dead would never confirm that a statement is cancelled, and hold up whoever gives
+    it back; it is given up then.
+    """
+    connection = await pool.acquire()
+    try:
+        yield connection
+    finally:
+        await pool.release(connection, timeout=CANCEL_SECONDS)
+
+
+async def close_pool(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Close a pool when its connections were given back, or after a few seconds."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await pool.close()
+    except TimeoutError:
+        # asyncpg has ended the connections by force.
+        pass
 
 
 def running_pool() -> "asyncpg.Pool[asyncpg.Record]":

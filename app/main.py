@@ -11,7 +11,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Server
 
-from app.database import DB, running_pool
+from app.database import ANSWER_SECONDS, DB, close_pool, running_pool
 from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.admin import mount_admin
 from app.desk.api_docs import ApiDocsPlugin
@@ -34,6 +34,9 @@ from app.tracing import start_tracing, stop_tracing
 SCHEMA_PATH = "/schema"
 
 log = structlog.get_logger(__name__)
+
+# One for the Intake, one for the quarantine, one for the question whether email can be stored.
+INTAKE_CONNECTIONS = 3
 
 # A database that does not answer is not waited for: webhooks have to be answered 503.
 SCHEMA_CHECK_SECONDS = 3.0
@@ -91,16 +94,19 @@ def create_app() -> Litestar:
 async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     # No connection is opened yet: a database that is away must not keep the process from
     # answering 503, which Zendesk repeats. A refused connection it does not repeat.
-    await DB.start_connection_pool(min_size=0)
+    await DB.start_connection_pool(min_size=0, command_timeout=ANSWER_SECONDS)
+    # Operators and programs may search for seconds. Email does not wait for their connections.
+    intake_pool = await DB.make_pool(min_size=0, max_size=INTAKE_CONNECTIONS)
+    app.state.intake_pool = intake_pool
     try:
         async with asyncio.timeout(SCHEMA_CHECK_SECONDS):
             await say_whether_the_schema_fits()
     except TimeoutError:
         log.error("database_not_reachable", error="TimeoutError")
     start_tracing()
-    intake = Intake(get_settings(), running_pool())
+    intake = Intake(get_settings(), intake_pool)
     app.state.intake = intake
-    quarantine = Quarantine(get_settings(), running_pool())
+    quarantine = Quarantine(get_settings(), intake_pool)
     app.state.quarantine = quarantine
     email_counts = EmailCounts(running_pool())
     app.state.email_counts = email_counts
@@ -111,5 +117,6 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
         await quarantine.close()
         await email_counts.close()
         stop_tracing()
+        await close_pool(intake_pool)
         await DB.close_connection_pool()
         DB.release()

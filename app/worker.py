@@ -30,6 +30,7 @@ from app.jobs.broker import ACTOR_NAME, make_broker, make_message, prepare_broke
 from app.jobs.keeper import Keeper
 from app.jobs.leases import HeldClaims
 from app.jobs.process import Processor
+from app.jobs.watched_broker import WatchedBroker
 from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
 from app.settings import Settings, get_settings
@@ -58,6 +59,7 @@ class WorkerProcess(Middleware):
         self._settings = settings
         self._handler = handler
         self._held_claims = HeldClaims()
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._keeper: Keeper | None = None
         self._processor: Processor | None = None
 
@@ -86,13 +88,14 @@ class WorkerProcess(Middleware):
         Finalize(None, DB.release, exitpriority=0)
         start_tracing()
         thread = _event_loop_thread()
+        # Handlers may use the engine's pool, and take their time. What is recorded of an email must
+        # not wait for a server that is gone without a word, so it has connections of its own.
         _run(DB.start_connection_pool(min_size=0))
+        self._pool = _run(_open_pool())
         _run(say_whether_the_schema_fits())
         _show_metrics(self._settings)
         _prepare(broker)
-        self._processor = Processor(
-            self._settings, self._handler, running_pool(), self._held_claims
-        )
+        self._processor = Processor(self._settings, self._handler, self._pool, self._held_claims)
         self._keeper = Keeper(
             self._settings,
             held_claims=self._held_claims,
@@ -104,12 +107,17 @@ class WorkerProcess(Middleware):
         self._keeper.start()
         signal.signal(signal.SIGTERM, _only_once(stop_when_ready))
 
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        if isinstance(broker, WatchedBroker):
+            broker.stop_waiting()
+
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         if self._keeper is not None:
             self._keeper.stop()
         unfinished = self._held_claims.all()
         try:
-            _run(self._hand_back())
+            if self._pool is not None:
+                _run(self._hand_back(self._pool))
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # The leases run out, and other workers take over.
             log.warning("hand_back_failed", error=type(error).__name__)
@@ -120,8 +128,7 @@ class WorkerProcess(Middleware):
             DB.release()
             os._exit(0)
 
-    async def _hand_back(self) -> None:
-        pool = running_pool()
+    async def _hand_back(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         for held in self._held_claims.all():
             log.info("handing_back", email_id=str(held.claim.email_id))
             self._held_claims.give_up(held)
@@ -130,15 +137,21 @@ class WorkerProcess(Middleware):
                 while self._held_claims.all():  # noqa: ASYNC110 - filled by other threads, too
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
-            for held in self._held_claims.all():
-                await transitions.hand_back(pool, held.claim)
+            async with asyncio.timeout(STOP_SECONDS):
+                for held in self._held_claims.all():
+                    await transitions.hand_back(pool, held.claim)
         finally:
             # A handler that still runs may hold a connection: there is no waiting for it.
             pool.terminate()
+            running_pool().terminate()
 
     def _send(self, broker: Broker, email_ids: Sequence[UUID]) -> None:
         for email_id in email_ids:
             broker.enqueue(make_message(self._settings.queue, email_id))
+
+
+async def _open_pool() -> "asyncpg.Pool[asyncpg.Record]":
+    return await DB.make_pool(min_size=0, max_size=DB.pool_size)
 
 
 def _show_metrics(settings: Settings) -> None:

@@ -3,13 +3,14 @@
 import asyncio
 import math
 import time
+from typing import Any
 
 import asyncpg
 import attrs
-from litestar import Controller, Response, get
+from litestar import Controller, Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 
-from app.database import DB, running_pool
+from app.database import DB, borrowed
 from app.errors import MailroomError
 from app.jobs.broker import try_broker
 from app.migrations import schema_state
@@ -57,7 +58,7 @@ class HealthController(Controller):
             503: ResponseSpec(Health, generate_examples=False, description="It cannot: see checks")
         },
     )
-    async def ready(self) -> Response[Health]:
+    async def ready(self, request: Request[Any, Any, Any]) -> Response[Health]:
         """200 where emails can be stored; 503 and the reason where they cannot.
 
         A database that is newer than the code is reported and does not make it unready: during
@@ -66,7 +67,7 @@ class HealthController(Controller):
         """
         async with self._one_at_a_time:
             if time.monotonic() > self._looked_at + REMEMBERED_SECONDS:
-                found = await _look()
+                found = await _look(request.app.state.intake_pool)
                 self._found = attrs.evolve(
                     found, checks={**found.checks, "broker": await self._ask_broker()}
                 )
@@ -94,9 +95,9 @@ async def _look_at_broker() -> str:
     return "reachable"
 
 
-async def _look() -> Health:
+async def _look(pool: "asyncpg.Pool[asyncpg.Record]") -> Health:
     try:
-        async with asyncio.timeout(READY_SECONDS), running_pool().acquire() as connection:
+        async with asyncio.timeout(READY_SECONDS), borrowed(pool) as connection:
             state = await schema_state(connection)
     except (
         OSError,

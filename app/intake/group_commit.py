@@ -14,6 +14,7 @@ import asyncpg
 import attrs
 import structlog
 
+from app.database import borrowed
 from app.errors import MailroomError
 
 log = structlog.get_logger(__name__)
@@ -21,11 +22,6 @@ log = structlog.get_logger(__name__)
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
-
-
-# After the deadline: time in which the server may confirm that the write is cancelled. Then the
-# connection is given up, since one that went dead would never confirm and hold up the line.
-CANCEL_SECONDS = 2.0
 
 
 class NotStoredError(MailroomError):
@@ -110,8 +106,8 @@ class GroupCommit(ABC, Generic[Row, Answer]):
             return
         answers: Sequence[Answer | NotStoredError]
         try:
-            async with asyncio.timeout(self._deadline_seconds):
-                answers = await self._write([waiting.row for waiting in batch])
+            async with asyncio.timeout(self._deadline_seconds), borrowed(self._pool) as connection:
+                answers = await self.write(connection, [waiting.row for waiting in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, the senders must be answered
             log.error("not_stored", rows=len(batch), error=type(error).__name__)
             away = "the database does not take emails at the moment: send the webhook again"
@@ -123,10 +119,3 @@ class GroupCommit(ABC, Generic[Row, Answer]):
                 waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
-
-    async def _write(self, rows: Sequence[Row]) -> Sequence[Answer | NotStoredError]:
-        connection = await self._pool.acquire()
-        try:
-            return await self.write(connection, rows)
-        finally:
-            await self._pool.release(connection, timeout=CANCEL_SECONDS)

@@ -1,6 +1,6 @@
 """A Dramatiq broker from a URL. The broker is a doorbell: what it loses is rung again."""
 
-from collections.abc import Iterable
+import logging
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -9,18 +9,20 @@ import dramatiq
 import pika
 import psycopg
 import redis
-from dramatiq.broker import Broker, Consumer, MessageProxy
+from dramatiq.broker import Broker
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import dq_name
 from dramatiq.middleware import AsyncIO, Middleware, Retries
 from dramatiq_postgres import PostgresBroker
 from dramatiq_postgres.schema import init as init_postgres_schema
+from dramatiq_postgres.utils import getconn
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 from psycopg.conninfo import conninfo_to_dict
+from tenacity import stop_after_attempt
 
 from app.errors import MailroomError
-from app.metrics import BROKER_ERRORS, BrokerUse
+from app.jobs.watched_broker import WatchedBroker
 from app.settings import Settings
 
 NOT_FOUND = 404
@@ -38,46 +40,28 @@ class BrokerAwayError(MailroomError):
     """The broker cannot be reached."""
 
 
-class CountingConsumer(Consumer):
-    """Counts the errors at which Dramatiq begins to consume anew; it tells its log alone."""
-
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
-
-    def __next__(self) -> MessageProxy | None:
-        with BROKER_ERRORS.labels(BrokerUse.CONSUME).count_exceptions():
-            return next(self._consumer)
-
-    def ack(self, message: MessageProxy) -> None:
-        self._consumer.ack(message)
-
-    def nack(self, message: MessageProxy) -> None:
-        self._consumer.nack(message)
-
-    def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        self._consumer.requeue(messages)
-
-    def close(self) -> None:
-        self._consumer.close()
-
-
-class CountingBroker(Broker):
-    """To be mixed into a broker whose consumers are to count their errors."""
-
-    def consume(self, *args: Any, **kwargs: Any) -> Consumer:
-        with BROKER_ERRORS.labels(BrokerUse.CONSUME).count_exceptions():
-            return CountingConsumer(super().consume(*args, **kwargs))
-
-
-class CountingRedisBroker(CountingBroker, RedisBroker):
+class WatchedRedisBroker(WatchedBroker, RedisBroker):
     """Redis."""
 
 
-class CountingPostgresBroker(CountingBroker, PostgresBroker):  # type: ignore[misc]
-    """PostgreSQL."""
+class WatchedPostgresBroker(WatchedBroker, PostgresBroker):  # type: ignore[misc]
+    """PostgreSQL.
+
+    The library tries ten times ten times, for half a minute each, and tells each try. Whoever uses
+    it here asks again by itself, and cannot wait for minutes when it is to stop.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pool.timeout = CONNECT_SECONDS
+        getconn.retry.stop = stop_after_attempt(1)
+        # The first may meet a connection that the server has ended just now.
+        PostgresBroker.enqueue.retry.stop = stop_after_attempt(2)
+        for tells in ("psycopg.pool", "dramatiq_postgres"):
+            logging.getLogger(tells).setLevel(logging.ERROR)
 
 
-class QuorumRabbitmqBroker(CountingBroker, RabbitmqBroker):
+class QuorumRabbitmqBroker(WatchedBroker, RabbitmqBroker):
     """Declares quorum queues: replicated, where RabbitMQ is a cluster.
 
     A server before 3.8 takes no notice of the wish, and a queue that is there already stays as it
@@ -124,7 +108,7 @@ def broker_scheme(settings: Settings) -> str:
     return {"postgres": "postgresql", "rediss": "redis", "amqps": "amqp"}.get(scheme, scheme)
 
 
-def make_broker(settings: Settings, database_url: str) -> Broker:
+def make_broker(settings: Settings, database_url: str) -> WatchedBroker:
     """Make the broker that BROKER_URL names, the database's where it names none. No connection
     is opened yet.
 
@@ -141,14 +125,12 @@ def make_broker(settings: Settings, database_url: str) -> Broker:
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=ANSWER_SECONDS,
         )
-        return CountingRedisBroker(  # type: ignore[no-untyped-call]
-            client=client, middleware=middleware, namespace=settings.queue
-        )
+        return WatchedRedisBroker(client=client, middleware=middleware, namespace=settings.queue)
     if scheme == "amqp":
         return QuorumRabbitmqBroker(
             url=settings.broker_url, middleware=middleware, confirm_delivery=True
         )
-    broker: Broker = CountingPostgresBroker(  # type: ignore[call-arg]
+    broker: WatchedBroker = WatchedPostgresBroker(
         url=_without_waiting_for_the_disk(settings.broker_url or database_url),
         middleware=middleware,
         results=False,

@@ -24,6 +24,11 @@ POLL_SECONDS = 1.0
 BROKER_SECONDS = 30.0
 CHANNEL = "mailroom_received"
 
+# While the broker takes a batch its emails are locked, and whoever got one of the messages waits.
+# If this process is stopped or cut off just then, PostgreSQL ends the transaction.
+MOST_IDLE_SECONDS = BROKER_SECONDS + 10.0
+END_IF_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', $1, true)"
+
 Send = Callable[[Sequence[UUID]], None]
 
 
@@ -71,6 +76,7 @@ class Dispatcher:
             Whether there may be more.
         """
         async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(END_IF_IDLE, f"{MOST_IDLE_SECONDS * 1_000:.0f}")
             bounds = {"limit": BATCH, "depth": self._depth}
             queued = await transitions.queue_again(connection, **bounds)
             if not queued:

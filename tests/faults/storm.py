@@ -126,7 +126,7 @@ class Storm:
         self._broker_url = broker_url
         if broker_url:
             parts = urlsplit(broker_url)
-            self._proxy = Proxy(parts.hostname or "", parts.port or 0)
+            self._proxy = Proxy((parts.hostname or "", parts.port or 0))
             netloc = parts.netloc.replace(f":{parts.port}", f":{self._proxy.port}")
             self._proxied_url = parts._replace(netloc=netloc).geturl()
         self._queue = f"storm-{seed}-{os.getpid()}"
