@@ -14,6 +14,7 @@ import pytest
 from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.emails import Search, count_matching, retry_failed
+from app.jobs.story import SELECT_STUCK
 from app.jobs.transitions import Claim
 from app.models.incoming_email import ProcessingStatus
 
@@ -870,6 +871,16 @@ async def test_no_transition_reads_the_whole_table(large: Pool) -> None:
                 plan = "\n".join(line[0] for line in lines)
                 assert index in plan, f"{name}, {plan_kind}:\n{plan}"
                 assert "Seq Scan on incoming_emails" not in plan, f"{name}, {plan_kind}:\n{plan}"
+
+
+async def test_what_is_stuck_is_found_without_reading_the_whole_table(large: Pool) -> None:
+    async with large.acquire() as connection:
+        for plan_kind in ("force_custom_plan", "force_generic_plan"):
+            await connection.execute(f"SET plan_cache_mode = {plan_kind}")
+            lines = await connection.fetch(f"EXPLAIN {SELECT_STUCK}", LEASE, 1_000, LEASE)
+            plan = "\n".join(line[0] for line in lines)
+            assert STATUS_INDEX in plan, plan
+            assert "Seq Scan on incoming_emails" not in plan, plan
 
 
 async def test_an_email_in_processing_without_a_lease_is_rescued(pool: Pool) -> None:
