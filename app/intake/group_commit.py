@@ -22,6 +22,13 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
 
+# The row itself is at fault: a value that does not fit, a constraint, a limit such as JSON nested
+# beyond PostgreSQL's stack. https://www.postgresql.org/docs/current/errcodes-appendix.html
+ROW_ERRORS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
 
 # After the deadline: time in which the server may confirm that the write is cancelled. Then the
 # connection is given up, since one that went dead would never confirm and hold up the line.
@@ -70,6 +77,15 @@ class GroupCommit(ABC, Generic[Row, Answer]):
         self, connection: Connection, rows: Sequence[Row]
     ) -> Sequence[Answer | NotStoredError]:
         """Write a batch and commit it. Returns the answer to each row, in their order."""
+
+    async def write_alone(self, connection: Connection, row: Row) -> Answer | NotStoredError:
+        """Write one row of a batch in which the database refused some row."""
+        try:
+            (answer,) = await self.write(connection, [row])
+        except ROW_ERRORS as error:
+            log.warning("row_refused", error=type(error).__name__)
+            return NotStoredError("the database refuses this email: send the webhook again")
+        return answer
 
     async def store(self, row: Row) -> Answer:
         """Wait until a row is committed.
@@ -128,5 +144,8 @@ class GroupCommit(ABC, Generic[Row, Answer]):
         connection = await self._pool.acquire()
         try:
             return await self.write(connection, rows)
+        except ROW_ERRORS:
+            # A row must not fail for another's fault.
+            return [await self.write_alone(connection, row) for row in rows]
         finally:
             await self._pool.release(connection, timeout=CANCEL_SECONDS)

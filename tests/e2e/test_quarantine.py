@@ -117,6 +117,20 @@ def test_every_refusal_is_kept_with_its_bytes_and_reason(
     assert stored(connection) == []
 
 
+def test_an_address_that_no_column_holds_loses_no_refusal(
+    services: Services, connection: Connection
+) -> None:
+    services.start_web()
+    deliveries = [refused("signature") for _ in range(20)]
+    deliveries[5]["headers"]["x-forwarded-for"] = "a" * 100
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda delivery: post(services, delivery), deliveries))
+    assert [answer.status_code for answer in answers] == [401] * 20
+    addresses = [row["remote_address"] for row in kept(connection)]
+    assert len(addresses) == 20
+    assert "a" * 64 in addresses
+
+
 def test_a_webhook_of_another_media_type_is_admitted_when_an_operator_asks(
     services: Services, connection: Connection
 ) -> None:
