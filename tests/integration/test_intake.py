@@ -21,7 +21,7 @@ from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
 from app.intake.json_body import UnreadableBodyError, read_json_object
 from app.intake.payload import InvalidPayloadError, check_payload
-from app.intake.quarantine import Quarantine, Refusal
+from app.intake.quarantine import PAGE_BYTES, Quarantine, Refusal, refusals
 from app.intake.signature import SignatureRefusedError, sign
 from app.intake.writer import FIND_FIRST, Admission, EmailWriter
 from app.models.quarantined_webhook import RefusalReason
@@ -522,7 +522,7 @@ async def test_a_refusal_that_the_database_refuses_fails_alone(
     pool: "asyncpg.Pool[asyncpg.Record]",
 ) -> None:
     quarantine = Quarantine(make_settings(), pool)
-    refusals = [
+    arrived = [
         Refusal(
             id=uuid4(),
             reason=RefusalReason.INVALID,
@@ -534,13 +534,26 @@ async def test_a_refusal_that_the_database_refuses_fails_alone(
         for detail in ("first", "a\x00b", "last")
     ]
     answers = await asyncio.gather(
-        *(quarantine.store(refusal) for refusal in refusals), return_exceptions=True
+        *(quarantine.store(refusal) for refusal in arrived), return_exceptions=True
     )
     await quarantine.close()
     assert (answers[0], answers[2]) == (True, True)
     assert isinstance(answers[1], NotStoredError)
     kept = await pool.fetch("SELECT detail FROM quarantined_webhooks ORDER BY detail")
     assert [record["detail"] for record in kept] == ["first", "last"]
+
+
+async def test_a_page_of_refusals_is_bounded_in_bytes(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+) -> None:
+    for size in (PAGE_BYTES // 2, PAGE_BYTES // 2, 1, 2 * PAGE_BYTES, 1):
+        await pool.execute(
+            "INSERT INTO quarantined_webhooks (reason, body, size)"
+            " VALUES ('signature', convert_to(repeat('x', $1), 'UTF8'), $1)",
+            size,
+        )
+    pages = [[refusal.size for refusal in page] async for page in refusals(pool)]
+    assert pages == [[PAGE_BYTES // 2, PAGE_BYTES // 2], [1, 2 * PAGE_BYTES], [1]]
 
 
 async def test_a_payload_nested_beyond_the_servers_stack_is_stored_as_a_json_string(
