@@ -23,6 +23,15 @@ OLDEST_POSTGRES = 130_000
 MOST_CLOCK_DIFFERENCE_SECONDS = 5.0
 LEAST_FREE_BYTES = 1024**3
 CHECK_SECONDS = 15.0
+WHERE_TO_LOOK = {
+    "database": "DATABASE_URL",
+    "migrations": "DATABASE_URL",
+    "broker": "BROKER_URL",
+    "secrets": "MAILROOM_WEBHOOK_SECRETS and MAILROOM_HOME",
+    "handler": "MAILROOM_HANDLER",
+    "clock": "DATABASE_URL",
+    "disk": "MAILROOM_HOME",
+}
 
 
 class NotWellError(MailroomError):
@@ -84,6 +93,10 @@ async def _find(
         return Finding(name, False, f"no answer within {CHECK_SECONDS:g} seconds")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return Finding(name, False, f"the database does not answer ({error}): see DATABASE_URL")
+    except Exception as error:  # noqa: BLE001 - the other findings must not be lost
+        # Its text may hold the URL, and with it a password.
+        explanation = f"the check failed with {type(error).__name__}: see {WHERE_TO_LOOK[name]}"
+        return Finding(name, False, explanation)
 
 
 async def _database(settings: Settings) -> str:
@@ -98,6 +111,11 @@ async def _database(settings: Settings) -> str:
     if await _ask("SELECT current_setting('fsync')") != "on":
         raise NotWellError(
             "fsync is off, so a crash loses accepted email: switch it on in PostgreSQL"
+        )
+    if await _ask("SELECT current_setting('synchronous_commit')") == "off":
+        raise NotWellError(
+            "synchronous_commit is off, so a crash of PostgreSQL loses accepted email: switch it "
+            "on in postgresql.conf, or where ALTER DATABASE or ALTER ROLE switched it off"
         )
     return f"{name} {version // 10000} answers"
 

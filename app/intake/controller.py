@@ -27,7 +27,7 @@ from app.intake.signature import (
 )
 from app.intake.writer import Admission
 from app.metrics import ACCEPT_SECONDS, UNAVAILABLE, WEBHOOKS
-from app.models.quarantined_webhook import RefusalReason
+from app.models.quarantined_webhook import QuarantinedWebhook, RefusalReason
 from app.models.webhook_schemas import WebhookResponse, WebhookStatus
 from app.problems import problem
 from app.request_id import STATE_KEY
@@ -44,6 +44,9 @@ MESSAGES = {
     WebhookStatus.DUPLICATE: "The email was stored by an earlier delivery; nothing was added.",
 }
 
+
+# `X-Forwarded-For` of a proxy that uvicorn trusts may hold anything.
+LONGEST_ADDRESS = QuarantinedWebhook.remote_address.length
 
 # What decides about a webhook, and what Zendesk knows it by.
 KEPT_HEADERS = (
@@ -163,7 +166,7 @@ def _refusal(
         id=request.scope["state"][STATE_KEY],
         reason=reason,
         detail=detail,
-        remote_address=client.host if client else "",
+        remote_address=client.host[:LONGEST_ADDRESS] if client else "",
         headers={name: request.headers[name] for name in KEPT_HEADERS if name in request.headers},
         body=body,
     )

@@ -23,6 +23,14 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
 
+# The row itself is at fault: a value that does not fit, a constraint, a limit such as JSON nested
+# beyond PostgreSQL's stack. https://www.postgresql.org/docs/current/errcodes-appendix.html
+ROW_ERRORS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+
 
 class NotStoredError(MailroomError):
     """It is not stored; the sender has to try again."""
@@ -67,6 +75,15 @@ class GroupCommit(ABC, Generic[Row, Answer]):
     ) -> Sequence[Answer | NotStoredError]:
         """Write a batch and commit it. Returns the answer to each row, in their order."""
 
+    async def write_alone(self, connection: Connection, row: Row) -> Answer | NotStoredError:
+        """Write one row of a batch in which the database refused some row."""
+        try:
+            (answer,) = await self.write(connection, [row])
+        except ROW_ERRORS as error:
+            log.warning("row_refused", error=type(error).__name__)
+            return NotStoredError("the database refuses this email: send the webhook again")
+        return answer
+
     async def store(self, row: Row) -> Answer:
         """Wait until a row is committed.
 
@@ -107,7 +124,7 @@ class GroupCommit(ABC, Generic[Row, Answer]):
         answers: Sequence[Answer | NotStoredError]
         try:
             async with asyncio.timeout(self._deadline_seconds), borrowed(self._pool) as connection:
-                answers = await self.write(connection, [waiting.row for waiting in batch])
+                answers = await self._write(connection, [waiting.row for waiting in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, the senders must be answered
             log.error("not_stored", rows=len(batch), error=type(error).__name__)
             away = "the database does not take emails at the moment: send the webhook again"
@@ -119,3 +136,12 @@ class GroupCommit(ABC, Generic[Row, Answer]):
                 waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
+
+    async def _write(
+        self, connection: Connection, rows: Sequence[Row]
+    ) -> Sequence[Answer | NotStoredError]:
+        try:
+            return await self.write(connection, rows)
+        except ROW_ERRORS:
+            # A row must not fail for another's fault.
+            return [await self.write_alone(connection, row) for row in rows]

@@ -9,7 +9,7 @@ import attrs
 import structlog
 
 from app.intake.email_row import EmailRow, as_json_string
-from app.intake.group_commit import Connection, GroupCommit, NotStoredError
+from app.intake.group_commit import ROW_ERRORS, Connection, GroupCommit, NotStoredError
 from app.metrics import BATCH_ROWS
 
 log = structlog.get_logger(__name__)
@@ -41,14 +41,6 @@ FROM incoming_emails
 WHERE idempotency_key = ANY($1::text[]) OR delivery_signature = ANY($2::text[])
 """
 
-# The row itself is at fault: a value that does not fit, a constraint, a limit such as JSON nested
-# beyond PostgreSQL's stack. https://www.postgresql.org/docs/current/errcodes-appendix.html
-ROW_ERRORS = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-)
-
 # A duplicate's first email may be erased between the INSERT and the look-up: then it is stored.
 INSERT_TRIES = 3
 
@@ -71,12 +63,23 @@ class EmailWriter(GroupCommit[EmailRow, Admission]):
         self, connection: Connection, rows: Sequence[EmailRow]
     ) -> Sequence[Admission | NotStoredError]:
         BATCH_ROWS.observe(len(rows))
-        try:
-            admissions = await self._insert_in_order(connection, rows)
-        except ROW_ERRORS:
-            # A row must not fail for another's fault.
-            return [await _insert_alone(connection, row) for row in rows]
+        admissions = await self._insert_in_order(connection, rows)
         return [admission or _collided() for admission in admissions]
+
+    async def write_alone(
+        self, connection: Connection, row: EmailRow
+    ) -> Admission | NotStoredError:
+        """If the row is the refused one, its payload is tried as a JSON string, which is never too
+        deep."""
+        flat = attrs.evolve(row, raw_payload=as_json_string(row.raw_payload.encode()))
+        for attempt in (row, flat):
+            try:
+                (admission,) = await _insert_rows(connection, [attempt])
+            except ROW_ERRORS as error:
+                log.warning("intake_row_refused", email_id=str(row.id), error=type(error).__name__)
+            else:
+                return admission or _collided()
+        return NotStoredError("the database refuses this email: send the webhook again")
 
     async def _insert_in_order(
         self, connection: Connection, rows: Sequence[EmailRow]
@@ -98,20 +101,6 @@ def _keys(row: EmailRow) -> tuple[str, str]:
 
 def _collided() -> NotStoredError:
     return NotStoredError("the email collided with one that was being erased: send it again")
-
-
-async def _insert_alone(connection: Connection, row: EmailRow) -> Admission | NotStoredError:
-    """Store one row of a batch in which some row was refused. If it is the one, its payload is
-    tried as a JSON string, which is never too deep."""
-    flat = attrs.evolve(row, raw_payload=as_json_string(row.raw_payload.encode()))
-    for attempt in (row, flat):
-        try:
-            (admission,) = await _insert_rows(connection, [attempt])
-        except ROW_ERRORS as error:
-            log.warning("intake_row_refused", email_id=str(row.id), error=type(error).__name__)
-        else:
-            return admission or _collided()
-    return NotStoredError("the database refuses this email: send the webhook again")
 
 
 async def _insert_rows(connection: Connection, rows: Sequence[EmailRow]) -> list[Admission | None]:

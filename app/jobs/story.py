@@ -7,7 +7,7 @@ from uuid import UUID
 
 import attrs
 
-from app.jobs.transitions import Database
+from app.jobs.transitions import MESSAGE_LOST, Database
 from app.models.incoming_email import ProcessingStatus
 from app.settings import Settings
 
@@ -19,15 +19,28 @@ FROM incoming_emails
 WHERE id = $1
 """
 
-# Older than anything should be in its state while the workers run.
-SELECT_STUCK = """
+# Older than anything should be in its state while the workers run. What is `queued` counts from the
+# moment at which a worker could have had it. Sending a message again or postponing a suspect does
+# not renew that: both go on for as long as no worker comes. What is `processing` should have ended
+# with its lease, and with the handler's time even if the lease is extended for ever.
+SELECT_STUCK = f"""
 SELECT id, processing_status, since, now() - since AS age
 FROM (
     SELECT id, processing_status,
         CASE processing_status
             WHEN 'received' THEN created_at
-            WHEN 'queued' THEN GREATEST(queued_at, next_attempt_at, updated_at)
-            ELSE lease_expires_at
+            WHEN 'queued' THEN GREATEST(
+                created_at, started_at,
+                CASE WHEN claims <= retry_count THEN next_attempt_at END,
+                (
+                    SELECT max(GREATEST(
+                        (entry ->> 'at')::timestamptz, (entry ->> 'next_attempt_at')::timestamptz
+                    ))
+                    FROM jsonb_array_elements(attempt_errors) AS entry
+                    WHERE entry ->> 'error' <> '{MESSAGE_LOST}'
+                )
+            )
+            ELSE COALESCE(LEAST(lease_expires_at, started_at + $3::interval), created_at)
         END AS since
     FROM incoming_emails
     WHERE processing_status IN ('received', 'queued', 'processing')
@@ -35,7 +48,7 @@ FROM (
 WHERE since < now() - $1::interval
 ORDER BY since
 LIMIT $2
-"""
+"""  # noqa: S608 - a constant
 
 
 @attrs.frozen
@@ -89,7 +102,8 @@ async def tell_story(database: Database, email_id: UUID, settings: Settings) -> 
 async def find_stuck(database: Database, settings: Settings, *, limit: int) -> list[Stuck]:
     """Emails that are older in their state than they can be while workers run; the oldest first."""
     patience = timedelta(seconds=2 * max(settings.message_lost_seconds, settings.lease_seconds))
-    rows = await database.fetch(SELECT_STUCK, patience, limit)
+    longest_run = timedelta(seconds=settings.handler_timeout_seconds)
+    rows = await database.fetch(SELECT_STUCK, patience, limit, longest_run)
     return [
         Stuck(row["id"], ProcessingStatus(row["processing_status"]), row["since"], row["age"])
         for row in rows
@@ -98,19 +112,25 @@ async def find_stuck(database: Database, settings: Settings, *, limit: int) -> l
 
 def _events(row: dict[str, Any]) -> list[Event]:
     events = [Event(row["created_at"], "received: stored durably, and Zendesk was told 200")]
-    for entry in json.loads(row["attempt_errors"]):
+    entries = json.loads(row["attempt_errors"])
+    for entry in entries:
         attempt = f"attempt {entry['attempt']}: " if entry["attempt"] else ""
         worker = f" (by {entry['worker']})" if entry.get("worker") else ""
         events.append(
             Event(datetime.fromisoformat(entry["at"]), f"{attempt}{entry['error']}{worker}")
         )
+    # The columns know the last claim only.
+    begun = {
+        datetime.fromisoformat(entry["started_at"]): entry["worker"] or "a worker"
+        for entry in entries
+        if entry.get("started_at")
+    }
+    if row["started_at"]:
+        last = f"{row['claimed_by'] or 'a worker'}, claim {row['claims']}"
+        begun.setdefault(row["started_at"], last)
+    events += [Event(at, f"processing: claimed by {claim}") for at, claim in begun.items()]
     if row["queued_at"]:
         events.append(Event(row["queued_at"], "queued: its message went to the broker"))
-    if row["started_at"]:
-        worker = row["claimed_by"] or "a worker"
-        events.append(
-            Event(row["started_at"], f"processing: claimed by {worker}, claim {row['claims']}")
-        )
     if row["completed_at"]:
         error = f": {row['processing_error']}" if row["processing_error"] else ""
         events.append(Event(row["completed_at"], f"{row['processing_status']}{error}"))
@@ -122,8 +142,14 @@ def _next_step(row: dict[str, Any], settings: Settings) -> tuple[str, datetime |
         case ProcessingStatus.RECEIVED:
             return "a worker's Dispatcher queues it, the oldest email first", None
         case ProcessingStatus.QUEUED if _is_later(row["next_attempt_at"], row["now"]):
-            retry = f"retry {row['retry_count']} of {settings.max_retries}"
-            return f"{retry} begins", row["next_attempt_at"]
+            if _is_postponed(row):
+                step = (
+                    "its message is sent again: a worker of it vanished, so a process takes it "
+                    "only while it has no other such email in work"
+                )
+            else:
+                step = f"retry {row['retry_count']} of {settings.max_retries} begins"
+            return step, row["next_attempt_at"]
         case ProcessingStatus.QUEUED if row["queued_at"] is None:
             return "a worker's Dispatcher sends its message anew", None
         case ProcessingStatus.QUEUED:
@@ -137,6 +163,14 @@ def _next_step(row: dict[str, Any], settings: Settings) -> tuple[str, datetime |
             return "nothing: it is done", None
         case ProcessingStatus.FAILED:
             return "nothing, until an operator retries it", None
+
+
+def _is_postponed(row: dict[str, Any]) -> bool:
+    """Whether it waits as a suspect, and not for its retry."""
+    entries = json.loads(row["attempt_errors"])
+    retries = {entry.get("next_attempt_at") for entry in entries} - {None}
+    is_retry = row["next_attempt_at"] in map(datetime.fromisoformat, retries)
+    return row["claims"] > row["retry_count"] and not is_retry
 
 
 def _is_later(moment: datetime | None, now: datetime) -> bool:

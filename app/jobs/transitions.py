@@ -96,9 +96,22 @@ FROM taken WHERE email.id = taken.id
 RETURNING email.id, email.received_at
 """  # noqa: S608 - a constant
 
+
+def _ended(error: str, *, attempt: str = "retry_count + 1", more: str = "") -> str:
+    """The attempt errors with that of a claim that ends. `error` and `more` are SQL.
+
+    What stands right of SET sees the row as it was, so worker and moment are those of that claim.
+    """
+    return f"""attempt_errors || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', {attempt}, 'started_at', started_at, 'error', {error},
+        'worker', claimed_by{more}))"""
+
+
+VANISHED = _ended("'its worker vanished'")
+
 # The token has to grow even where the clock was set back. Losing this commit in a crash of
 # PostgreSQL costs nothing (the email is then still queued), so it need not wait for the disk.
-CLAIM = """
+CLAIM = f"""
 UPDATE incoming_emails
 SET processing_status = 'processing',
     started_at = GREATEST(clock_timestamp(), started_at + interval '1 microsecond'),
@@ -106,7 +119,9 @@ SET processing_status = 'processing',
     claims = claims + 1,
     claimed_by = $3,
     next_attempt_at = NULL,
-    updated_at = now()
+    updated_at = now(),
+    attempt_errors = CASE WHEN processing_status = 'processing' THEN {VANISHED}
+        ELSE attempt_errors END
 FROM (SELECT set_config('synchronous_commit', 'off', true)) AS relaxed
 WHERE id = $1
 AND (
@@ -117,12 +132,13 @@ AND (
 )
 AND (claims <= retry_count OR $4)
 RETURNING incoming_emails.*
-"""
+"""  # noqa: S608 - a constant
 
-# More claims than attempts: a worker of it vanished.
+# More claims than attempts: a worker of it vanished. A message that comes twice must not shorten
+# the pause before a retry.
 POSTPONE_SUSPECT = """
 UPDATE incoming_emails
-SET queued_at = NULL, next_attempt_at = now() + $2, updated_at = now()
+SET queued_at = NULL, next_attempt_at = GREATEST(next_attempt_at, now() + $2), updated_at = now()
 WHERE id = $1 AND processing_status = 'queued' AND claims > retry_count
 """
 
@@ -134,33 +150,31 @@ SET processing_status = 'completed', completed_at = now(), processed_at = now(),
 WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
 """
 
-RETRY_LATER = """
+# The entry keeps the retry's moment, because postponing a suspect moves the column's on.
+RETRY_LATER = f"""
 UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = NULL, next_attempt_at = now() + $4,
     retry_count = retry_count + 1, lease_expires_at = NULL, updated_at = now(),
-    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', retry_count + 1, 'error', $3::text,
-        'worker', claimed_by))
+    attempt_errors = {_ended("$3::text", more=", 'next_attempt_at', now() + $4")}
 WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
-"""
+"""  # noqa: S608 - a constant
 
-FAIL = """
+FAIL = f"""
 UPDATE incoming_emails
 SET processing_status = 'failed', completed_at = now(), processed_at = now(),
     processing_error = $3, lease_expires_at = NULL, updated_at = now(),
-    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', retry_count + 1, 'error', $3::text,
-        'worker', claimed_by))
+    attempt_errors = {_ended("$3::text")}
 WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
-"""
+"""  # noqa: S608 - a constant
 
 # Nothing was tried, so the claim is not counted.
-HAND_BACK = """
+HAND_BACK = f"""
 UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = NULL, claims = claims - 1,
-    lease_expires_at = NULL, updated_at = now()
+    lease_expires_at = NULL, updated_at = now(),
+    attempt_errors = {_ended("'handed back untried: its worker stopped'", attempt="0")}
 WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
-"""
+"""  # noqa: S608 - a constant
 
 EXTEND_LEASES = """
 UPDATE incoming_emails AS email
@@ -171,7 +185,7 @@ AND email.processing_status = 'processing'
 RETURNING email.id, email.started_at
 """
 
-RESCUE_EXPIRED = """
+RESCUE_EXPIRED = f"""
 WITH taken AS MATERIALIZED (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'processing'
@@ -182,14 +196,16 @@ WITH taken AS MATERIALIZED (
 )
 UPDATE incoming_emails AS email
 SET processing_status = 'queued', queued_at = NULL, lease_expires_at = NULL, updated_at = now(),
-    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', retry_count + 1, 'error', 'its worker vanished',
-        'worker', claimed_by))
+    attempt_errors = {VANISHED}
 FROM taken WHERE email.id = taken.id
 RETURNING email.id
-"""
+"""  # noqa: S608 - a constant
 
-RESCUE_UNHEARD = """
+MESSAGE_LOST = "its message was lost"
+
+# Messages that are lost one after the other, as where no worker listens, are told once: the row
+# must not grow for as long as that lasts.
+RESCUE_UNHEARD = f"""
 WITH taken AS MATERIALIZED (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'queued' AND queued_at IS NOT NULL
@@ -202,10 +218,15 @@ WITH taken AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE incoming_emails AS email
-SET queued_at = NULL, updated_at = now()
+SET queued_at = NULL, updated_at = now(),
+    attempt_errors = CASE WHEN attempt_errors -> -1 ->> 'error' = '{MESSAGE_LOST}'
+        THEN attempt_errors
+        ELSE attempt_errors || jsonb_build_array(jsonb_build_object(
+            'at', now(), 'attempt', 0, 'error', '{MESSAGE_LOST}'))
+        END
 FROM taken WHERE email.id = taken.id
 RETURNING email.id
-"""
+"""  # noqa: S608 - a constant
 
 RETRY_BY_OPERATOR = """
 UPDATE incoming_emails

@@ -133,7 +133,13 @@ class IncomingEmail(Table, tablename="incoming_emails", db=DB):
     claims = Integer(default=0, help_text="How often a worker took it since the last fresh start")
     next_attempt_at = Timestamptz(null=True, default=None, help_text="Not to be claimed before")
     lease_expires_at = Timestamptz(null=True, default=None)
-    attempt_errors = JSONB(default="[]", help_text="[{at, attempt, error, worker}], oldest first")
+    attempt_errors = JSONB(
+        default="[]",
+        help_text=(
+            "[{at, attempt, error, started_at, worker, next_attempt_at}], oldest first; attempt 0 "
+            "is what happened besides the attempts"
+        ),
+    )
     claimed_by = Varchar(
         length=255, null=True, default=None, help_text="The worker that holds it, or held it last"
     )

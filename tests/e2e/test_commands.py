@@ -137,6 +137,9 @@ def test_doctor_finds_all_well(services: Services, broker_url: str) -> None:
         ({"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "database", "DATABASE_URL"),
         ({"BROKER_URL": "redis://127.0.0.1:1"}, "broker", "BROKER_URL"),
         ({"BROKER_URL": "amqp://127.0.0.1:1"}, "broker", "BROKER_URL"),
+        ({"BROKER_URL": "redis://u:geheim@127.0.0.1:1?socket_timeout=x"}, "broker", "BROKER_URL"),
+        ({"BROKER_URL": "redis://u:geheim@127.0.0.1:1?nosuch=1"}, "broker", "BROKER_URL"),
+        ({"BROKER_URL": "amqp://u:geheim@127.0.0.1:1?heartbeat=x"}, "broker", "BROKER_URL"),
         ({"MAILROOM_HANDLER": "nowhere:handle"}, "handler", "MAILROOM_HANDLER"),
         (
             {"MAILROOM_WEBHOOK_SECRETS": ZENDESK_PUBLIC_TEST_SECRET},
@@ -153,6 +156,18 @@ def test_doctor_names_what_is_wrong_and_the_mend(
     found = {finding["check"]: finding for finding in json.loads(ended.stdout)}
     assert not found[check]["is_well"]
     assert mend in found[check]["explanation"]
+    assert "geheim" not in ended.stdout + ended.stderr
+
+
+def test_doctor_sees_a_database_that_does_not_wait_for_its_disk(
+    services: Services, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    name = psycopg.sql.Identifier(connection.info.dbname)
+    off = psycopg.sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(name)
+    connection.execute(off)
+    ended = services.run("mailroom", "doctor")
+    assert ended.returncode == 1
+    assert re.search("FAIL database .*synchronous_commit", ended.stdout)
 
 
 def test_doctor_sees_a_database_that_is_not_migrated(

@@ -117,6 +117,43 @@ def test_every_refusal_is_kept_with_its_bytes_and_reason(
     assert stored(connection) == []
 
 
+def test_a_retry_passes_over_what_the_database_refuses(
+    services: Services, connection: Connection
+) -> None:
+    services.start_web(MAILROOM_WEBHOOK_SECRETS="wrong")
+    subjects = ["first", "spam", "last"]
+    for subject in subjects:
+        assert post(services, signed(email(subject=subject))).status_code == 401
+    spam = "ALTER TABLE incoming_emails ADD CONSTRAINT no_spam CHECK (subject <> 'spam')"
+    connection.execute(spam)
+    ended = services.run("mailroom", "quarantine", "retry", "--all")
+    assert ended.returncode == 1
+    assert ended.stdout.endswith(
+        "2 accepted, 0 duplicates, 0 refused again, 1 not stored: try again\n"
+    )
+    assert sorted(row["subject"] for row in stored(connection)) == ["first", "last"]
+    (left,) = kept(connection)
+    connection.execute("ALTER TABLE incoming_emails DROP CONSTRAINT no_spam")
+    left_id = str(left["id"])
+    ended = services.run("mailroom", "quarantine", "retry", left_id, left_id)
+    assert ended.returncode == 0
+    assert ended.stdout == "1 accepted, 0 duplicates, 0 refused again\n"
+
+
+def test_an_address_that_no_column_holds_loses_no_refusal(
+    services: Services, connection: Connection
+) -> None:
+    services.start_web()
+    deliveries = [refused("signature") for _ in range(20)]
+    deliveries[5]["headers"]["x-forwarded-for"] = "a" * 100
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda delivery: post(services, delivery), deliveries))
+    assert [answer.status_code for answer in answers] == [401] * 20
+    addresses = [row["remote_address"] for row in kept(connection)]
+    assert len(addresses) == 20
+    assert "a" * 64 in addresses
+
+
 def test_a_webhook_of_another_media_type_is_admitted_when_an_operator_asks(
     services: Services, connection: Connection
 ) -> None:

@@ -107,7 +107,7 @@ def test_stuck_lists_what_is_too_old_in_each_state(
     old = "2026-01-01T00:00:00Z"
     stuck = [
         insert(connection, created_at=old),
-        insert(connection, processing_status="queued", queued_at=old, updated_at=old),
+        insert(connection, processing_status="queued", created_at=old),
         insert(connection, processing_status="processing", lease_expires_at=old),
     ]
     ended = services.run("mailroom", "stuck", "--json")

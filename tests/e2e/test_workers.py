@@ -433,7 +433,8 @@ def test_a_worker_that_was_paused_past_its_lease_overwrites_nothing(
 def test_two_workers_share_the_emails_and_each_is_handled_once(
     workers: Workers, connection: Connection
 ) -> None:
-    handler(workers, "    return {'run': run}\n")
+    # Long enough that no worker is through before the other has begun.
+    handler(workers, "    await asyncio.sleep(0.05)\n    return {'run': run}\n")
     workers.environment["MAILROOM_LEASE_SECONDS"] = "60"
     for _ in range(2):
         workers.start_worker()

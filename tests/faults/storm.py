@@ -15,9 +15,10 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -32,9 +33,15 @@ from support import SECRET, command_line, delete_queue, email, free_port, reach,
 from app.embedded import EmbeddedPostgres
 from app.intake.openapi import WEBHOOK_PATH
 
-LEASE_SECONDS = 4
+# Workers that are paused are to lose their leases; where each email is handled once, none may be
+# lost on a machine that stands still for a while.
+STORM_LEASE_SECONDS = 4.0
+CALM_LEASE_SECONDS = 60.0
 SENDERS = 12
 QUIET_SECONDS = 180
+# A worker that is paused and has handlers to wait for.
+STOP_SECONDS = 60
+READY = "Worker process is ready for action."
 # Slower than any machine should be.
 SLOWEST_PER_SECOND = 50
 
@@ -49,6 +56,8 @@ async def handle(email):
     return {"token": token}
 """
 
+Fault: TypeAlias = Callable[[random.Random], None]
+
 FAIL_INSERTS = """
 CREATE OR REPLACE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$;
@@ -59,25 +68,52 @@ CREATE TRIGGER no_space BEFORE INSERT ON incoming_emails EXECUTE FUNCTION no_spa
 class Load:
     """Posts webhooks from a thread, each again and again until it is answered 200."""
 
-    def __init__(self, ports: list[int], per_second: float) -> None:
+    def __init__(self, ports: list[int], per_second: float, chance: random.Random) -> None:
         self.accepted: dict[UUID, float] = {}
         self.answers: Counter[int | str] = Counter()
         self._ports = ports
         self._pause = SENDERS / per_second
+        self._chance = chance
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._send_all()))
+        self._given_up = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
 
     def start(self) -> None:
         self._thread.start()
 
+    def check(self) -> None:
+        """Raise what ended it."""
+        if self._error is not None:
+            raise self._error
+
     def wait_for(self, emails: int) -> None:
         """Wait until so many are accepted."""
-        wait_until(lambda: len(self.accepted) >= emails, seconds=60 + emails / SLOWEST_PER_SECOND)
+
+        def are_accepted() -> bool:
+            self.check()
+            return len(self.accepted) >= emails
+
+        wait_until(are_accepted, seconds=60 + emails / SLOWEST_PER_SECOND)
 
     def stop(self) -> None:
         """Send no further email, and wait until each is answered 200."""
         self._stopping.set()
         self._thread.join()
+        self.check()
+
+    def give_up(self) -> None:
+        """End, whatever was answered."""
+        self._given_up.set()
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._send_all())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the test's thread
+            self._error = error
 
     async def _send_all(self) -> None:
         async with httpx.AsyncClient(timeout=15) as client:
@@ -90,8 +126,8 @@ class Load:
             await asyncio.sleep(max(0.0, self._pause - (time.monotonic() - began)))
 
     async def _deliver(self, client: httpx.AsyncClient, delivery: dict[str, Any]) -> None:
-        while True:
-            url = f"http://127.0.0.1:{random.choice(self._ports)}{WEBHOOK_PATH}"
+        while not self._given_up.is_set():
+            url = f"http://127.0.0.1:{self._chance.choice(self._ports)}{WEBHOOK_PATH}"
             try:
                 answer = await client.post(url, **delivery)
             except httpx.HTTPError as error:
@@ -112,11 +148,17 @@ class Storm:
     Args:
         folder: where logs and data go; its path has to be short.
         broker_url: "" for the database.
+        seed: the same faults strike in the same order with the same parameters.
     """
 
-    def __init__(self, folder: Path, broker_url: str, seed: int, per_second: float) -> None:
-        self.random = random.Random(seed)
+    def __init__(
+        self, folder: Path, broker_url: str, seed: int, per_second: float, lease_seconds: float
+    ) -> None:
+        self._random = random.Random(seed)
+        self._lease_seconds = lease_seconds
         self.struck: Counter[str] = Counter()
+        self._killed: set[str] = set()
+        """What was killed in this turn of the storm."""
         self._folder = folder
         (folder / "my_handler.py").write_text(HANDLER)
         (folder / "runs").mkdir()
@@ -132,18 +174,23 @@ class Storm:
         self._queue = f"storm-{seed}-{os.getpid()}"
         self._ports = [free_port(), free_port()]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs_before: dict[str, int] = {}
         self._resting: set[str] = set()
         self._lock = threading.Lock()
-        self.load = Load(self._ports, per_second)
+        self.load = Load(self._ports, per_second, self._draw())
         subprocess.run(
             command_line("mailroom", "migrate"), env=self._environment(), check=True, cwd=folder
         )
         self._keep_running()
 
-    def strike(self, seconds: float) -> None:
-        """Let faults strike for so long, with the load on."""
+    def strike(self, seconds: float, *, is_long: bool) -> None:
+        """Let faults strike for so long, with the load on.
+
+        Args:
+            is_long: the broker is away for a minute once.
+        """
         self.load.start()
-        faults: list[Callable[[], None]] = [
+        faults: list[Fault] = [
             self.kill_web,
             self.kill_worker_process,
             self.kill_worker_master,
@@ -155,33 +202,47 @@ class Storm:
             self.end_connections,
             self.fail_inserts,
         ]
+        # Each strikes once, in a drawn order, before any strikes again.
+        deck: list[Fault] = []
         if self._proxy is not None:
             faults.append(self.cut_broker)
+            deck += [self.cut_broker_for_a_minute] * is_long
         deadline = time.monotonic() + seconds
-        # Each strikes once, in a drawn order, before any strikes again.
-        deck: list[Callable[[], None]] = []
         while time.monotonic() < deadline:
-            deck = deck or self.random.sample(faults, len(faults))
+            deck = deck or self._random.sample(faults, len(faults))
             struck = [deck.pop()]
-            if deck and self.random.random() < 0.3:
+            if deck and self._random.random() < 0.3:
                 struck.append(deck.pop())
-            threads = [threading.Thread(target=fault) for fault in struck]
-            for fault, thread in zip(struck, threads, strict=True):
+            self._killed.clear()
+            with ThreadPoolExecutor(len(struck)) as threads:
+                # Drawn here: two threads would draw in any order.
+                striking = [threads.submit(fault, self._draw()) for fault in struck]
+            for fault, ended in zip(struck, striking, strict=True):
+                ended.result()
                 self.struck[fault.__name__] += 1
-                thread.start()
-            for thread in threads:
-                thread.join()
-            self._wait(self.random.uniform(0.5, 3))
+            self.load.check()
+            self._wait(self._random.uniform(0.5, 3))
+        self._killed.clear()
         self.load.stop()
 
-    def restart(self, name: str) -> int | None:
-        """Stop a process and wait until it runs again. Returns the status it exited with."""
-        status = self._stop(name)
+    def restart(self, name: str) -> None:
+        """Stop a process and wait until it runs again."""
+        self._stop(name)
         self._wait_for_start(name)
-        return status
+
+    def stop(self) -> None:
+        """Stop all, each in order."""
+        for name in self._processes:
+            self._wait_for_start(name)
+        with self._lock:
+            self._resting.update(self._processes)
+        for name in self._processes:
+            self._stop(name)
 
     def stop_workers(self) -> None:
         """Stop both and leave them stopped."""
+        for name in ("worker0", "worker1"):
+            self._wait_for_start(name)
         with self._lock:
             self._resting.update(["worker0", "worker1"])
         for name in ("worker0", "worker1"):
@@ -207,36 +268,41 @@ class Storm:
             rows = connection.execute("SELECT id FROM incoming_emails ORDER BY received_at")
             return [row[0] for row in rows]
 
-    def kill_web(self) -> None:
-        self._kill(self.random.choice(["web0", "web1"]))
+    def kill_web(self, chance: random.Random) -> None:
+        self._kill(chance.choice(["web0", "web1"]))
 
-    def kill_worker_process(self) -> None:
-        master = self._processes[self.random.choice(["worker0", "worker1"])]
+    def kill_worker_process(self, chance: random.Random) -> None:
+        name = chance.choice(["worker0", "worker1"])
+        self._killed.add(name)
+        master = self._processes[name]
         with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(master.pid).children():
+            children = psutil.Process(master.pid).children()
+            for child in children:
                 child.kill()
+            # One that has not started any is not hit.
+            wait_until(lambda: not children or master.poll() is not None, self.explain)
 
-    def kill_worker_master(self) -> None:
-        self._kill(self.random.choice(["worker0", "worker1"]))
+    def kill_worker_master(self, chance: random.Random) -> None:
+        self._kill(chance.choice(["worker0", "worker1"]))
 
-    def pause_worker(self) -> None:
+    def pause_worker(self, chance: random.Random) -> None:
         """Beyond its lease: it wakes as a zombie."""
-        master = self._processes[self.random.choice(["worker0", "worker1"])]
+        master = self._processes[chance.choice(["worker0", "worker1"])]
         with contextlib.suppress(psutil.NoSuchProcess):
             paused = psutil.Process(master.pid).children()
             for process in paused:
                 process.suspend()
-            self._wait(LEASE_SECONDS + 2)
+            self._wait(self._lease_seconds + 2)
             for process in paused:
                 process.resume()
 
-    def stop_worker(self) -> None:
-        self._stop(self.random.choice(["worker0", "worker1"]))
+    def stop_worker(self, chance: random.Random) -> None:
+        self._stop(chance.choice(["worker0", "worker1"]))
 
-    def stop_web(self) -> None:
-        self._stop(self.random.choice(["web0", "web1"]))
+    def stop_web(self, chance: random.Random) -> None:
+        self._stop(chance.choice(["web0", "web1"]))
 
-    def empty_broker(self) -> None:
+    def empty_broker(self, _: random.Random) -> None:
         """Every message is lost, those of retries too."""
         if self._broker_url.startswith("redis"):
             client = redis.Redis.from_url(self._broker_url)
@@ -254,13 +320,13 @@ class Storm:
             with contextlib.suppress(psycopg.Error):
                 self._execute("DELETE FROM dramatiq.queue")
 
-    def cut_broker(self) -> None:
-        assert self._proxy is not None
-        self._proxy.cut()
-        self._wait(self.random.uniform(1, 6))
-        self._proxy.restore()
+    def cut_broker(self, chance: random.Random) -> None:
+        self._cut_broker(chance.uniform(1, 6))
 
-    def restart_database(self) -> None:
+    def cut_broker_for_a_minute(self, _: random.Random) -> None:
+        self._cut_broker(60)
+
+    def restart_database(self, _: random.Random) -> None:
         """As a crash of its machine would: all of its processes die at once."""
         pid = int((self._folder / "pg/postgres/postmaster.pid").read_text().split()[0])
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -271,14 +337,14 @@ class Storm:
             psutil.wait_procs([postmaster], timeout=30)
         self._server.acquire()
 
-    def end_connections(self) -> None:
+    def end_connections(self, _: random.Random) -> None:
         with contextlib.suppress(psycopg.Error):
             self._execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
 
-    def fail_inserts(self) -> None:
+    def fail_inserts(self, _: random.Random) -> None:
         with contextlib.suppress(psycopg.Error):
             self._execute(FAIL_INSERTS)
         self._wait(2)
@@ -303,8 +369,13 @@ class Storm:
             ).fetchall()
         states = Counter(row[1] for row in rows)
         assert set(states) <= {"completed", "failed"}, states
-        missing = set(self.load.accepted) - {row[0] for row in rows}
+        assert self.load.accepted, "nothing was accepted"
+        stored = {row[0] for row in rows}
+        missing = set(self.load.accepted) - stored
         assert not missing, f"answered 200, and not there: {missing}"
+        # What was stored before its answer was lost was delivered until that very email's id came.
+        twice = stored - set(self.load.accepted)
+        assert not twice, f"stored twice: {twice}"
         runs = self._runs()
         for email_id, status, started_at, extracted_data, error in rows:
             if status == "completed":
@@ -320,7 +391,11 @@ class Storm:
         return Counter(len(tokens) for tokens in self._runs().values())
 
     def explain(self) -> str:
-        with psycopg.connect(self._server.url) as connection:
+        left: object = "unknown, the database is away"
+        with (
+            contextlib.suppress(psycopg.Error),
+            psycopg.connect(self._server.url) as connection,
+        ):
             left = connection.execute(
                 "SELECT id, processing_status, queued_at, started_at, next_attempt_at,"
                 " lease_expires_at, claims, retry_count, now() FROM incoming_emails"
@@ -333,6 +408,7 @@ class Storm:
         return f"struck: {dict(self.struck)}; left: {left}\n{logs}"
 
     def end(self) -> None:
+        self.load.give_up()
         with self._lock:
             self._resting.update(self._processes)
         self._keeper_stops.set()
@@ -360,7 +436,7 @@ class Storm:
             "MAILROOM_WEBHOOK_SECRETS": SECRET,
             "MAILROOM_API_TOKEN": "token",
             "MAILROOM_HANDLER": "my_handler:handle",
-            "MAILROOM_LEASE_SECONDS": str(LEASE_SECONDS),
+            "MAILROOM_LEASE_SECONDS": str(self._lease_seconds),
             "MAILROOM_MESSAGE_LOST_SECONDS": "6",
             "MAILROOM_MIN_BACKOFF_SECONDS": "0.2",
             "MAILROOM_MAX_BACKOFF_SECONDS": "1",
@@ -377,7 +453,8 @@ class Storm:
             else ["dramatiq", "app.worker", "--processes", "1", "--threads", "8"]
         )
         environment = {**self._environment(), "MAILROOM_PORT": str(self._ports[number])}
-        with (self._folder / f"{name}.log").open("ab") as log:
+        with self._log(name).open("ab") as log:
+            self._logs_before[name] = log.tell()
             self._processes[name] = subprocess.Popen(
                 command_line(*command),
                 cwd=self._folder,
@@ -404,22 +481,46 @@ class Storm:
         self._keeper = threading.Thread(target=keep)
         self._keeper.start()
 
-    def _kill(self, name: str) -> None:
-        self._processes[name].kill()
+    def _draw(self) -> random.Random:
+        """A source of chance for what runs in a thread of its own."""
+        return random.Random(self._random.getrandbits(64))
 
-    def _stop(self, name: str) -> int | None:
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def _kill(self, name: str) -> None:
+        self._killed.add(name)
+        process = self._processes[name]
+        process.kill()
+        process.wait()
+
+    def _stop(self, name: str) -> None:
+        """Stop a process that has started. It ends in order, unless it was killed meanwhile."""
+        self._wait_for_start(name)
         process = self._processes[name]
         process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(40)
-        return process.returncode
+        wait_until(lambda: process.poll() is not None, self.explain, seconds=STOP_SECONDS)
+        assert process.returncode == 0 or name in self._killed, (
+            f"{name} ended with {process.returncode}: {self.explain()}"
+        )
 
     def _wait_for_start(self, name: str) -> None:
-        if name.startswith("web"):
-            url = f"http://127.0.0.1:{self._ports[int(name[-1])]}"
-            wait_until(lambda: reach(url), self.explain)
-        else:
-            wait_until(lambda: self._processes[name].poll() is None, self.explain)
+        wait_until(lambda: self._has_started(name), self.explain)
+
+    def _has_started(self, name: str) -> bool:
+        with self._lock:
+            if self._processes[name].poll() is not None:
+                return False
+            if name.startswith("web"):
+                return reach(f"http://127.0.0.1:{self._ports[int(name[-1])]}")
+            log = self._log(name).read_bytes()[self._logs_before[name] :]
+            return READY.encode() in log
+
+    def _cut_broker(self, seconds: float) -> None:
+        assert self._proxy is not None
+        self._proxy.cut()
+        self._wait(seconds)
+        self._proxy.restore()
 
     def _wait(self, seconds: float) -> None:
         # A fault lasts; there is nothing to poll for.
@@ -464,11 +565,18 @@ class Storm:
 
 
 @contextlib.contextmanager
-def raging(folder: Path, broker_url: str, seed: int, per_second: float) -> Iterator[Storm]:
+def raging(
+    folder: Path,
+    broker_url: str,
+    seed: int,
+    per_second: float,
+    lease_seconds: float = CALM_LEASE_SECONDS,
+) -> Iterator[Storm]:
     """A storm that is ended afterwards."""
-    storm = Storm(folder, broker_url, seed, per_second)
+    storm = Storm(folder, broker_url, seed, per_second, lease_seconds)
     try:
         yield storm
+        storm.stop()
     finally:
         storm.end()
 

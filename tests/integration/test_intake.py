@@ -21,8 +21,10 @@ from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
 from app.intake.json_body import UnreadableBodyError, read_json_object
 from app.intake.payload import InvalidPayloadError, check_payload
+from app.intake.quarantine import PAGE_BYTES, Quarantine, Refusal, refusals
 from app.intake.signature import SignatureRefusedError, sign
 from app.intake.writer import FIND_FIRST, Admission, EmailWriter
+from app.models.quarantined_webhook import RefusalReason
 from app.request_id import uuid7
 
 WAIT_SECONDS = 60
@@ -514,6 +516,44 @@ async def test_whatever_is_wrong_with_a_row_its_neighbours_are_stored(
     answers = await asyncio.gather(*(commit.store(row) for row in rows), return_exceptions=True)
     assert isinstance(answers[1], NotStoredError)
     assert {record["id"] for record in await rows_in(pool)} == {rows[0].id, rows[2].id}
+
+
+async def test_a_refusal_that_the_database_refuses_fails_alone(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+) -> None:
+    quarantine = Quarantine(make_settings(), pool)
+    arrived = [
+        Refusal(
+            id=uuid4(),
+            reason=RefusalReason.INVALID,
+            detail=detail,
+            remote_address="192.0.2.7",
+            headers={},
+            body=b"{}",
+        )
+        for detail in ("first", "a\x00b", "last")
+    ]
+    answers = await asyncio.gather(
+        *(quarantine.store(refusal) for refusal in arrived), return_exceptions=True
+    )
+    await quarantine.close()
+    assert (answers[0], answers[2]) == (True, True)
+    assert isinstance(answers[1], NotStoredError)
+    kept = await pool.fetch("SELECT detail FROM quarantined_webhooks ORDER BY detail")
+    assert [record["detail"] for record in kept] == ["first", "last"]
+
+
+async def test_a_page_of_refusals_is_bounded_in_bytes(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+) -> None:
+    for size in (PAGE_BYTES // 2, PAGE_BYTES // 2, 1, 2 * PAGE_BYTES, 1):
+        await pool.execute(
+            "INSERT INTO quarantined_webhooks (reason, body, size)"
+            " VALUES ('signature', convert_to(repeat('x', $1), 'UTF8'), $1)",
+            size,
+        )
+    pages = [[refusal.size for refusal in page] async for page in refusals(pool)]
+    assert pages == [[PAGE_BYTES // 2, PAGE_BYTES // 2], [1, 2 * PAGE_BYTES], [1]]
 
 
 async def test_a_payload_nested_beyond_the_servers_stack_is_stored_as_a_json_string(

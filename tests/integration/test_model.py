@@ -63,6 +63,8 @@ class Email:
     is_abandoned: bool = False
     """Whether it is in work under a lease that ran out."""
     errors: int = 0
+    is_loss_told: bool = False
+    """Whether the last that is told of it is that its message was lost."""
     result: str | None = None
     error: str | None = None
 
@@ -73,6 +75,11 @@ class Email:
     def can_be_claimed(self, *, suspects: bool) -> bool:
         waits = self.status in ("received", "queued") and self.is_due
         return (waits or self.is_abandoned) and (suspects or not self.is_suspect)
+
+    def tell(self) -> None:
+        """One more entry among the attempt errors."""
+        self.errors += 1
+        self.is_loss_told = False
 
     def wait(self, *, is_due: bool) -> None:
         """Into `queued`, without a message."""
@@ -246,7 +253,7 @@ class World(RuleBasedStateMachine):
         if stands:
             email = self.emails[claim.email_id]
             email.status, email.error = "failed", mine
-            email.errors += 1
+            email.tell()
             email.is_abandoned = False
 
     @precondition(lambda self: self.claims)
@@ -259,7 +266,7 @@ class World(RuleBasedStateMachine):
             email = self.emails[claim.email_id]
             email.wait(is_due=not delay)
             email.retry_count += 1
-            email.errors += 1
+            email.tell()
             self._learn_next_attempt(claim.email_id)
 
     @precondition(lambda self: self.claims)
@@ -271,6 +278,7 @@ class World(RuleBasedStateMachine):
             email = self.emails[claim.email_id]
             email.wait(is_due=True)
             email.claims -= 1
+            email.tell()
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
@@ -293,7 +301,7 @@ class World(RuleBasedStateMachine):
         for email_id in rescued:
             email = self.emails[email_id]
             email.wait(is_due=True)
-            email.errors += 1
+            email.tell()
 
     @precondition(lambda self: self.are_there("queued"))
     @rule(limit=st.integers(1, 4), is_idle=st.booleans())
@@ -317,7 +325,11 @@ class World(RuleBasedStateMachine):
         )
         assert set(rescued) == set(self._first(limit, is_unheard))
         for email_id in rescued:
-            self.emails[email_id].queued_at = None
+            email = self.emails[email_id]
+            email.queued_at = None
+            if not email.is_loss_told:
+                email.tell()
+                email.is_loss_told = True
 
     @precondition(lambda self: self.are_there("failed", "completed"))
     @rule(data=st.data(), force=st.booleans())
@@ -330,7 +342,7 @@ class World(RuleBasedStateMachine):
             email.wait(is_due=True)
             email.retry_count = email.claims = 0
             email.next_attempt_at = email.error = None
-            email.errors += 1
+            email.tell()
 
     @precondition(lambda self: self.are_there("failed"))
     @rule(data=st.data())
@@ -341,7 +353,7 @@ class World(RuleBasedStateMachine):
         assert changed == (email.status == "failed")
         if changed:
             email.status, email.error = "completed", None
-            email.errors += 1
+            email.tell()
 
     # What holds after each step.
 
@@ -481,6 +493,8 @@ class World(RuleBasedStateMachine):
         assert (claim.retry_count, claim.claims) == (email.retry_count, email.claims + 1)
         email.status, email.token = "processing", claim.started_at
         email.claims += 1
+        if email.is_abandoned:
+            email.tell()
         email.is_abandoned = False
         email.next_attempt_at, email.is_due = None, True
         self.claims.append(claim)

@@ -14,6 +14,7 @@ import pytest
 from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.emails import Search, count_matching, retry_failed
+from app.jobs.story import SELECT_STUCK
 from app.jobs.transitions import Claim
 from app.models.incoming_email import ProcessingStatus
 
@@ -131,6 +132,7 @@ STEPS = [
                 "claims",
                 "claimed_by",
                 "next_attempt_at",
+                "attempt_errors",
             }
         ),
     ),
@@ -185,7 +187,7 @@ STEPS = [
         lambda pool, email_id: transitions.hand_back(pool, standing(email_id)),
         ["processing"],
         "queued",
-        frozenset({"queued_at", "claims", "lease_expires_at"}),
+        frozenset({"queued_at", "claims", "lease_expires_at", "attempt_errors"}),
     ),
     Step(
         "extend_leases",
@@ -208,7 +210,7 @@ STEPS = [
         ),
         ["queued"],
         "queued",
-        frozenset({"queued_at"}),
+        frozenset({"queued_at", "attempt_errors"}),
     ),
     Step(
         "retry",
@@ -291,10 +293,13 @@ async def test_a_transition_leaves_its_own_states_only_and_sets_its_own_columns_
         assert answer, state
         assert after["processing_status"] == step.to, state
         changed = set(changes(before, after)) - {"processing_status", "updated_at"}
-        # Some columns are set to null and are null already in some states.
         assert changed <= step.sets, state
         for name in step.sets - changed:
-            assert before[name] is after[name] is None, (state, name)
+            # Some columns are set to null and are null already in some states, and a claim tells
+            # of an earlier one only where it takes over.
+            is_first_claim = step.name == "claim" and state != "processing"
+            is_untold = name == "attempt_errors" and is_first_claim
+            assert is_untold or before[name] is after[name] is None, (state, name)
         if step.name != "extend_leases":
             assert after["updated_at"] > before["updated_at"], state
 
@@ -422,6 +427,54 @@ async def test_a_claim_is_held_until_its_lease_runs_out(pool: Pool) -> None:
     second = await claimed(pool, email_id)
     assert second.started_at > first.started_at
     assert (second.claims, second.lost_claims) == (2, 1)
+
+
+async def test_who_takes_over_tells_of_the_claim_that_it_ends(pool: Pool) -> None:
+    email_id = await store(pool)
+    lost = timedelta(seconds=-1)
+    first = await transitions.claim(pool, email_id, lease=lost, worker="one")
+    second = await transitions.claim(pool, email_id, lease=lost, worker="another")
+    assert await transitions.claim(pool, email_id, lease=LEASE, worker="a third")
+    assert first is not None
+    assert second is not None
+    entries = json.loads((await read(pool, email_id))["attempt_errors"])
+    assert [entry["worker"] for entry in entries] == ["one", "another"]
+    for entry, made in zip(entries, (first, second), strict=True):
+        assert datetime.fromisoformat(entry["started_at"]) == made[0].started_at
+        assert (entry["attempt"], entry["error"]) == (1, "its worker vanished")
+
+
+async def test_messages_that_are_lost_one_after_the_other_are_told_once(pool: Pool) -> None:
+    email_id = await store(pool, "queued", attempt_errors="[]", next_attempt_at=None)
+
+    async def lose_a_message() -> None:
+        assert await transitions.queue_again(pool, limit=1, depth=1) in ([], [email_id])
+        await pool.execute("UPDATE incoming_emails SET queued_at = $1", LONG_AGO)
+        assert await transitions.rescue_unheard(
+            pool, limit=1, lost_after=LOST_AFTER, is_idle=True
+        ) == [email_id]
+
+    for _ in range(3):
+        await lose_a_message()
+    (entry,) = json.loads((await read(pool, email_id))["attempt_errors"])
+    assert (entry["attempt"], entry["error"]) == (0, "its message was lost")
+    assert await transitions.hand_back(pool, await claimed(pool, email_id))
+    await lose_a_message()
+    entries = json.loads((await read(pool, email_id))["attempt_errors"])
+    assert [entry["error"] for entry in entries] == [
+        "its message was lost",
+        "handed back untried: its worker stopped",
+        "its message was lost",
+    ]
+
+
+async def test_a_message_that_comes_twice_does_not_shorten_the_pause_of_a_suspect(
+    pool: Pool,
+) -> None:
+    later = await now(pool) + timedelta(hours=1)
+    email_id = await store(pool, "queued", next_attempt_at=later)
+    assert await transitions.postpone_suspect(pool, email_id, delay=timedelta(seconds=5))
+    assert (await read(pool, email_id))["next_attempt_at"] == later
 
 
 async def test_of_many_claimers_at_once_one_gets_the_email(pool: Pool) -> None:
@@ -818,6 +871,16 @@ async def test_no_transition_reads_the_whole_table(large: Pool) -> None:
                 plan = "\n".join(line[0] for line in lines)
                 assert index in plan, f"{name}, {plan_kind}:\n{plan}"
                 assert "Seq Scan on incoming_emails" not in plan, f"{name}, {plan_kind}:\n{plan}"
+
+
+async def test_what_is_stuck_is_found_without_reading_the_whole_table(large: Pool) -> None:
+    async with large.acquire() as connection:
+        for plan_kind in ("force_custom_plan", "force_generic_plan"):
+            await connection.execute(f"SET plan_cache_mode = {plan_kind}")
+            lines = await connection.fetch(f"EXPLAIN {SELECT_STUCK}", LEASE, 1_000, LEASE)
+            plan = "\n".join(line[0] for line in lines)
+            assert STATUS_INDEX in plan, plan
+            assert "Seq Scan on incoming_emails" not in plan, plan
 
 
 async def test_an_email_in_processing_without_a_lease_is_rescued(pool: Pool) -> None:
