@@ -12,6 +12,7 @@ import click
 
 from app.database import DB
 from app.errors import MailroomError
+from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
 from app.intake.quarantine import Refusal, count_dropped, discard, find_refusal, refusals
 from app.intake.refused import RefusedError
@@ -69,11 +70,14 @@ def retry(ids: tuple[UUID, ...], all_of_them: bool, reason: str | None) -> None:
     """
     _check_selection(ids, all_of_them, reason)
     results = _run(lambda pool: _retry(pool, ids, _reason(reason)))
-    click.echo(
+    said = (
         f"{results['accepted']} accepted, {results['duplicate']} duplicates, "
         f"{results['refused']} refused again"
     )
-    raise SystemExit(1 if results["refused"] else 0)
+    if results["not stored"]:
+        said += f", {results['not stored']} not stored: try again"
+    click.echo(said)
+    raise SystemExit(1 if results["refused"] or results["not stored"] else 0)
 
 
 @quarantine.command("discard")
@@ -141,7 +145,7 @@ async def _retry(pool: Pool, ids: Sequence[UUID], reason: RefusalReason | None) 
             passed = [
                 refusal.id
                 for refusal, outcome in zip(page, outcomes, strict=True)
-                if outcome != "refused"
+                if outcome in ("accepted", "duplicate")
             ]
             await discard(pool, passed)
     finally:
@@ -163,6 +167,8 @@ async def _admit(intake: Intake, refusal: Refusal) -> str:
         )
     except RefusedError:
         return "refused"
+    except NotStoredError:
+        return "not stored"
     return "duplicate" if admission.is_duplicate else "accepted"
 
 
@@ -178,7 +184,12 @@ async def _selected(
     pool: Pool, ids: Sequence[UUID], reason: RefusalReason | None
 ) -> AsyncIterator[list[Refusal]]:
     if ids:
-        yield [await _find(pool, refusal_id) for refusal_id in ids]
+        each = list(dict.fromkeys(ids))
+        # Where one is wrong, nothing is done.
+        for refusal_id in each:
+            await _find(pool, refusal_id)
+        for refusal_id in each:
+            yield [await _find(pool, refusal_id)]
     else:
         async for page in refusals(pool, reason=reason):
             yield page

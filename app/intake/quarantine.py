@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 BATCH_ROWS = 64
 MAX_WAITING = 512
 PAGE_ROWS = 100
+# A page is held in memory, and admitted with one INSERT that has to keep the Intake's deadline.
+PAGE_BYTES = 8 * 1024 * 1024
 EXPIRED_AT_ONCE = 1_000
 
 DELETE_EXPIRED = """
@@ -50,14 +52,21 @@ INSERT INTO quarantine_drops AS drops (day, dropped) VALUES ($1, $2)
 ON CONFLICT (day) DO UPDATE SET dropped = drops.dropped + excluded.dropped
 """
 SELECT_PAGE = """
-SELECT id, received_at, reason, detail, remote_address, headers, body, size
-FROM quarantined_webhooks
-WHERE (received_at, id) > ($1, $2) AND ($3::text IS NULL OR reason = $3)
+SELECT id, received_at, reason, detail, remote_address, headers, body
+FROM (
+    SELECT *, sum(size) OVER (ORDER BY received_at, id) - size AS bytes_before
+    FROM (
+        SELECT * FROM quarantined_webhooks
+        WHERE (received_at, id) > ($1, $2) AND ($3::text IS NULL OR reason = $3)
+        ORDER BY received_at, id
+        LIMIT $4
+    ) AS next
+) AS counted
+WHERE bytes_before < $5
 ORDER BY received_at, id
-LIMIT $4
 """
 SELECT_ONE = """
-SELECT id, received_at, reason, detail, remote_address, headers, body, size
+SELECT id, received_at, reason, detail, remote_address, headers, body
 FROM quarantined_webhooks WHERE id = $1
 """
 
@@ -159,7 +168,8 @@ async def refusals(
     """All refused webhooks, page by page, the oldest first. Those read may be discarded."""
     after: tuple[Any, Any] = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
     while page := [
-        _to_refusal(record) for record in await pool.fetch(SELECT_PAGE, *after, reason, PAGE_ROWS)
+        _to_refusal(record)
+        for record in await pool.fetch(SELECT_PAGE, *after, reason, PAGE_ROWS, PAGE_BYTES)
     ]:
         yield page
         after = (page[-1].received_at, page[-1].id)
