@@ -23,6 +23,7 @@ from app.desk.job_schemas import (
     RetryRequest,
     StateCount,
 )
+from app.desk.strict import StrictRequest, refuse_unknown_parameters
 from app.desk.tokens import UNAUTHORIZED, needs
 from app.jobs import emails, transitions
 from app.jobs.emails import Cursor, CursorError, Search, SearchError
@@ -73,7 +74,8 @@ class JobsController(Controller):
 
     path = "/api/v1/jobs"
     tags = ["Jobs"]  # noqa: RUF012 - Litestar declares it so
-    guards = [needs(Scope.READ)]  # noqa: RUF012
+    guards = [needs(Scope.READ), refuse_unknown_parameters]  # noqa: RUF012
+    request_class = StrictRequest
     security = [{"token": []}]  # noqa: RUF012
     exception_handlers = dict.fromkeys(DATABASE_AWAY, _database_away)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx
@@ -206,6 +207,46 @@ def test_wrong_parameters_are_named(
     assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters"),
+    [("", {"state": "failed"}), ("/counts", {"status": "failed"}), ("", {"\ud800": "x"})],
+)
+def test_a_misspelt_parameter_is_refused_and_not_overlooked(
+    api: httpx.Client, path: str, parameters: dict[str, str]
+) -> None:
+    query = "&".join(
+        f"{quote(name, errors='surrogatepass')}={parameters[name]}" for name in parameters
+    )
+    answer = api.get(f"{PATH}{path}?{query}")
+    assert answer.status_code == 400, answer.text
+    (error,) = answer.json()["errors"]
+    assert "is no parameter" in error["message"]
+    if "state" in parameters:
+        assert error["field"] == "state"
+        assert "sync_status" in error["message"]
+
+
+def test_a_misspelt_field_does_not_widen_a_retry_to_all(
+    api: httpx.Client, connection: Connection
+) -> None:
+    email_id = store(connection)
+    bulk: list[dict[str, Any]] = [{"eror": "CRM"}, {"sync_status": "failed"}, {"ticket": "35436"}]
+    for path, body in [
+        *((f"{PATH}/retry", body | {"dry_run": False}) for body in bulk),
+        (f"{PATH}/{email_id}/retry", {"forced": True}),
+    ]:
+        answer = api.post(path, json=body)
+        assert answer.status_code == 400, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        (error,) = answer.json()["errors"]
+        assert error["field"] == next(iter(body))
+        assert "is no field: use " in error["message"]
+    assert ids(api.get(PATH, params={"status": "failed"})) == [email_id]
+    schemas = api.get("/schema/openapi.json").json()["components"]["schemas"]
+    for name in ("RetryRequest", "BulkRetryRequest"):
+        assert schemas[name]["additionalProperties"] is False
 
 
 def test_an_email_tells_its_whole_story(api: httpx.Client, web: Services) -> None:
