@@ -16,11 +16,10 @@ from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.admin import mount_admin
 from app.desk.api_docs import ApiDocsPlugin
 from app.desk.health import HealthController
-from app.desk.job_schemas import BulkRetryRequest, RetryRequest
 from app.desk.jobs_api import JobsController
 from app.desk.metrics import EmailCounts, metrics
 from app.desk.overview import OverviewController, static_files, template_config
-from app.desk.strict import forbid_additional_properties
+from app.desk.strict import describe_bodies
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.openapi import describe_webhook
@@ -86,7 +85,7 @@ def create_app() -> Litestar:
         logging_config=None,
     )
     describe_webhook(app.openapi_schema)
-    forbid_additional_properties(app.openapi_schema, RetryRequest, BulkRetryRequest)
+    describe_bodies(app.openapi_schema, JobsController.path)
     return app
 
 

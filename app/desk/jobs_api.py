@@ -40,6 +40,10 @@ DEFAULT_PAGE = 50
 LARGEST_PAGE = 200
 RETRY_AFTER_SECONDS = "5"
 
+# What a request without a body means.
+RETRY_BY_DEFAULT = RetryRequest()
+BULK_RETRY_BY_DEFAULT = BulkRetryRequest()
+
 
 def _problem(description: str) -> ResponseSpec:
     return ResponseSpec(
@@ -162,7 +166,7 @@ class JobsController(Controller):
         | {409: _problem("It is in a state that is not retried")},
     )
     async def retry_job(
-        self, request: Request[Any, Any, Any], job_id: UUID, data: RetryRequest
+        self, request: Request[Any, Any, Any], job_id: UUID, data: RetryRequest = RETRY_BY_DEFAULT
     ) -> JobDetail:
         """A failed email is queued again from its first attempt; a completed one if forced."""
         by = request.state.token_name
@@ -184,7 +188,7 @@ class JobsController(Controller):
         responses=EVERYWHERE | FORBIDDEN,
     )
     async def retry_jobs(
-        self, request: Request[Any, Any, Any], data: BulkRetryRequest
+        self, request: Request[Any, Any, Any], data: BulkRetryRequest = BULK_RETRY_BY_DEFAULT
     ) -> BulkRetryAnswer:
         """Count the failed emails that are meant; with `dry_run` false, queue them again."""
         by = request.state.token_name

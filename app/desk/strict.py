@@ -10,18 +10,24 @@ import attrs
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.constants import RESERVED_KWARGS
-from litestar.exceptions import ValidationException
+from litestar.exceptions import ClientException, SerializationException, ValidationException
 from litestar.handlers import BaseRouteHandler
-from litestar.openapi.spec import OpenAPI
+from litestar.openapi.spec import OpenAPI, Reference, RequestBody
 
 
 class StrictRequest(Request[Any, Any, Any]):
-    """A request whose body may hold the fields of its handler's `data` and no other."""
+    """A request whose body is a JSON object with fields of its handler's `data` and no other."""
 
     async def json(self) -> Any:
-        body = await super().json()
+        try:
+            body = await super().json()
+        except (SerializationException, UnicodeDecodeError, RecursionError) as error:
+            said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+            raise ClientException(f"the body is not JSON in UTF-8: {said}") from error
+        if not isinstance(body, dict):
+            raise ClientException('the body has to be a JSON object such as {"force": true}')
         data = self.route_handler.parsed_data_field
-        if isinstance(body, dict) and data is not None:
+        if data is not None:
             known = [field.name for field in attrs.fields(data.annotation)]
             _refuse_unknown("field", body, known)
         return body
@@ -35,10 +41,15 @@ def refuse_unknown_parameters(
     _refuse_unknown("parameter", connection.query_params, known - connection.path_params.keys())
 
 
-def forbid_additional_properties(openapi: OpenAPI, *bodies: type[attrs.AttrsInstance]) -> None:
-    """Say of these bodies in the schema that they hold no further fields."""
-    for body in bodies:
-        (openapi.components.schemas or {})[body.__name__].additional_properties = False
+def describe_bodies(openapi: OpenAPI, path_prefix: str) -> None:
+    """Say in the schema that bodies may be left out, and hold no further fields."""
+    for path, item in (openapi.paths or {}).items():
+        body = item.post.request_body if item.post and path.startswith(path_prefix) else None
+        if isinstance(body, RequestBody):
+            body.required = False
+            for media in body.content.values():
+                if isinstance(media.schema, Reference):
+                    openapi.components.schemas[media.schema.value].additional_properties = False
 
 
 def _refuse_unknown(what: str, names: Iterable[str], known: Collection[str]) -> None:

@@ -62,7 +62,7 @@ class Cursor:
         try:
             received_at, email_id = json.loads(base64.urlsafe_b64decode(text))
             cursor = cls(_in_utc(datetime.fromisoformat(received_at)), UUID(email_id))
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise CursorError("it is not one that the API gave: leave it out to begin") from error
         return cursor
 

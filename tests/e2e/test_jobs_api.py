@@ -1,5 +1,6 @@
 """The jobs API over real HTTP: tokens, lists, details, retries, erasure."""
 
+import base64
 import json
 import os
 import shutil
@@ -12,11 +13,15 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
+import attrs
 import httpx
 import psycopg
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from support import PROJECT, Services, email, signed, wait_until
 
+from app.desk.job_schemas import BulkRetryRequest
 from app.intake.openapi import WEBHOOK_PATH
 
 Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
@@ -247,6 +252,78 @@ def test_a_misspelt_field_does_not_widen_a_retry_to_all(
     schemas = api.get("/schema/openapi.json").json()["components"]["schemas"]
     for name in ("RetryRequest", "BulkRetryRequest"):
         assert schemas[name]["additionalProperties"] is False
+
+
+NESTED = "[" * 60_000
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+FIELDS = st.sampled_from([field.name for field in attrs.fields(BulkRetryRequest)] + ["force", "x"])
+HOSTILE_BODIES = (
+    st.binary()
+    | st.dictionaries(FIELDS, JSON_VALUES).map(lambda fields: json.dumps(fields).encode())
+    | JSON_VALUES.map(lambda value: json.dumps(value).encode())
+    | st.sampled_from(
+        [NESTED.encode(), b'{"error": ' + NESTED.encode(), b'{"error": "\xff"}', b'"\\ud800"']
+    )
+)
+HOSTILE_CURSORS = st.text() | (
+    st.binary() | JSON_VALUES.map(lambda value: json.dumps(value).encode())
+).map(lambda content: base64.urlsafe_b64encode(content).decode())
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error": "\xff"}', "not JSON in UTF-8"),
+        (NESTED.encode(), "nested too deep"),
+        (b"force", "not JSON"),
+        (b"null", "has to be a JSON object"),
+        (b"[]", "has to be a JSON object"),
+    ],
+)
+def test_an_unreadable_body_is_told_what_is_wrong_with_it(
+    api: httpx.Client, body: bytes, said: str
+) -> None:
+    for path in (f"{PATH}/retry", f"{PATH}/{uuid4()}/retry"):
+        answer = api.post(path, content=body)
+        assert answer.status_code == 400, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert said in answer.json()["detail"]
+
+
+def test_a_retry_without_a_body_has_the_defaults(api: httpx.Client, connection: Connection) -> None:
+    email_id = store(connection)
+    assert api.post(f"{PATH}/retry").json() == {"matched": 1, "retried": 0}
+    assert api.post(f"{PATH}/{email_id}/retry").json()["job"]["status"] == "queued"
+
+
+def test_nothing_that_is_sent_ends_in_an_error_of_ours(api: httpx.Client) -> None:
+    nested = base64.urlsafe_b64encode(b"[" * 1000).decode()
+
+    @settings(max_examples=200, deadline=None)
+    @given(body=HOSTILE_BODIES, cursor=HOSTILE_CURSORS, path=st.sampled_from(["", f"/{uuid4()}"]))
+    @example(body=b"", cursor=nested, path="")
+    def send(body: bytes, cursor: str, path: str) -> None:
+        answers = [
+            api.post(f"{PATH}{path}/retry", content=body),
+            api.get(f"{PATH}?cursor={quote(cursor, errors='surrogatepass')}"),
+        ]
+        for answer in answers:
+            assert answer.status_code in (200, 400, 404), answer.text
+            if answer.is_error:
+                assert answer.headers["content-type"] == "application/problem+json"
+
+    send()
+
+
+@pytest.mark.parametrize("text", ["1e308", "-1", "9" * 400, "inf", "0001-01-01", "+1000000-01-01"])
+def test_odd_values_of_parameters_end_in_no_error_of_ours(api: httpx.Client, text: str) -> None:
+    for name in ("received_from", "received_until", "limit", "status", "cursor"):
+        assert api.get(PATH, params={name: text}).status_code in (200, 400), name
 
 
 def test_an_email_tells_its_whole_story(api: httpx.Client, web: Services) -> None:
