@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
+import asyncpg
 import attrs
 import httpx
 import psycopg
@@ -23,6 +25,8 @@ from support import PROJECT, Services, email, signed, wait_until
 
 from app.desk.job_schemas import BulkRetryRequest
 from app.intake.openapi import WEBHOOK_PATH
+from app.jobs.emails import Cursor, Search, page_query
+from app.models.incoming_email import ProcessingStatus
 
 Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
 PATH = "/api/v1/jobs"
@@ -158,6 +162,8 @@ def test_emails_are_found_by_each_filter(api: httpx.Client, connection: Connecti
         ({}, [third, second, first]),
         ({"status": "failed"}, [first]),
         ({"status": ["failed", "received"]}, [third, first]),
+        ({"status": ["received", "completed", "failed"], "subject": "hallo"}, [third, first]),
+        ({"status": ["failed", "failed"]}, [first]),
         ({"ticket_id": "35436"}, [first]),
         ({"from_email": "MAX@example.com"}, [second]),
         ({"subject": "päck"}, [second]),
@@ -419,24 +425,36 @@ def test_a_database_that_is_away_is_said_to_be(web: Services, tmp_path: Any) -> 
         other.end()
 
 
-def test_lists_are_found_by_index(connection: Connection) -> None:
-    connection.execute(
-        "INSERT INTO incoming_emails (zendesk_ticket_id, from_email, received_at)"
-        " SELECT n::text, n || '@example.com', now() - n * interval '1 minute'"
-        " FROM generate_series(1, 20000) AS n"
+async def test_lists_are_found_by_index(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    # Large enough that the planner would rather read the rest of it than sort.
+    await pool.execute(
+        "INSERT INTO incoming_emails"
+        " (zendesk_ticket_id, from_email, received_at, processing_status)"
+        " SELECT n::text, n || '@example.com', now() - n * interval '1 minute',"
+        " CASE WHEN n % 25 = 0 THEN 'failed' ELSE 'completed' END"
+        " FROM generate_series(1, 200000) AS n"
     )
-    connection.execute("ANALYZE incoming_emails")
-    order = "ORDER BY received_at DESC, id DESC LIMIT 51"
-    for condition, index in {
-        "true": "ix_incoming_emails_received",
-        "(received_at, id) < (now(), gen_random_uuid())": "ix_incoming_emails_received",
-        "zendesk_ticket_id = '7'": "ix_incoming_emails_ticket",
-        "lower(from_email) = lower('7@example.com')": "ix_incoming_emails_sender",
-    }.items():
-        plan = connection.execute(
-            f"EXPLAIN SELECT id FROM incoming_emails WHERE {condition} {order}"
-        ).fetchall()
-        assert index in str(plan), (condition, plan)
+    await pool.execute("VACUUM ANALYZE incoming_emails")
+    failed, queued = ProcessingStatus.FAILED, ProcessingStatus.QUEUED
+    ends = [
+        Cursor(datetime.now(UTC) - timedelta(minutes=minutes), uuid4())
+        for minutes in (0, 100_000, 199_000)
+    ]
+    for search, index in [
+        (Search(), "ix_incoming_emails_received"),
+        (Search(ticket_id="7"), "ix_incoming_emails_ticket"),
+        (Search(from_email="7@example.com"), "ix_incoming_emails_sender"),
+        (Search(status=[failed]), "ix_incoming_emails_status_received"),
+        (Search(status=[failed, queued]), "ix_incoming_emails_status_received"),
+        (Search(status=[failed], error="x"), "ix_incoming_emails_status_received"),
+    ]:
+        for after in (None, *ends):
+            query, parameters = page_query(search, limit=501, after=after)
+            rows = await pool.fetch(f"EXPLAIN {query}", *parameters)
+            plan = "\n".join(row[0] for row in rows)
+            used = set(re.findall(r"using (\w+)|Scan on (ix_\w+)", plan))
+            assert {name for names in used for name in names if name} == {index}, (search, plan)
+            assert "Seq Scan" not in plan
 
 
 def test_ids_of_jobs_are_those_of_the_webhook(api: httpx.Client, web: Services) -> None:
