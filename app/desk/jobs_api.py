@@ -24,7 +24,7 @@ from app.desk.job_schemas import (
     StateCount,
 )
 from app.desk.strict import StrictRequest, refuse_unknown_parameters
-from app.desk.tokens import UNAUTHORIZED, needs
+from app.desk.tokens import ANSWERS_OF_THE_GUARD, RETRY_AFTER_SECONDS, needs
 from app.jobs import emails, transitions
 from app.jobs.emails import Cursor, CursorError, Search, SearchError
 from app.jobs.patience import DATABASE_AWAY
@@ -38,7 +38,6 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 200
-RETRY_AFTER_SECONDS = "5"
 
 # What a request without a body means.
 RETRY_BY_DEFAULT = RetryRequest()
@@ -53,8 +52,7 @@ def _problem(description: str) -> ResponseSpec:
 
 EVERYWHERE = {
     400: _problem("Parameters or fields are wrong: each is named"),
-    **UNAUTHORIZED,
-    503: _problem("The database is away: ask again after Retry-After seconds"),
+    **ANSWERS_OF_THE_GUARD,
 }
 FORBIDDEN = {403: _problem("The token has not the scope `operate`")}
 NOT_FOUND = {404: _problem("There is no such email")}
