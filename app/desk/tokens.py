@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import hmac
 import math
+import re
 import secrets
 import time
 from datetime import datetime
@@ -38,6 +39,8 @@ log = structlog.get_logger(__name__)
 PREFIX = "mailroom_"
 RANDOM_BYTES = 32
 NAME_OF_THE_SETTING = "MAILROOM_API_TOKEN"
+# A name stands in lines of `token list` and of stories. The length is that of its column.
+NAME = re.compile(r"[A-Za-z0-9_.@-]{1,100}")
 
 RETRY_AFTER_SECONDS = "5"
 LOOK_UP_SECONDS = 2.0
@@ -46,8 +49,8 @@ LOOK_UP_SECONDS = 2.0
 # the lesser evil.
 REMEMBERED_SECONDS = 3600.0
 
-# What asking for a token may end in, the tables not being there yet included.
-NOT_LOOKED_UP = (
+# What asking the database may end in, the tables not being there yet included.
+NO_ANSWER = (
     OSError,
     TimeoutError,
     asyncpg.PostgresError,
@@ -107,8 +110,13 @@ async def create_token(database: Database, name: str, scope: Scope) -> str:
     """Make a token. It is told this once; the database keeps its hash.
 
     Raises:
-        TokenError: the name was given before.
+        TokenError: the name cannot be taken or was given before.
     """
+    if not NAME.fullmatch(name) or name.upper() == NAME_OF_THE_SETTING:
+        raise TokenError(
+            f"a token cannot have the name {name[:100]!r}: take 1 to 100 letters, digits and "
+            f"`_.@-`, and not {NAME_OF_THE_SETTING}, which is the name of the setting's token"
+        )
     token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
     try:
         await database.execute(CREATE, name, _hash(token), scope.value)
@@ -189,7 +197,7 @@ async def _find(token: str, remembered_seconds: float) -> _Granted | None:
         return _Granted(NAME_OF_THE_SETTING, Scope.OPERATE)
     try:
         row = await _look_up(given)
-    except NOT_LOOKED_UP as error:
+    except NO_ANSWER as error:
         granted = _remembered.get(given)
         if granted and time.monotonic() - granted.looked_up_at < remembered_seconds:
             return granted

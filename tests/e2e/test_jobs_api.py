@@ -111,6 +111,32 @@ def test_tokens_open_what_their_scope_says_until_they_are_revoked(
 
 
 @pytest.mark.parametrize(
+    "name", ["", " ", "a" * 101, "crm\nroot  operate", "päckchen", "MAILROOM_API_TOKEN", "a b"]
+)
+def test_a_token_has_a_name_that_can_be_told_from_others(services: Services, name: str) -> None:
+    refused = services.run("mailroom", "token", "create", name)
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert refused.stderr.startswith("mailroom: a token cannot have the name ")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_token_commands_say_in_a_sentence_that_the_database_is_away(
+    services: Services, empty_database_url: str, tmp_path: Path
+) -> None:
+    create_token(services, f"a_.@-{'z' * 95}")
+    for url, said in (
+        (f"postgresql://x@/x?host={tmp_path}", "the database cannot be asked"),
+        (empty_database_url, "run `mailroom migrate`"),
+    ):
+        for command in (("list",), ("create", "crm"), ("revoke", "crm")):
+            refused = services.run("mailroom", "token", *command, DATABASE_URL=url)
+            assert refused.returncode == 1
+            assert said in refused.stderr
+            assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {},
