@@ -28,7 +28,7 @@ def token() -> None:
     type=click.Choice([scope.value for scope in Scope]),
     default=Scope.READ.value,
     show_default=True,
-    help="`operate` may also retry and erase emails.",
+    help="`metrics` opens /metrics alone; `operate` may also retry and erase emails.",
 )
 def create(name: str, scope: str) -> None:
     """Make a token for NAME, and print it: it is not shown again."""

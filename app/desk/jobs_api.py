@@ -53,8 +53,8 @@ def _problem(description: str) -> ResponseSpec:
 EVERYWHERE = {
     400: _problem("Parameters or fields are wrong: each is named"),
     **ANSWERS_OF_THE_GUARD,
+    403: _problem("The token has not the scope that this needs"),
 }
-FORBIDDEN = {403: _problem("The token has not the scope `operate`")}
 NOT_FOUND = {404: _problem("There is no such email")}
 
 
@@ -158,10 +158,7 @@ class JobsController(Controller):
         summary="Process an email again",
         operation_id="retryJob",
         guards=[needs(Scope.OPERATE)],
-        responses=EVERYWHERE
-        | FORBIDDEN
-        | NOT_FOUND
-        | {409: _problem("It is in a state that is not retried")},
+        responses=EVERYWHERE | NOT_FOUND | {409: _problem("It is in a state that is not retried")},
     )
     async def retry_job(
         self, request: Request[Any, Any, Any], job_id: UUID, data: RetryRequest = RETRY_BY_DEFAULT
@@ -183,7 +180,7 @@ class JobsController(Controller):
         summary="Process failed emails again",
         operation_id="retryJobs",
         guards=[needs(Scope.OPERATE)],
-        responses=EVERYWHERE | FORBIDDEN,
+        responses=EVERYWHERE,
     )
     async def retry_jobs(
         self, request: Request[Any, Any, Any], data: BulkRetryRequest = BULK_RETRY_BY_DEFAULT
@@ -217,7 +214,7 @@ class JobsController(Controller):
         summary="Erase an email",
         operation_id="eraseJob",
         guards=[needs(Scope.OPERATE)],
-        responses=EVERYWHERE | FORBIDDEN | NOT_FOUND,
+        responses=EVERYWHERE | NOT_FOUND,
     )
     async def erase_job(self, request: Request[Any, Any, Any], job_id: UUID) -> None:
         """Delete it for good, whatever its state. Its backups are yours to look after."""

@@ -142,7 +142,7 @@ class _These(Collector):
     operation_id="metrics",
     tags=["Health"],
     media_type=CONTENT_TYPE_LATEST,
-    guards=[needs(Scope.READ, remembered_seconds=REMEMBERED_SECONDS)],
+    guards=[needs(Scope.METRICS, remembered_seconds=REMEMBERED_SECONDS)],
     security=[{"token": []}],
     responses=ANSWERS_OF_THE_GUARD,
 )

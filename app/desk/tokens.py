@@ -181,10 +181,10 @@ def needs(scope: Scope, *, remembered_seconds: float = 0.0) -> Guard:
                 "the token is wrong or was revoked",
                 headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
-        if scope is Scope.OPERATE and granted.scope is not Scope.OPERATE:
+        if not granted.scope.includes(scope):
             raise PermissionDeniedException(
-                "the token may only read: this needs one with the scope `operate`",
-                headers={"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="operate"'},
+                f"the token has the scope `{granted.scope}`: this needs one with `{scope}`",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
         connection.state.token_name = granted.name
 

@@ -166,6 +166,21 @@ def test_without_a_valid_token_nothing_is_told(
         assert "erika" not in answer.text.lower()
 
 
+def test_a_token_for_metrics_opens_nothing_else(web: Services, connection: Connection) -> None:
+    email_id = store(connection)
+    scrapes = create_token(web, "prometheus", "--scope", "metrics")
+    assert httpx.get(f"{web.url}/metrics", headers=scrapes).status_code == 200
+    for path in ("", "/counts", f"/{email_id}"):
+        refused = httpx.get(f"{web.url}{PATH}{path}", headers=scrapes)
+        assert refused.status_code == 403
+        assert "`read`" in refused.json()["detail"]
+        assert 'scope="read"' in refused.headers["www-authenticate"]
+    assert httpx.delete(f"{web.url}{PATH}/{email_id}", headers=scrapes).status_code == 403
+    for scope in ("read", "operate"):
+        token = create_token(web, scope, "--scope", scope)
+        assert httpx.get(f"{web.url}/metrics", headers=token).status_code == 200
+
+
 def test_emails_are_found_by_each_filter(api: httpx.Client, connection: Connection) -> None:
     first = store(connection, received_at=NOON, zendesk_ticket_id="35436")
     second = store(
