@@ -1,7 +1,7 @@
 """`/api/v1/jobs`: emails and their jobs, for programs."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,11 +9,13 @@ import structlog
 from litestar import Controller, Request, delete, get, post
 from litestar.exceptions import ClientException, NotFoundException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.params import Parameter
 from litestar.response import Response
 
 from app.database import running_pool
 from app.desk.job_schemas import (
+    EXAMPLE_ID,
     BulkRetryAnswer,
     BulkRetryRequest,
     JobDetail,
@@ -39,6 +41,8 @@ log = structlog.get_logger(__name__)
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 200
 
+EXAMPLE_CURSOR = Cursor(datetime(2026, 11, 23, 14, 5, 9, tzinfo=UTC), UUID(EXAMPLE_ID))
+
 # What a request without a body means.
 RETRY_BY_DEFAULT = RetryRequest()
 BULK_RETRY_BY_DEFAULT = BulkRetryRequest()
@@ -48,6 +52,10 @@ def _problem(description: str) -> ResponseSpec:
     return ResponseSpec(
         ProblemDetails, generate_examples=False, description=description, media_type=PROBLEM_JSON
     )
+
+
+def _query(description: str, example: object, **bounds: Any) -> Any:
+    return Parameter(description=description, examples=[Example(value=example)], **bounds)
 
 
 EVERYWHERE = {
@@ -85,22 +93,23 @@ class JobsController(Controller):
     async def list_jobs(
         self,
         status: Annotated[
-            list[ProcessingStatus] | None, Parameter(description="In one of these states")
+            list[ProcessingStatus] | None, _query("In one of these states", ["failed"])
         ] = None,
-        ticket_id: Annotated[str | None, Parameter(description="Of this ticket")] = None,
-        from_email: Annotated[str | None, Parameter(description="The whole address")] = None,
-        subject: Annotated[str | None, Parameter(description="A part of it")] = None,
-        error: Annotated[str | None, Parameter(description="A part of why they failed")] = None,
-        sync_status: Annotated[SyncStatus | None, Parameter(description="Of the delivery")] = None,
+        ticket_id: Annotated[str | None, _query("Of this ticket", "35436")] = None,
+        from_email: Annotated[str | None, _query("The whole address", "erika@example.com")] = None,
+        subject: Annotated[str | None, _query("A part of it", "Päckchen")] = None,
+        error: Annotated[str | None, _query("A part of why they failed", "ConnectionError")] = None,
+        sync_status: Annotated[SyncStatus | None, _query("Of the delivery", "pending")] = None,
         received_from: Annotated[
-            datetime | None, Parameter(description="Not before; UTC where no zone is given")
+            datetime | None,
+            _query("Not before; UTC where no zone is given", "2026-11-23T00:00:00+01:00"),
         ] = None,
-        received_until: Annotated[datetime | None, Parameter(description="Before")] = None,
+        received_until: Annotated[datetime | None, _query("Before", "2026-11-24T00:00:00Z")] = None,
         limit: Annotated[
-            int, Parameter(ge=1, le=LARGEST_PAGE, description="Most of a page")
+            int, _query("Most of a page", DEFAULT_PAGE, ge=1, le=LARGEST_PAGE)
         ] = DEFAULT_PAGE,
         cursor: Annotated[
-            str | None, Parameter(description="`next_cursor` of the page before")
+            str | None, _query("`next_cursor` of the page before", EXAMPLE_CURSOR.encode())
         ] = None,
     ) -> JobPage:
         """The newest received first. Pages stay right while emails arrive."""

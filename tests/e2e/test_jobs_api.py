@@ -181,6 +181,15 @@ def test_a_token_for_metrics_opens_nothing_else(web: Services, connection: Conne
         assert httpx.get(f"{web.url}/metrics", headers=token).status_code == 200
 
 
+def test_each_parameter_has_an_example_that_is_taken(api: httpx.Client) -> None:
+    schema = api.get("/schema/openapi.json").json()
+    for parameter in schema["paths"][PATH]["get"]["parameters"]:
+        shown = [shown["value"] for shown in parameter["examples"].values()]
+        assert shown, parameter["name"]
+        for value in shown:
+            ids(api.get(PATH, params={parameter["name"]: value}))
+
+
 def test_emails_are_found_by_each_filter(api: httpx.Client, connection: Connection) -> None:
     first = store(connection, received_at=NOON, zendesk_ticket_id="35436")
     second = store(
@@ -544,6 +553,10 @@ def test_the_documented_python_session_works_as_printed(
         store(connection)
     code = documented("With Python").split("```python\n")[1].split("```")[0]
     script = code.replace("http://127.0.0.1:8000", web.url)
-    ended = web.run("python", "-c", script, TOKEN="token")
+    file = web.folder / "session.py"
+    file.write_text(script)
+    checked = web.run("mypy", "--strict", str(file))
+    assert checked.returncode == 0, checked.stdout
+    ended = web.run("python", str(file), TOKEN="token")
     assert ended.returncode == 0, ended.stderr
     assert len(set(ended.stdout.splitlines())) == 60
