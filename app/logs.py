@@ -1,47 +1,59 @@
-"""Structured logs: JSON in production, readable in development; ids only, never email content."""
+"""Structured logs: JSON in production, readable in development; ids only, never email content.
+
+An exception is logged as its type and where it was raised. Its message is left out, and those of
+what caused it, too: databases, parsers and handlers quote the values that they stumbled over.
+"""
 
 import logging
 import sys
+from typing import Any, TextIO
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from app.settings import Settings
+
+WITH_VALUES = ("exc_value", "exc_notes", "syntax_error")
 
 
 def configure_logging(settings: Settings) -> None:
     """Send structlog's and the standard library's records through one formatter to stderr."""
-    shared: list[structlog.typing.Processor] = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    # Tracebacks without local variables, which hold emails.
-    rendering: list[structlog.typing.Processor] = (
+    rendering: list[Processor] = (
         [
-            structlog.processors.ExceptionRenderer(
-                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-            ),
+            structlog.processors.ExceptionRenderer(_without_values),
             structlog.processors.JSONRenderer(),
         ]
         if settings.is_production
         else [
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                colors=sys.stderr.isatty(), exception_formatter=_write_without_values
             )
         ]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _cut_reprs_of_asyncio],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
+    # uvicorn has set up its own by now, unless it was told not to.
+    uvicorn = logging.getLogger("uvicorn")
+    uvicorn.handlers, uvicorn.propagate = [], True
+    # Its lines hold the query, where the API's filters name addresses.
+    access = logging.getLogger("uvicorn.access")
+    access.handlers, access.propagate = [], False
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -52,3 +64,40 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+_transform = ExceptionDictTransformer(show_locals=False)
+
+
+def _without_values(exc_info: ExcInfo) -> list[dict[str, Any]]:
+    return _strip(_transform(exc_info))
+
+
+def _strip(stacks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in stack.items() if name not in WITH_VALUES}
+        | {"exceptions": [_strip(member) for member in stack["exceptions"]]}
+        for stack in stacks
+    ]
+
+
+def _write_without_values(stream: TextIO, exc_info: ExcInfo) -> None:
+    _write(stream, _without_values(exc_info))
+
+
+def _write(stream: TextIO, stacks: list[dict[str, Any]]) -> None:
+    for stack in reversed(stacks):
+        for member in stack["exceptions"]:
+            _write(stream, member)
+        for frame in stack["frames"]:
+            stream.write(
+                f'\n  File "{frame["filename"]}", line {frame["lineno"]}, in {frame["name"]}'
+            )
+        stream.write(f"\n{stack['exc_type']}")
+
+
+def _cut_reprs_of_asyncio(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Of what asyncio says of a forgotten task the first line: the others show its exception."""
+    if event.get("logger") == "asyncio":
+        event["event"] = str(event["event"]).partition("\n")[0]
+    return event

@@ -19,6 +19,7 @@ from app.desk.health import HealthController
 from app.desk.jobs_api import JobsController
 from app.desk.metrics import EmailCounts, metrics
 from app.desk.overview import OverviewController, static_files, template_config
+from app.desk.strict import describe_bodies
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.openapi import describe_webhook
@@ -87,6 +88,7 @@ def create_app() -> Litestar:
         logging_config=None,
     )
     describe_webhook(app.openapi_schema)
+    describe_bodies(app.openapi_schema, JobsController.path)
     return app
 
 

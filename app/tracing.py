@@ -11,15 +11,15 @@ from uuid import UUID
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind
 
 from app.settings import are_traces_wanted
 
 try:
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    from app.tracing_sdk import in_trace_of, make_provider
 except ImportError:
     IS_INSTALLED = False
 else:
@@ -27,7 +27,6 @@ else:
 
 log = structlog.get_logger(__name__)
 
-SPAN_ID_MASK = (1 << 64) - 1
 SERVICE_NAME = "mailroom"
 
 
@@ -38,11 +37,7 @@ def start_tracing() -> None:
     if not IS_INSTALLED:
         log.warning("traces_not_sent", mend="pip install 'mailroom[otel]'")
         return
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before ours.
-    resource = Resource.create({"service.name": SERVICE_NAME})
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
+    trace.set_tracer_provider(make_provider(SERVICE_NAME))
 
 
 def stop_tracing() -> None:
@@ -58,20 +53,19 @@ def span(name: str, email_id: UUID, kind: SpanKind) -> Iterator[trace.Span]:
         # Most run without traces, and the webhook's path is hot.
         yield trace.INVALID_SPAN
         return
-    parent = SpanContext(
-        trace_id=email_id.int,
-        span_id=email_id.int & SPAN_ID_MASK,
-        is_remote=True,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED),
-    )
-    with trace.get_tracer(SERVICE_NAME).start_as_current_span(
-        name,
-        context=trace.set_span_in_context(NonRecordingSpan(parent)),
-        kind=kind,
-        attributes={"mailroom.email_id": str(email_id)},
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as begun:
+    tracer = trace.get_tracer(SERVICE_NAME)
+    # A root of the trace in each process: a worker cannot know whether the webhook's span was
+    # exported, and a parent would decide instead of the sampler.
+    with in_trace_of(email_id):
+        begun = tracer.start_span(
+            name,
+            context=Context(),
+            kind=kind,
+            attributes={"mailroom.email_id": str(email_id)},
+        )
+    with trace.use_span(
+        begun, end_on_exit=True, record_exception=False, set_status_on_exception=False
+    ):
         yield begun
 
 

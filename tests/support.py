@@ -186,6 +186,13 @@ def delete_queue(broker_url: str, queue: str) -> None:
                 server.channel().queue_delete(name)
 
 
+def create_token(services: Services, name: str, *options: str) -> dict[str, str]:
+    """The header with a token that `mailroom token create` made."""
+    made = services.run("mailroom", "token", "create", name, *options)
+    assert made.returncode == 0, made.stderr
+    return {"Authorization": f"Bearer {made.stdout.strip()}"}
+
+
 def create_operators(services: Services) -> None:
     """The operator olga, and ada, who is a superuser too."""
     for name, is_superuser in (("olga", "false"), ("ada", "true")):

@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
+import asyncpg
 import click
 
 from app.database import DB
-from app.desk.tokens import create_token, list_tokens, revoke_token
+from app.desk.tokens import NO_ANSWER, TokenError, create_token, list_tokens, revoke_token
 from app.jobs.transitions import Database
 from app.models.api_token import Scope
 
@@ -27,7 +28,7 @@ def token() -> None:
     type=click.Choice([scope.value for scope in Scope]),
     default=Scope.READ.value,
     show_default=True,
-    help="`operate` may also retry and erase emails.",
+    help="`metrics` opens /metrics alone; `operate` may also retry and erase emails.",
 )
 def create(name: str, scope: str) -> None:
     """Make a token for NAME, and print it: it is not shown again."""
@@ -60,6 +61,13 @@ def _run(work: Callable[[Database], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(run())
+    except asyncpg.UndefinedTableError as error:
+        raise TokenError("the database has no tables yet: run `mailroom migrate`") from error
+    except NO_ANSWER as error:
+        said = f"{type(error).__name__} {error}".splitlines()[0].strip()
+        raise TokenError(
+            f"the database cannot be asked ({said}): see whether it runs, and DATABASE_URL"
+        ) from error
     finally:
         DB.release()
 

@@ -1,7 +1,7 @@
 """`/api/v1/jobs`: emails and their jobs, for programs."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,11 +9,13 @@ import structlog
 from litestar import Controller, Request, delete, get, post
 from litestar.exceptions import ClientException, NotFoundException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.params import Parameter
 from litestar.response import Response
 
 from app.database import running_pool
 from app.desk.job_schemas import (
+    EXAMPLE_ID,
     BulkRetryAnswer,
     BulkRetryRequest,
     JobDetail,
@@ -23,7 +25,8 @@ from app.desk.job_schemas import (
     RetryRequest,
     StateCount,
 )
-from app.desk.tokens import UNAUTHORIZED, needs
+from app.desk.strict import StrictRequest, refuse_unknown_parameters
+from app.desk.tokens import ANSWERS_OF_THE_GUARD, RETRY_AFTER_SECONDS, needs
 from app.jobs import emails, transitions
 from app.jobs.emails import Cursor, CursorError, Search, SearchError
 from app.jobs.patience import DATABASE_AWAY
@@ -37,7 +40,12 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 200
-RETRY_AFTER_SECONDS = "5"
+
+EXAMPLE_CURSOR = Cursor(datetime(2026, 11, 23, 14, 5, 9, tzinfo=UTC), UUID(EXAMPLE_ID))
+
+# What a request without a body means.
+RETRY_BY_DEFAULT = RetryRequest()
+BULK_RETRY_BY_DEFAULT = BulkRetryRequest()
 
 
 def _problem(description: str) -> ResponseSpec:
@@ -46,12 +54,15 @@ def _problem(description: str) -> ResponseSpec:
     )
 
 
+def _query(description: str, example: object, **bounds: Any) -> Any:
+    return Parameter(description=description, examples=[Example(value=example)], **bounds)
+
+
 EVERYWHERE = {
     400: _problem("Parameters or fields are wrong: each is named"),
-    **UNAUTHORIZED,
-    503: _problem("The database is away: ask again after Retry-After seconds"),
+    **ANSWERS_OF_THE_GUARD,
+    403: _problem("The token has not the scope that this needs"),
 }
-FORBIDDEN = {403: _problem("The token has not the scope `operate`")}
 NOT_FOUND = {404: _problem("There is no such email")}
 
 
@@ -73,7 +84,8 @@ class JobsController(Controller):
 
     path = "/api/v1/jobs"
     tags = ["Jobs"]  # noqa: RUF012 - Litestar declares it so
-    guards = [needs(Scope.READ)]  # noqa: RUF012
+    guards = [needs(Scope.READ), refuse_unknown_parameters]  # noqa: RUF012
+    request_class = StrictRequest
     security = [{"token": []}]  # noqa: RUF012
     exception_handlers = dict.fromkeys(DATABASE_AWAY, _database_away)
 
@@ -81,22 +93,23 @@ class JobsController(Controller):
     async def list_jobs(
         self,
         status: Annotated[
-            list[ProcessingStatus] | None, Parameter(description="In one of these states")
+            list[ProcessingStatus] | None, _query("In one of these states", ["failed"])
         ] = None,
-        ticket_id: Annotated[str | None, Parameter(description="Of this ticket")] = None,
-        from_email: Annotated[str | None, Parameter(description="The whole address")] = None,
-        subject: Annotated[str | None, Parameter(description="A part of it")] = None,
-        error: Annotated[str | None, Parameter(description="A part of why they failed")] = None,
-        sync_status: Annotated[SyncStatus | None, Parameter(description="Of the delivery")] = None,
+        ticket_id: Annotated[str | None, _query("Of this ticket", "35436")] = None,
+        from_email: Annotated[str | None, _query("The whole address", "erika@example.com")] = None,
+        subject: Annotated[str | None, _query("A part of it", "Päckchen")] = None,
+        error: Annotated[str | None, _query("A part of why they failed", "ConnectionError")] = None,
+        sync_status: Annotated[SyncStatus | None, _query("Of the delivery", "pending")] = None,
         received_from: Annotated[
-            datetime | None, Parameter(description="Not before; UTC where no zone is given")
+            datetime | None,
+            _query("Not before; UTC where no zone is given", "2026-11-23T00:00:00+01:00"),
         ] = None,
-        received_until: Annotated[datetime | None, Parameter(description="Before")] = None,
+        received_until: Annotated[datetime | None, _query("Before", "2026-11-24T00:00:00Z")] = None,
         limit: Annotated[
-            int, Parameter(ge=1, le=LARGEST_PAGE, description="Most of a page")
+            int, _query("Most of a page", DEFAULT_PAGE, ge=1, le=LARGEST_PAGE)
         ] = DEFAULT_PAGE,
         cursor: Annotated[
-            str | None, Parameter(description="`next_cursor` of the page before")
+            str | None, _query("`next_cursor` of the page before", EXAMPLE_CURSOR.encode())
         ] = None,
     ) -> JobPage:
         """The newest received first. Pages stay right while emails arrive."""
@@ -154,13 +167,10 @@ class JobsController(Controller):
         summary="Process an email again",
         operation_id="retryJob",
         guards=[needs(Scope.OPERATE)],
-        responses=EVERYWHERE
-        | FORBIDDEN
-        | NOT_FOUND
-        | {409: _problem("It is in a state that is not retried")},
+        responses=EVERYWHERE | NOT_FOUND | {409: _problem("It is in a state that is not retried")},
     )
     async def retry_job(
-        self, request: Request[Any, Any, Any], job_id: UUID, data: RetryRequest
+        self, request: Request[Any, Any, Any], job_id: UUID, data: RetryRequest = RETRY_BY_DEFAULT
     ) -> JobDetail:
         """A failed email is queued again from its first attempt; a completed one if forced."""
         by = request.state.token_name
@@ -179,10 +189,10 @@ class JobsController(Controller):
         summary="Process failed emails again",
         operation_id="retryJobs",
         guards=[needs(Scope.OPERATE)],
-        responses=EVERYWHERE | FORBIDDEN,
+        responses=EVERYWHERE,
     )
     async def retry_jobs(
-        self, request: Request[Any, Any, Any], data: BulkRetryRequest
+        self, request: Request[Any, Any, Any], data: BulkRetryRequest = BULK_RETRY_BY_DEFAULT
     ) -> BulkRetryAnswer:
         """Count the failed emails that are meant; with `dry_run` false, queue them again."""
         by = request.state.token_name
@@ -213,7 +223,7 @@ class JobsController(Controller):
         summary="Erase an email",
         operation_id="eraseJob",
         guards=[needs(Scope.OPERATE)],
-        responses=EVERYWHERE | FORBIDDEN | NOT_FOUND,
+        responses=EVERYWHERE | NOT_FOUND,
     )
     async def erase_job(self, request: Request[Any, Any, Any], job_id: UUID) -> None:
         """Delete it for good, whatever its state. Its backups are yours to look after."""

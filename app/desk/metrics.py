@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.desk.tokens import UNAUTHORIZED, needs
+from app.desk.tokens import ANSWERS_OF_THE_GUARD, REMEMBERED_SECONDS, needs
 from app.models.api_token import Scope
 from app.models.incoming_email import ProcessingStatus
 
@@ -142,9 +142,9 @@ class _These(Collector):
     operation_id="metrics",
     tags=["Health"],
     media_type=CONTENT_TYPE_LATEST,
-    guards=[needs(Scope.READ)],
+    guards=[needs(Scope.METRICS, remembered_seconds=REMEMBERED_SECONDS)],
     security=[{"token": []}],
-    responses=UNAUTHORIZED,
+    responses=ANSWERS_OF_THE_GUARD,
 )
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """The metrics of this process and the emails in each state, in Prometheus' text format."""

@@ -3,16 +3,25 @@
 The token of MAILROOM_API_TOKEN opens everything; the others are in the database, hashed.
 """
 
+import asyncio
 import hashlib
 import hmac
+import math
+import re
 import secrets
+import time
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 import attrs
+import structlog
 from litestar.connection import ASGIConnection
-from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
+from litestar.exceptions import (
+    NotAuthorizedException,
+    PermissionDeniedException,
+    ServiceUnavailableException,
+)
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import Guard
@@ -24,18 +33,41 @@ from app.models.api_token import Scope
 from app.problems import PROBLEM_JSON, ProblemDetails
 from app.settings import get_settings
 
+log = structlog.get_logger(__name__)
+
 # So that people and scanners of leaked secrets know one by its looks.
 PREFIX = "mailroom_"
 RANDOM_BYTES = 32
 NAME_OF_THE_SETTING = "MAILROOM_API_TOKEN"
+# A name stands in lines of `token list` and of stories. The length is that of its column.
+NAME = re.compile(r"[A-Za-z0-9_.@-]{1,100}")
 
-UNAUTHORIZED = {
-    401: ResponseSpec(
-        ProblemDetails,
-        generate_examples=False,
-        description="The token is missing, wrong or revoked",
-        media_type=PROBLEM_JSON,
+RETRY_AFTER_SECONDS = "5"
+LOOK_UP_SECONDS = 2.0
+# An outage of the database is watched by the metrics of the web processes. They hold nothing of an
+# email, so that they are shown for as long to a token which was revoked where we cannot see it is
+# the lesser evil.
+REMEMBERED_SECONDS = 3600.0
+
+# What asking the database may end in, the tables not being there yet included.
+NO_ANSWER = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
+
+def _problem(description: str) -> ResponseSpec:
+    return ResponseSpec(
+        ProblemDetails, generate_examples=False, description=description, media_type=PROBLEM_JSON
     )
+
+
+ANSWERS_OF_THE_GUARD = {
+    401: _problem("The token is missing, wrong or revoked"),
+    503: _problem("The database is away: ask again after Retry-After seconds"),
 }
 
 CREATE = """
@@ -78,8 +110,13 @@ async def create_token(database: Database, name: str, scope: Scope) -> str:
     """Make a token. It is told this once; the database keeps its hash.
 
     Raises:
-        TokenError: the name was given before.
+        TokenError: the name cannot be taken or was given before.
     """
+    if not NAME.fullmatch(name) or name.upper() == NAME_OF_THE_SETTING:
+        raise TokenError(
+            f"a token cannot have the name {name[:100]!r}: take 1 to 100 letters, digits and "
+            f"`_.@-`, and not {NAME_OF_THE_SETTING}, which is the name of the setting's token"
+        )
     token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
     try:
         await database.execute(CREATE, name, _hash(token), scope.value)
@@ -106,8 +143,27 @@ async def list_tokens(database: Database) -> list[Token]:
     return [Token(**{**row, "scope": Scope(row["scope"])}) for row in await database.fetch(LIST)]
 
 
-def needs(scope: Scope) -> Guard:
-    """A guard that lets requests through whose token has the scope."""
+@attrs.frozen
+class _Granted:
+    """What a token opens."""
+
+    name: str
+    scope: Scope
+    looked_up_at: float = math.inf
+
+
+# By the token's hash, those that this process looked up.
+_remembered: dict[str, _Granted] = {}
+
+
+def needs(scope: Scope, *, remembered_seconds: float = 0.0) -> Guard:
+    """A guard that lets requests through whose token has the scope.
+
+    Args:
+        scope: what the token has to be good for.
+        remembered_seconds: how long a token that was valid is let through while the database,
+            which would know that it was revoked, is away.
+    """
 
     async def guard(
         connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
@@ -119,29 +175,52 @@ def needs(scope: Scope) -> Guard:
                 "makes one",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        found = await _find(token.strip())
-        if found is None:
+        granted = await _find(token.strip(), remembered_seconds)
+        if granted is None:
             raise NotAuthorizedException(
                 "the token is wrong or was revoked",
                 headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
-        name, granted = found
-        if scope is Scope.OPERATE and granted is not Scope.OPERATE:
+        if not granted.scope.includes(scope):
             raise PermissionDeniedException(
-                "the token may only read: this needs one with the scope `operate`",
-                headers={"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="operate"'},
+                f"the token has the scope `{granted.scope}`: this needs one with `{scope}`",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
-        connection.state.token_name = name
+        connection.state.token_name = granted.name
 
     return guard
 
 
-async def _find(token: str) -> tuple[str, Scope] | None:
+async def _find(token: str, remembered_seconds: float) -> _Granted | None:
     given, configured = _hash(token), _hash(get_settings().api_token)
     if get_settings().api_token and hmac.compare_digest(given, configured):
-        return NAME_OF_THE_SETTING, Scope.OPERATE
-    row = await running_pool().fetchrow(FIND, given)
-    return (row["name"], Scope(row["scope"])) if row is not None else None
+        return _Granted(NAME_OF_THE_SETTING, Scope.OPERATE)
+    try:
+        row = await _look_up(given)
+    except NO_ANSWER as error:
+        granted = _remembered.get(given)
+        if granted and time.monotonic() - granted.looked_up_at < remembered_seconds:
+            return granted
+        log.warning("token_not_looked_up", error=type(error).__name__)
+        raise ServiceUnavailableException(
+            "the database is away, which knows the tokens: ask again",
+            headers={"Retry-After": RETRY_AFTER_SECONDS},
+        ) from error
+    if row is None:
+        _remembered.pop(given, None)
+        return None
+    _remembered[given] = _Granted(row["name"], Scope(row["scope"]), time.monotonic())
+    return _remembered[given]
+
+
+async def _look_up(token_hash: str) -> "asyncpg.Record | None":
+    task = asyncio.create_task(running_pool().fetchrow(FIND, token_hash))
+    # Not `asyncio.timeout`: a cancelled query waits for an answer of the server, too.
+    await asyncio.wait({task}, timeout=LOOK_UP_SECONDS)
+    if not task.done():
+        task.cancel()
+        raise TimeoutError
+    return task.result()
 
 
 def _hash(token: str) -> str:

@@ -11,13 +11,21 @@ from app.database import DB
 
 
 class Scope(StrEnum):
-    """What a token is good for."""
+    """What a token is good for. Each is also good for what those before it are."""
+
+    METRICS = "metrics"
+    """Scrape `/metrics`, which holds nothing of an email."""
 
     READ = "read"
-    """Look at emails, counts and metrics."""
+    """Look at emails and counts."""
 
     OPERATE = "operate"
-    """Also retry and erase emails."""
+    """Retry and erase emails."""
+
+    def includes(self, other: "Scope") -> bool:
+        """Whether a token with this scope may do what the other one allows."""
+        ordered = list(Scope)
+        return ordered.index(self) >= ordered.index(other)
 
 
 class ApiToken(Table, tablename="api_tokens", db=DB):

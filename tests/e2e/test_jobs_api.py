@@ -1,7 +1,9 @@
 """The jobs API over real HTTP: tokens, lists, details, retries, erasure."""
 
+import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,14 +11,22 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
+import asyncpg
+import attrs
 import httpx
 import psycopg
 import pytest
-from support import PROJECT, Services, email, signed, wait_until
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from support import PROJECT, Services, create_token, email, signed, wait_until
 
+from app.desk.job_schemas import BulkRetryRequest
 from app.intake.openapi import WEBHOOK_PATH
+from app.jobs.emails import Cursor, Search, page_query
+from app.models.incoming_email import ProcessingStatus
 
 Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
 PATH = "/api/v1/jobs"
@@ -61,12 +71,6 @@ def ids(answer: httpx.Response) -> list[str]:
     return [item["id"] for item in answer.json()["items"]]
 
 
-def create_token(services: Services, name: str, *options: str) -> dict[str, str]:
-    made = services.run("mailroom", "token", "create", name, *options)
-    assert made.returncode == 0, made.stderr
-    return {"Authorization": f"Bearer {made.stdout.strip()}"}
-
-
 def test_tokens_open_what_their_scope_says_until_they_are_revoked(
     web: Services, connection: Connection
 ) -> None:
@@ -107,6 +111,32 @@ def test_tokens_open_what_their_scope_says_until_they_are_revoked(
 
 
 @pytest.mark.parametrize(
+    "name", ["", " ", "a" * 101, "crm\nroot  operate", "päckchen", "MAILROOM_API_TOKEN", "a b"]
+)
+def test_a_token_has_a_name_that_can_be_told_from_others(services: Services, name: str) -> None:
+    refused = services.run("mailroom", "token", "create", name)
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert refused.stderr.startswith("mailroom: a token cannot have the name ")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_token_commands_say_in_a_sentence_that_the_database_is_away(
+    services: Services, empty_database_url: str, tmp_path: Path
+) -> None:
+    create_token(services, f"a_.@-{'z' * 95}")
+    for url, said in (
+        (f"postgresql://x@/x?host={tmp_path}", "the database cannot be asked"),
+        (empty_database_url, "run `mailroom migrate`"),
+    ):
+        for command in (("list",), ("create", "crm"), ("revoke", "crm")):
+            refused = services.run("mailroom", "token", *command, DATABASE_URL=url)
+            assert refused.returncode == 1
+            assert said in refused.stderr
+            assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {},
@@ -136,6 +166,30 @@ def test_without_a_valid_token_nothing_is_told(
         assert "erika" not in answer.text.lower()
 
 
+def test_a_token_for_metrics_opens_nothing_else(web: Services, connection: Connection) -> None:
+    email_id = store(connection)
+    scrapes = create_token(web, "prometheus", "--scope", "metrics")
+    assert httpx.get(f"{web.url}/metrics", headers=scrapes).status_code == 200
+    for path in ("", "/counts", f"/{email_id}"):
+        refused = httpx.get(f"{web.url}{PATH}{path}", headers=scrapes)
+        assert refused.status_code == 403
+        assert "`read`" in refused.json()["detail"]
+        assert 'scope="read"' in refused.headers["www-authenticate"]
+    assert httpx.delete(f"{web.url}{PATH}/{email_id}", headers=scrapes).status_code == 403
+    for scope in ("read", "operate"):
+        token = create_token(web, scope, "--scope", scope)
+        assert httpx.get(f"{web.url}/metrics", headers=token).status_code == 200
+
+
+def test_each_parameter_has_an_example_that_is_taken(api: httpx.Client) -> None:
+    schema = api.get("/schema/openapi.json").json()
+    for parameter in schema["paths"][PATH]["get"]["parameters"]:
+        shown = [shown["value"] for shown in parameter["examples"].values()]
+        assert shown, parameter["name"]
+        for value in shown:
+            ids(api.get(PATH, params={parameter["name"]: value}))
+
+
 def test_emails_are_found_by_each_filter(api: httpx.Client, connection: Connection) -> None:
     first = store(connection, received_at=NOON, zendesk_ticket_id="35436")
     second = store(
@@ -152,6 +206,8 @@ def test_emails_are_found_by_each_filter(api: httpx.Client, connection: Connecti
         ({}, [third, second, first]),
         ({"status": "failed"}, [first]),
         ({"status": ["failed", "received"]}, [third, first]),
+        ({"status": ["received", "completed", "failed"], "subject": "hallo"}, [third, first]),
+        ({"status": ["failed", "failed"]}, [first]),
         ({"ticket_id": "35436"}, [first]),
         ({"from_email": "MAX@example.com"}, [second]),
         ({"subject": "päck"}, [second]),
@@ -206,6 +262,118 @@ def test_wrong_parameters_are_named(
     assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters"),
+    [("", {"state": "failed"}), ("/counts", {"status": "failed"}), ("", {"\ud800": "x"})],
+)
+def test_a_misspelt_parameter_is_refused_and_not_overlooked(
+    api: httpx.Client, path: str, parameters: dict[str, str]
+) -> None:
+    query = "&".join(
+        f"{quote(name, errors='surrogatepass')}={parameters[name]}" for name in parameters
+    )
+    answer = api.get(f"{PATH}{path}?{query}")
+    assert answer.status_code == 400, answer.text
+    (error,) = answer.json()["errors"]
+    assert "is no parameter" in error["message"]
+    if "state" in parameters:
+        assert error["field"] == "state"
+        assert "sync_status" in error["message"]
+
+
+def test_a_misspelt_field_does_not_widen_a_retry_to_all(
+    api: httpx.Client, connection: Connection
+) -> None:
+    email_id = store(connection)
+    bulk: list[dict[str, Any]] = [{"eror": "CRM"}, {"sync_status": "failed"}, {"ticket": "35436"}]
+    for path, body in [
+        *((f"{PATH}/retry", body | {"dry_run": False}) for body in bulk),
+        (f"{PATH}/{email_id}/retry", {"forced": True}),
+    ]:
+        answer = api.post(path, json=body)
+        assert answer.status_code == 400, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        (error,) = answer.json()["errors"]
+        assert error["field"] == next(iter(body))
+        assert "is no field: use " in error["message"]
+    assert ids(api.get(PATH, params={"status": "failed"})) == [email_id]
+    schemas = api.get("/schema/openapi.json").json()["components"]["schemas"]
+    for name in ("RetryRequest", "BulkRetryRequest"):
+        assert schemas[name]["additionalProperties"] is False
+
+
+NESTED = "[" * 60_000
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+FIELDS = st.sampled_from([field.name for field in attrs.fields(BulkRetryRequest)] + ["force", "x"])
+HOSTILE_BODIES = (
+    st.binary()
+    | st.dictionaries(FIELDS, JSON_VALUES).map(lambda fields: json.dumps(fields).encode())
+    | JSON_VALUES.map(lambda value: json.dumps(value).encode())
+    | st.sampled_from(
+        [NESTED.encode(), b'{"error": ' + NESTED.encode(), b'{"error": "\xff"}', b'"\\ud800"']
+    )
+)
+HOSTILE_CURSORS = st.text() | (
+    st.binary() | JSON_VALUES.map(lambda value: json.dumps(value).encode())
+).map(lambda content: base64.urlsafe_b64encode(content).decode())
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error": "\xff"}', "not JSON in UTF-8"),
+        (NESTED.encode(), "nested too deep"),
+        (b"force", "not JSON"),
+        (b"null", "has to be a JSON object"),
+        (b"[]", "has to be a JSON object"),
+    ],
+)
+def test_an_unreadable_body_is_told_what_is_wrong_with_it(
+    api: httpx.Client, body: bytes, said: str
+) -> None:
+    for path in (f"{PATH}/retry", f"{PATH}/{uuid4()}/retry"):
+        answer = api.post(path, content=body)
+        assert answer.status_code == 400, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert said in answer.json()["detail"]
+
+
+def test_a_retry_without_a_body_has_the_defaults(api: httpx.Client, connection: Connection) -> None:
+    email_id = store(connection)
+    assert api.post(f"{PATH}/retry").json() == {"matched": 1, "retried": 0}
+    assert api.post(f"{PATH}/{email_id}/retry").json()["job"]["status"] == "queued"
+
+
+def test_nothing_that_is_sent_ends_in_an_error_of_ours(api: httpx.Client) -> None:
+    nested = base64.urlsafe_b64encode(b"[" * 1000).decode()
+
+    @settings(max_examples=200, deadline=None)
+    @given(body=HOSTILE_BODIES, cursor=HOSTILE_CURSORS, path=st.sampled_from(["", f"/{uuid4()}"]))
+    @example(body=b"", cursor=nested, path="")
+    def send(body: bytes, cursor: str, path: str) -> None:
+        answers = [
+            api.post(f"{PATH}{path}/retry", content=body),
+            api.get(f"{PATH}?cursor={quote(cursor, errors='surrogatepass')}"),
+        ]
+        for answer in answers:
+            assert answer.status_code in (200, 400, 404), answer.text
+            if answer.is_error:
+                assert answer.headers["content-type"] == "application/problem+json"
+
+    send()
+
+
+@pytest.mark.parametrize("text", ["1e308", "-1", "9" * 400, "inf", "0001-01-01", "+1000000-01-01"])
+def test_odd_values_of_parameters_end_in_no_error_of_ours(api: httpx.Client, text: str) -> None:
+    for name in ("received_from", "received_until", "limit", "status", "cursor"):
+        assert api.get(PATH, params={name: text}).status_code in (200, 400), name
 
 
 def test_an_email_tells_its_whole_story(api: httpx.Client, web: Services) -> None:
@@ -291,34 +459,47 @@ def test_a_database_that_is_away_is_said_to_be(web: Services, tmp_path: Any) -> 
     other = Services(environment["DATABASE_URL"], tmp_path)
     other.start_web()
     try:
-        answer = httpx.get(
-            f"{other.url}{PATH}", headers={"Authorization": "Bearer token"}, timeout=30
-        )
-        assert answer.status_code == 503
-        assert answer.headers["retry-after"]
-        assert answer.headers["content-type"] == "application/problem+json"
+        for token in ("token", "another"):
+            answer = httpx.get(
+                f"{other.url}{PATH}", headers={"Authorization": f"Bearer {token}"}, timeout=30
+            )
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"]
+            assert answer.headers["content-type"] == "application/problem+json"
     finally:
         other.end()
 
 
-def test_lists_are_found_by_index(connection: Connection) -> None:
-    connection.execute(
-        "INSERT INTO incoming_emails (zendesk_ticket_id, from_email, received_at)"
-        " SELECT n::text, n || '@example.com', now() - n * interval '1 minute'"
-        " FROM generate_series(1, 20000) AS n"
+async def test_lists_are_found_by_index(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    # Large enough that the planner would rather read the rest of it than sort.
+    await pool.execute(
+        "INSERT INTO incoming_emails"
+        " (zendesk_ticket_id, from_email, received_at, processing_status)"
+        " SELECT n::text, n || '@example.com', now() - n * interval '1 minute',"
+        " CASE WHEN n % 25 = 0 THEN 'failed' ELSE 'completed' END"
+        " FROM generate_series(1, 200000) AS n"
     )
-    connection.execute("ANALYZE incoming_emails")
-    order = "ORDER BY received_at DESC, id DESC LIMIT 51"
-    for condition, index in {
-        "true": "ix_incoming_emails_received",
-        "(received_at, id) < (now(), gen_random_uuid())": "ix_incoming_emails_received",
-        "zendesk_ticket_id = '7'": "ix_incoming_emails_ticket",
-        "lower(from_email) = lower('7@example.com')": "ix_incoming_emails_sender",
-    }.items():
-        plan = connection.execute(
-            f"EXPLAIN SELECT id FROM incoming_emails WHERE {condition} {order}"
-        ).fetchall()
-        assert index in str(plan), (condition, plan)
+    await pool.execute("VACUUM ANALYZE incoming_emails")
+    failed, queued = ProcessingStatus.FAILED, ProcessingStatus.QUEUED
+    ends = [
+        Cursor(datetime.now(UTC) - timedelta(minutes=minutes), uuid4())
+        for minutes in (0, 100_000, 199_000)
+    ]
+    for search, index in [
+        (Search(), "ix_incoming_emails_received"),
+        (Search(ticket_id="7"), "ix_incoming_emails_ticket"),
+        (Search(from_email="7@example.com"), "ix_incoming_emails_sender"),
+        (Search(status=[failed]), "ix_incoming_emails_status_received"),
+        (Search(status=[failed, queued]), "ix_incoming_emails_status_received"),
+        (Search(status=[failed], error="x"), "ix_incoming_emails_status_received"),
+    ]:
+        for after in (None, *ends):
+            query, parameters = page_query(search, limit=501, after=after)
+            rows = await pool.fetch(f"EXPLAIN {query}", *parameters)
+            plan = "\n".join(row[0] for row in rows)
+            used = set(re.findall(r"using (\w+)|Scan on (ix_\w+)", plan))
+            assert {name for names in used for name in names if name} == {index}, (search, plan)
+            assert "Seq Scan" not in plan
 
 
 def test_ids_of_jobs_are_those_of_the_webhook(api: httpx.Client, web: Services) -> None:
@@ -372,6 +553,10 @@ def test_the_documented_python_session_works_as_printed(
         store(connection)
     code = documented("With Python").split("```python\n")[1].split("```")[0]
     script = code.replace("http://127.0.0.1:8000", web.url)
-    ended = web.run("python", "-c", script, TOKEN="token")
+    file = web.folder / "session.py"
+    file.write_text(script)
+    checked = web.run("mypy", "--strict", str(file))
+    assert checked.returncode == 0, checked.stdout
+    ended = web.run("python", str(file), TOKEN="token")
     assert ended.returncode == 0, ended.stderr
     assert len(set(ended.stdout.splitlines())) == 60

@@ -1,11 +1,13 @@
 """The logs of a whole run: every line is JSON and has ids, none has what an email holds."""
 
 import json
+import os
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
-from support import SECRET, Services, email, signed, wait_until
+from support import PROJECT, SECRET, Services, email, free_port, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -89,3 +91,61 @@ def test_one_id_leads_through_the_logs_and_nothing_of_an_email_is_in_them(
         assert last in said
         by_request = [line for line in lines(production) if line.get("request_id") == email_id]
         assert by_request[0]["email_id"] == email_id
+
+
+# PostgreSQL's messages quote values, as this one does.
+RAISE_WITH_ADDRESS = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'cannot take %', OLD.from_email; END $$;
+CREATE TRIGGER refuse_erasing BEFORE DELETE ON incoming_emails
+    FOR EACH ROW EXECUTE FUNCTION refuse();
+CREATE TRIGGER refuse_claims BEFORE UPDATE ON incoming_emails FOR EACH ROW
+    WHEN (NEW.processing_status = 'processing') EXECUTE FUNCTION refuse();
+"""
+
+
+def test_errors_of_ours_are_logged_without_their_messages(
+    production: Services, connection: "psycopg.Connection[dict[str, Any]]"
+) -> None:
+    connection.execute(RAISE_WITH_ADDRESS)
+    answer = httpx.post(f"{production.url}{WEBHOOK_PATH}", **signed(email(from_email=ADDRESS)))
+    email_id = answer.json()["email_id"]
+    wait_until(lambda: "RaiseError" in production.log(), production.log)
+    erased = httpx.delete(
+        f"{production.url}/api/v1/jobs/{email_id}", headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    assert erased.status_code == 500
+    log = production.log()
+    assert not [secret for secret in KEPT_OUT if secret in log]
+    by_event = {line["event"].split(" ")[0]: line for line in lines(production)}
+    for event, function in (("unhandled_error", "erase"), ("Failed", "claim")):
+        (told,) = by_event[event]["exception"]
+        assert told["exc_type"] == "RaiseError"
+        assert function in [frame["name"] for frame in told["frames"]]
+
+
+def test_filters_are_not_logged_by_either_server_command(production: Services) -> None:
+    port = str(free_port())
+    production.start(
+        "litestar", "--app", "app.main:create_app", "run", "--port", port,
+        PYTHONPATH=f"{PROJECT}{os.pathsep}{production.environment['PYTHONPATH']}",
+    )  # fmt: skip
+    urls = [production.url, f"http://127.0.0.1:{port}"]
+    wait_until(lambda: is_live(urls[1]), production.log)
+    for url in urls:
+        found = httpx.get(
+            f"{url}/api/v1/jobs",
+            params={"from_email": ADDRESS, "subject": SUBJECT},
+            headers={"Authorization": f"Bearer {TOKEN}"},
+        )
+        assert found.status_code == 200
+    production.end()
+    assert not [secret for secret in KEPT_OUT if secret in production.log()]
+    assert "/api/v1/jobs" not in production.log()
+
+
+def is_live(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/live").is_success
+    except httpx.HTTPError:
+        return False

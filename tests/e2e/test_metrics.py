@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support import PROJECT, Services, email, free_port, need, signed, wait_until
+from support import PROJECT, Services, create_token, email, free_port, need, signed, wait_until
 
 from app.desk.metrics import FINISHED, SELECT_COUNTS, UNFINISHED
 
@@ -46,9 +46,9 @@ async def handle(email):
 TOKEN = {"Authorization": "Bearer token"}
 
 
-def scrape(url: str) -> Samples:
+def scrape(url: str, token: dict[str, str] = TOKEN) -> Samples:
     """Each sample by its name and labels, as Prometheus writes them."""
-    answer = httpx.get(f"{url}/metrics", headers=TOKEN, timeout=60)
+    answer = httpx.get(f"{url}/metrics", headers=token, timeout=60)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     samples: Samples = Counter()
@@ -216,6 +216,52 @@ def test_a_scrape_tells_the_oldest_age_and_gets_by_without_the_database(
         finally:
             elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     wait_until(lambda: states(scrape(services.url)).get("received") == 1, services.log)
+
+
+def test_a_created_token_opens_the_metrics_while_the_database_is_away(
+    services: Services, connection: Connection
+) -> None:
+    known, unknown = create_token(services, "prometheus"), create_token(services, "idle")
+    services.start_web()
+    jobs = f"{services.url}/api/v1/jobs"
+    assert states(scrape(services.url, known))
+    assert httpx.get(jobs, headers=known).status_code == 200
+    name = connection.info.dbname
+    url = services.environment["DATABASE_URL"].replace(f"/{name}?", "/mailroom?")
+    with psycopg.connect(url, autocommit=True) as elsewhere:
+        elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        elsewhere.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+        )
+        try:
+            wait_until(lambda: states(scrape(services.url, known)) == {}, services.log)
+            for asked, token in (("/metrics", unknown), ("/api/v1/jobs", known)):
+                assert_unavailable(httpx.get(services.url + asked, headers=token, timeout=60))
+        finally:
+            elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    assert scrape(services.url, unknown)
+    revoked = services.run("mailroom", "token", "revoke", "prometheus")
+    assert revoked.returncode == 0, revoked.stderr
+    assert httpx.get(f"{services.url}/metrics", headers=known).status_code == 401
+
+
+def test_a_token_is_not_looked_up_for_ever(services: Services, connection: Connection) -> None:
+    token = create_token(services, "prometheus")
+    services.start_web()
+    assert scrape(services.url, token)
+    with psycopg.connect(services.environment["DATABASE_URL"]) as elsewhere:
+        elsewhere.execute("LOCK TABLE api_tokens IN ACCESS EXCLUSIVE MODE")
+        assert states(scrape(services.url, token))
+        assert_unavailable(httpx.get(f"{services.url}/api/v1/jobs", headers=token, timeout=60))
+        wrong = {"Authorization": "Bearer wrong"}
+        assert_unavailable(httpx.get(f"{services.url}/metrics", headers=wrong, timeout=60))
+    assert httpx.get(f"{services.url}/api/v1/jobs", headers=token).status_code == 200
+
+
+def assert_unavailable(answer: httpx.Response) -> None:
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["retry-after"]
+    assert answer.headers["content-type"] == "application/problem+json"
 
 
 def test_emails_are_counted_by_the_index_alone(connection: Connection) -> None:

@@ -13,6 +13,8 @@ from support import Services, email, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
+EMAILS = 28
+
 
 class Collector(ThreadingHTTPServer):
     """Takes traces by OTLP over HTTP."""
@@ -82,3 +84,39 @@ def test_the_trace_of_an_email_leads_from_its_webhook_to_its_end(
     assert not failed.events
     assert "example.com" not in str(collector.spans)
     assert spans[(ids[0], "process email")].status.code != failed.status.STATUS_CODE_ERROR
+    assert not [span for span in collector.spans if span.parent_span_id]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "share"),
+    [("parentbased_traceidratio", 0), ("parentbased_traceidratio", 0.5), ("traceidratio", 0.5)],
+)
+def test_the_sampler_takes_its_share_of_emails_in_web_and_worker_alike(
+    services: Services, collector: Collector, sampler: str, share: float
+) -> None:
+    services.environment |= {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+        "OTEL_TRACES_SAMPLER": sampler,
+        "OTEL_TRACES_SAMPLER_ARG": str(share),
+    }
+    services.start_web()
+    services.start_worker()
+    for _ in range(EMAILS):
+        httpx.post(f"{services.url}{WEBHOOK_PATH}", **signed(email())).raise_for_status()
+    jobs, headers = f"{services.url}/api/v1/jobs/counts", {"Authorization": "Bearer token"}
+    wait_until(
+        lambda: httpx.get(jobs, headers=headers).json()["completed"]["emails"] == EMAILS,
+        services.log,
+    )
+    # What was not sent yet is sent now.
+    services.end()
+    by_name: dict[str, set[bytes]] = {"receive webhook": set(), "process email": set()}
+    for span in collector.spans:
+        by_name[span.name].add(span.trace_id)
+    received, processed = by_name.values()
+    assert received == processed
+    if share:
+        # That a fair sampler takes none or all of them happens once in a hundred million runs.
+        assert 0 < len(received) < EMAILS
+    else:
+        assert not received

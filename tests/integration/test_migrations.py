@@ -30,10 +30,11 @@ DESK = "2026-11-24T09:00:03:000000"
 TOKENS = "2026-11-24T09:00:04:000000"
 SEARCH = "2026-11-24T09:00:05:000000"
 WORKERS = "2026-11-24T09:00:06:000000"
+METRICS_SCOPE = "2026-11-24T09:00:07:000000"
 IDS = [
     *(INITIAL, SAGA, STATE_MACHINE, STATUS_INDEX, LEASES),
     *(CHECKS, UNSENT_INDEX, QUARANTINE, CLAIMED_BY, DUE_AND_SENT),
-    *(DESK, TOKENS, SEARCH, WORKERS),
+    *(DESK, TOKENS, SEARCH, WORKERS, METRICS_SCOPE),
 ]
 # Of the apps that come along: session_auth 2, user 3.
 OTHERS = 5
@@ -105,7 +106,7 @@ async def main():
     await execute("INSERT INTO migration (name, app_name) VALUES ('2099-01-01', 'mailroom')")
     await execute("INSERT INTO migration (name, app_name) VALUES ('2099-02-02', 'other')")
     await say()
-    await execute("DELETE FROM migration WHERE name = '2026-11-24T09:00:06:000000'")
+    await execute("DELETE FROM migration WHERE name = '2026-11-24T09:00:07:000000'")
     await say()
 
 asyncio.run(main())

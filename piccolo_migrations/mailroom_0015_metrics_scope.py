@@ -1,0 +1,32 @@
+"""A scope of tokens for Prometheus, which has no need to read emails.
+
+The column stays as it is: the scopes are checked by Mailroom and not by the database. Before going
+back, revoke the tokens with this scope: an older Mailroom does not know it.
+"""
+
+from enum import Enum
+
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.columns import Varchar
+
+ID = "2026-11-24T09:00:07:000000"
+VERSION = "1.38.0"
+DESCRIPTION = "the scope metrics of api_tokens"
+
+OldScope = Enum("Scope", {"READ": "read", "OPERATE": "operate"})
+Scope = Enum("Scope", {"METRICS": "metrics", "READ": "read", "OPERATE": "operate"})
+
+
+async def forwards() -> MigrationManager:
+    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+    manager.alter_column(
+        table_class_name="ApiToken",
+        tablename="api_tokens",
+        column_name="scope",
+        db_column_name="scope",
+        params={"choices": Scope},
+        old_params={"choices": OldScope},
+        column_class=Varchar,
+        old_column_class=Varchar,
+    )
+    return manager
