@@ -13,7 +13,7 @@ from litestar.exceptions import NotFoundException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from piccolo.apps.user.tables import BaseUser
 from piccolo_admin.endpoints import FormConfig, TableConfig, create_admin
-from piccolo_api.crud.endpoints import OrderBy, PiccoloCRUD
+from piccolo_api.crud.endpoints import OrderBy, ParamException, PiccoloCRUD
 from piccolo_api.crud.validators import Validators
 from piccolo_api.rate_limiting.middleware import InMemoryLimitProvider
 from piccolo_api.session_auth.tables import SessionsBase
@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from app.database import running_pool
+from app.desk.admin_mount import guarded
 from app.desk.known_hosts import only_known_hosts
 from app.desk.sign_in import signed_in
 from app.jobs import emails, transitions
@@ -45,6 +46,18 @@ def _not_by_put(piccolo_crud: PiccoloCRUD, request: Request) -> None:
     if request.method == "PUT":
         # Piccolo's PUT would store a password as it came; PATCH, which the page uses, hashes it.
         raise HTTPException(status_code=405, detail="Use PATCH.")
+
+
+def _check_parameters(piccolo_crud: PiccoloCRUD, request: Request) -> None:
+    """Piccolo meets an unknown column or a parameter given twice with an exception."""
+    try:
+        parameters = piccolo_crud._split_params(piccolo_crud._parse_params(request.query_params))
+        piccolo_crud.pydantic_model_filters(**parameters.fields)
+    except (ParamException, TypeError, ValueError) as error:
+        raise HTTPException(
+            status_code=400,
+            detail="A parameter names no column, has an impossible value or is given twice.",
+        ) from error
 
 
 class RetryForm(BaseModel):
@@ -98,6 +111,8 @@ class SettleForm(BaseModel):
 
 
 async def _settle(request: Request, form: SettleForm) -> str:
+    if "\x00" in form.reason:
+        raise ValueError("The reason holds a NUL character, which PostgreSQL cannot keep.")
     changed = await transitions.settle(
         running_pool(),
         form.email_id,
@@ -134,14 +149,14 @@ EMAILS = TableConfig(
         IncomingEmail.processing_error,
     ],
     order_by=[OrderBy(IncomingEmail.received_at, ascending=False)],
-    validators=Validators(every=[_only_look]),
+    validators=Validators(every=[_only_look, _check_parameters]),
 )
 
 USERS = TableConfig(
     BaseUser,
     exclude_visible_columns=[BaseUser.password],
     exclude_visible_filters=[BaseUser.password],
-    validators=Validators(every=[_not_by_put]),
+    validators=Validators(every=[_not_by_put, _check_parameters]),
 )
 
 LOGINS, LOGIN_SECONDS = 20, 300
@@ -188,7 +203,7 @@ def mount_admin(settings: Settings) -> asgi:
             sidebar_links={"Overview": f"{settings.root_path}/"},
             rate_limit_provider=login_limit,
         )
-        return made
+        return guarded(made)
 
     for_operators, for_superusers = make(EMAILS), make(EMAILS, USERS)
     address = f"{settings.root_path}{PATH}/"
