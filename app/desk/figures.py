@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 import asyncpg
@@ -76,19 +77,32 @@ LIMIT $2
 """
 WORKERS_LISTED = 200
 
-# The first line of an error groups better than its traceback.
+# The first line of an error groups better than its traceback. `match` is how Piccolo Admin finds
+# just the emails of a group: errors that are one short line by their whole text, others by how they
+# begin, for which it does not heed the case. The minute is that of the link, too.
 GROUP_FAILURES = """
-SELECT left(split_part(processing_error, E'\\n', 1), 120) AS error, count(*) AS emails
+SELECT min(line) AS error, match, count(*) AS emails
 FROM (
-    SELECT processing_error FROM incoming_emails
-    WHERE processing_status = 'failed' AND completed_at >= now() - interval '1 day'
-    ORDER BY completed_at DESC
-    LIMIT $1
-) AS newest
-GROUP BY 1
-ORDER BY 2 DESC, 1
+    SELECT left(line, $2) AS line, CASE
+        WHEN length(line) < $2 AND line = error THEN 'exact'
+        WHEN length(line) < $2 THEN 'line'
+        ELSE 'starts' END AS match
+    FROM (
+        SELECT error, split_part(error, E'\\n', 1) AS line
+        FROM (
+            SELECT COALESCE(processing_error, '') AS error FROM incoming_emails
+            WHERE processing_status = 'failed'
+                AND completed_at >= date_trunc('minute', now() - interval '1 day')
+            ORDER BY completed_at DESC
+            LIMIT $1
+        ) AS newest
+    ) AS lines
+) AS shortened
+GROUP BY match, CASE match WHEN 'exact' THEN line ELSE lower(line) END
+ORDER BY 3 DESC, 1
 LIMIT 10
 """
+ERROR_SHOWN = 120
 FAILURES_GROUPED = 10_000
 
 # `processed_at` is the end of the run; an operator may have completed the email later.
@@ -132,6 +146,11 @@ class Failures:
     """Emails that failed with the same error."""
 
     error: str
+    """Its first line, if it is not too long."""
+
+    match: Literal["exact", "line", "starts"]
+    """Whether that is the whole error, its whole first line, or how that begins."""
+
     emails: int
 
 
@@ -256,8 +275,8 @@ class Lookout:
         await self._completed.count(database, now)
         if time.monotonic() > self._looked_at_day + DAY_REMEMBERED_SECONDS:
             self._failures = [
-                Failures(row["error"] or "", row["emails"])
-                for row in await database.fetch(GROUP_FAILURES, FAILURES_GROUPED)
+                Failures(**row)
+                for row in await database.fetch(GROUP_FAILURES, FAILURES_GROUPED, ERROR_SHOWN)
             ]
             self._longest_runs = [
                 Run(row["id"], ProcessingStatus(row["processing_status"]), row["took"])

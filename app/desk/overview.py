@@ -20,7 +20,9 @@ from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.figures import (
     COUNTED_AT_MOST,
     DAY,
+    FAILURES_GROUPED,
     HOUR,
+    Failures,
     Figures,
     Lookout,
     Rates,
@@ -103,12 +105,13 @@ async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
         ],
         "day_ago": _since(figures, DAY),
         "counted_at_most": COUNTED_AT_MOST,
+        "failures_grouped": FAILURES_GROUPED,
         "forgotten_after": FORGOTTEN_AFTER,
         "admin": _admin(),
         "emails": _list_of_emails,
         "email": lambda email_id: f"{_admin()}#/incoming_emails/{email_id}/",
         "duration": _duration,
-        "like": _like,
+        "with_error": _with_error,
     }
 
 
@@ -130,9 +133,13 @@ def _list_of_emails(**filters: object) -> str:
     return f"{_admin()}#/incoming_emails/?{urlencode(filters)}"
 
 
-def _like(text: str) -> str:
-    """Text as the pattern of Piccolo Admin's filters that finds just it."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+def _with_error(failures: Failures) -> dict[str, str]:
+    """The filter of Piccolo Admin that finds just these emails among the failed ones."""
+    if failures.match == "exact":
+        return {"processing_error": failures.error, "processing_error__match": "exact"}
+    pattern = failures.error.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    end = "\n" if failures.match == "line" else ""
+    return {"processing_error": pattern + end, "processing_error__match": "starts"}
 
 
 def _chart(rates: Rates) -> dict[str, object]:

@@ -33,7 +33,7 @@ async def test_no_figure_reads_the_whole_table(pool: Pool) -> None:
         (figures.COUNT_ACCEPTED, [now - DAY]),
         (figures.COUNT_COMPLETED, [now - DAY]),
         (figures.SELECT_WORKERS, [figures.COUNTED_AT_MOST, figures.WORKERS_LISTED]),
-        (figures.GROUP_FAILURES, [figures.FAILURES_GROUPED]),
+        (figures.GROUP_FAILURES, [figures.FAILURES_GROUPED, figures.ERROR_SHOWN]),
         (figures.SELECT_LONGEST_RUNS, []),
     ]
     for query, arguments in queries:
