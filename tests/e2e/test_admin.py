@@ -206,7 +206,7 @@ def test_a_path_that_only_begins_like_the_admins_is_unknown(web: Services) -> No
 
 
 def test_the_pages_of_operators_answer_under_known_host_names_alone(services: Services) -> None:
-    services.start_web(MAILROOM_ALLOWED_HOSTS="desk.example.com, localhost")
+    services.start_web(MAILROOM_ALLOWED_HOSTS="Desk.example.com, localhost")
 
     def status(path: str, host: str) -> int:
         return httpx.get(services.url + path, headers={"host": host}).status_code
