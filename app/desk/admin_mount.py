@@ -38,6 +38,9 @@ FIELDS = msgspec.json.Decoder(dict[str, str | int | float | bool | None])
 CREDENTIALS = msgspec.json.Decoder(dict[str, str])
 CREDENTIAL_PATHS = ("/public/login/", "/api/change-password/")
 
+# Piccolo's pages about its own API, to which nothing leads and which load from another host.
+DOCS_PATHS = ("/public/docs/", "/api/docs/")
+
 # What Piccolo raises for a value that its column cannot hold, for a filter on a JSON column, for
 # text that no header holds, and for a form without a body.
 WRONG_INPUT = (asyncpg.DataError, asyncpg.UndefinedFunctionError, UnicodeError, JSONDecodeError)
@@ -50,7 +53,7 @@ def guarded(application: ASGIApp) -> ASGIApp:
         logging.getLogger(name).disabled = True
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
+        if scope["type"] != ScopeType.HTTP or scope["path"].startswith(DOCS_PATHS):
             raise NotFoundException
         body = await _read_body(scope, receive)
         if body:

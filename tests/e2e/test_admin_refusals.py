@@ -155,6 +155,11 @@ def test_forms_refuse_what_they_cannot_keep(services: Services, superuser: httpx
     assert "Traceback" not in services.log()
 
 
+def test_the_api_pages_of_piccolo_are_not_there(superuser: httpx.Client) -> None:
+    for path in ("public/docs/", "api/docs/", "public/docs", "public/%64ocs/", "api/docs/x"):
+        assert_problem(superuser.get(f"/admin/{path}"), 404)
+
+
 def test_without_a_database_nobody_signs_in_or_out_and_is_told_why(services: Services) -> None:
     name = Databases.name_of(services.environment["DATABASE_URL"])
     services.environment["DATABASE_URL"] = f"postgresql://nobody@127.0.0.1:1/{name}"
