@@ -1,5 +1,5 @@
 """What stands around Piccolo Admin where it is mounted: bounds for what comes in, problem details
-for what goes wrong.
+for what goes wrong, harmless text for spreadsheets.
 
 Litestar's limit of a body ends at a mount, and Piccolo raises whatever a wrong input leads to.
 """
@@ -23,6 +23,7 @@ from litestar.types import (
     WebSocketReceiveMessage,
 )
 
+from app.desk.csv_export import harmless_in_spreadsheets, is_export
 from app.desk.sign_in import DATABASE_IS_AWAY, database_is_away
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,8 @@ BODY_SECONDS = 30.0
 FIELDS = msgspec.json.Decoder(dict[str, str | int | float | bool | None])
 CREDENTIALS = msgspec.json.Decoder(dict[str, str])
 CREDENTIAL_PATHS = ("/public/login/", "/api/change-password/")
+
+TABLES_PATH = "/api/tables/"
 
 # Piccolo's pages about its own API, to which nothing leads and which load from another host.
 DOCS_PATHS = ("/public/docs/", "/api/docs/")
@@ -58,6 +61,8 @@ def guarded(application: ASGIApp) -> ASGIApp:
         body = await _read_body(scope, receive)
         if body:
             _check_fields(scope["path"], body)
+        if scope["path"].startswith(TABLES_PATH) and is_export(scope):
+            send = harmless_in_spreadsheets(send)
         try:
             await application(scope, _replay(body, receive), send)
         except WRONG_INPUT as error:
@@ -86,7 +91,7 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
                 body += message["body"]
                 if len(body) > LARGEST_BODY:
                     raise _too_large()
-                if not message["more_body"]:
+                if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError as error:
         detail = f"the body did not come within {BODY_SECONDS:g} seconds: send it again"
