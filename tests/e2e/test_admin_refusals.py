@@ -142,11 +142,11 @@ def test_an_operator_is_told_what_cannot_be(services: Services, superuser: httpx
 
 
 def test_forms_refuse_what_they_cannot_keep(services: Services, superuser: httpx.Client) -> None:
-    form = "/admin/api/forms/settle-a-failed-email/"
+    form = "/admin/api/forms/settle-by-id/"
     for body in (b"", b"[1]", b"null", b'"x"', b"\xff"):
         assert_problem(superuser.post(form, content=body), 400)
     content: dict[str, Any] = {
-        "email_id": "00000000-0000-0000-0000-000000000000",
+        "email_ids": "00000000-0000-0000-0000-000000000000",
         "reason": "answered\0by phone",
     }
     refused = superuser.post(form, json=content)
