@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
+import structlog
 from piccolo_admin.endpoints import FormConfig
 from pydantic import BaseModel, Field
 from starlette.requests import Request
@@ -17,6 +18,8 @@ from app.jobs import emails, transitions
 from app.jobs.emails import Search
 from app.jobs.transitions import Database
 from app.models.incoming_email import ProcessingStatus
+
+log = structlog.get_logger(__name__)
 
 # They are changed in one transaction, which locks them until its end.
 MOST_IDS = 200
@@ -56,6 +59,8 @@ async def _retry(request: Request, form: RetryForm) -> str:
 
     states = "failed or completed" if form.force else "failed"
     changed, left = await _change_each(_read_ids(form.email_ids), retry)
+    for email_id in changed:
+        log.info("retried", email_id=str(email_id), by=_for_log(request))
     return _tell(changed, "queued again", left, states)
 
 
@@ -70,6 +75,8 @@ async def _retry_failed(request: Request, form: RetryFailedForm) -> str:
         found = await emails.count_matching(running_pool(), search)
         return f"{found} failed emails would be retried. Nothing was changed."
     retried = await emails.retry_failed(running_pool(), search, by=request.user.user.username)
+    if retried:
+        log.info("retried_in_bulk", emails=retried, by=_for_log(request))
     return f"{retried} emails are queued again."
 
 
@@ -84,7 +91,14 @@ async def _settle(request: Request, form: SettleForm) -> str:
         )
 
     changed, left = await _change_each(_read_ids(form.email_ids), settle)
+    for email_id in changed:
+        log.info("settled", email_id=str(email_id), discarded=form.discard, by=_for_log(request))
     return _tell(changed, "completed", left, "failed")
+
+
+def _for_log(request: Request) -> str:
+    """The operator, whose name is personal data and stands with the email alone."""
+    return f"user:{request.user.user.id}"
 
 
 def _read_ids(text: str) -> list[UUID]:

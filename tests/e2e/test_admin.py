@@ -1,5 +1,6 @@
 """Piccolo Admin at `/admin`, as a browser talks to it."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -163,6 +164,32 @@ def test_an_operator_retries_and_settles_a_list_of_emails(
     answer = operator.post(retry, json={"email_ids": f"{three}{done}", "force": True})
     assert answer.json()["custom_form_success"] == "2 emails are queued again."
     assert set(states(connection).values()) == {"queued"}
+
+
+def test_the_log_says_what_an_operator_did_without_a_name(
+    web: Services,
+    operator: httpx.Client,
+    connection: "psycopg.Connection[dict[str, object]]",
+) -> None:
+    one, two = sorted((stored(web), stored(web)))
+    for form, content in (
+        ("retry-by-id", {"email_ids": f"{one} {two}"}),
+        ("settle-by-id", {"email_ids": one, "reason": "by phone", "discard": True}),
+        ("retry-failed-emails", {"only_count": False}),
+    ):
+        connection.execute("UPDATE incoming_emails SET processing_status = 'failed'")
+        operator.post(f"/admin/api/forms/{form}/", json=content).raise_for_status()
+    row = connection.execute("SELECT id FROM piccolo_user WHERE username = 'olga'").fetchone()
+    assert row is not None
+    by = f"by=user:{row['id']}"
+    told = re.findall(r"(\w+) +\[app\.desk\.admin_forms\] (.*) request_id=", web.log())
+    assert told == [
+        ("retried", f"{by} email_id={one}"),
+        ("retried", f"{by} email_id={two}"),
+        ("settled", f"{by} discarded=True email_id={one}"),
+        ("retried_in_bulk", f"{by} emails=2"),
+    ]
+    assert "olga" not in web.log()
 
 
 @pytest.mark.parametrize(
