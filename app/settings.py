@@ -183,7 +183,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(host.strip() for host in value.split(",") if host.strip())
+            return tuple(host.strip().lower() for host in value.split(",") if host.strip())
         return value
 
     @field_validator("root_path")

@@ -4,30 +4,26 @@ An email changes by the transitions of its job alone, so its rows are read-only 
 operator may do are forms that go through transitions. Users are a matter of superusers.
 """
 
-from datetime import datetime
 from typing import cast
-from uuid import UUID
 
 from litestar import asgi
 from litestar.exceptions import NotFoundException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from piccolo.apps.user.tables import BaseUser
-from piccolo_admin.endpoints import FormConfig, TableConfig, create_admin
-from piccolo_api.crud.endpoints import OrderBy, PiccoloCRUD
+from piccolo_admin.endpoints import TableConfig, create_admin
+from piccolo_api.crud.endpoints import OrderBy, ParamException, PiccoloCRUD
 from piccolo_api.crud.validators import Validators
 from piccolo_api.rate_limiting.middleware import InMemoryLimitProvider
 from piccolo_api.session_auth.tables import SessionsBase
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from app.database import running_pool
+from app.desk.admin_forms import FORMS
+from app.desk.admin_mount import guarded
 from app.desk.known_hosts import only_known_hosts
 from app.desk.sign_in import signed_in
-from app.jobs import emails, transitions
-from app.jobs.emails import Search
-from app.models.incoming_email import IncomingEmail, ProcessingStatus
+from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
 
 PATH = "/admin"
@@ -37,7 +33,7 @@ def _only_look(piccolo_crud: PiccoloCRUD, request: Request) -> None:
     if request.method not in ("GET", "HEAD"):
         raise HTTPException(
             status_code=403,
-            detail="Emails cannot be changed by hand. The form “Retry an email” tries one again.",
+            detail="Emails cannot be changed by hand. The form “Retry by id” tries them again.",
         )
 
 
@@ -47,67 +43,16 @@ def _not_by_put(piccolo_crud: PiccoloCRUD, request: Request) -> None:
         raise HTTPException(status_code=405, detail="Use PATCH.")
 
 
-class RetryForm(BaseModel):
-    """What the form asks for."""
-
-    email_id: UUID = Field(title="Id of the email")
-    force: bool = Field(default=False, title="Also if it is completed")
-
-
-async def _retry(request: Request, form: RetryForm) -> str:
-    changed = await transitions.retry(
-        running_pool(), form.email_id, by=request.user.user.username, force=form.force
-    )
-    if not changed:
-        raise ValueError(
-            "This email is not failed, so there is nothing to retry. Is the id right? A completed "
-            "email is processed again only if you tick the box."
-        )
-    return "The email is queued again."
-
-
-class RetryFailedForm(BaseModel):
-    """What the form asks for."""
-
-    error: str = Field(default="", title="Text in the error (empty: any)")
-    failed_since: datetime | None = Field(default=None, title="Failed since (empty: ever)")
-    failed_until: datetime | None = Field(default=None, title="Failed until (empty: now)")
-    only_count: bool = Field(default=True, title="Only count them")
-
-
-async def _retry_failed(request: Request, form: RetryFailedForm) -> str:
-    search = Search(
-        status=(ProcessingStatus.FAILED,),
-        error=form.error or None,
-        completed_from=form.failed_since,
-        completed_until=form.failed_until,
-    )
-    if form.only_count:
-        found = await emails.count_matching(running_pool(), search)
-        return f"{found} failed emails would be retried. Nothing was changed."
-    retried = await emails.retry_failed(running_pool(), search, by=request.user.user.username)
-    return f"{retried} emails are queued again."
-
-
-class SettleForm(BaseModel):
-    """What the form asks for."""
-
-    email_id: UUID = Field(title="Id of the email")
-    reason: str = Field(min_length=1, max_length=500, title="Why, for those who look later")
-    discard: bool = Field(default=False, title="Discard: nothing came of it, such as spam")
-
-
-async def _settle(request: Request, form: SettleForm) -> str:
-    changed = await transitions.settle(
-        running_pool(),
-        form.email_id,
-        by=request.user.user.username,
-        reason=form.reason,
-        discard=form.discard,
-    )
-    if not changed:
-        raise ValueError("This email is not failed, so nothing is to be settled. Is the id right?")
-    return "The email is completed."
+def _check_parameters(piccolo_crud: PiccoloCRUD, request: Request) -> None:
+    """Piccolo meets an unknown column or a parameter given twice with an exception."""
+    try:
+        parameters = piccolo_crud._split_params(piccolo_crud._parse_params(request.query_params))
+        piccolo_crud.pydantic_model_filters(**parameters.fields)
+    except (ParamException, TypeError, ValueError) as error:
+        raise HTTPException(
+            status_code=400,
+            detail="A parameter names no column, has an impossible value or is given twice.",
+        ) from error
 
 
 EMAILS = TableConfig(
@@ -134,38 +79,17 @@ EMAILS = TableConfig(
         IncomingEmail.processing_error,
     ],
     order_by=[OrderBy(IncomingEmail.received_at, ascending=False)],
-    validators=Validators(every=[_only_look]),
+    validators=Validators(every=[_only_look, _check_parameters]),
 )
 
 USERS = TableConfig(
     BaseUser,
     exclude_visible_columns=[BaseUser.password],
     exclude_visible_filters=[BaseUser.password],
-    validators=Validators(every=[_not_by_put]),
+    validators=Validators(every=[_not_by_put, _check_parameters]),
 )
 
 LOGINS, LOGIN_SECONDS = 20, 300
-
-FORMS = [
-    FormConfig(
-        name="Retry an email",
-        pydantic_model=RetryForm,
-        endpoint=_retry,
-        description="A failed email is processed again from its first attempt.",
-    ),
-    FormConfig(
-        name="Retry failed emails",
-        pydantic_model=RetryFailedForm,
-        endpoint=_retry_failed,
-        description="All that failed with an error and in a time. Times are UTC.",
-    ),
-    FormConfig(
-        name="Settle a failed email",
-        pydantic_model=SettleForm,
-        endpoint=_settle,
-        description="It becomes completed without being processed; your name is kept.",
-    ),
-]
 
 
 def mount_admin(settings: Settings) -> asgi:
@@ -188,7 +112,7 @@ def mount_admin(settings: Settings) -> asgi:
             sidebar_links={"Overview": f"{settings.root_path}/"},
             rate_limit_provider=login_limit,
         )
-        return made
+        return guarded(made)
 
     for_operators, for_superusers = make(EMAILS), make(EMAILS, USERS)
     address = f"{settings.root_path}{PATH}/"

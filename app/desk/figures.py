@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 import attrs
 
+from app.desk.sign_in import DATABASE_IS_AWAY
 from app.jobs.heartbeat import SILENT_AFTER
 from app.jobs.transitions import Database
 from app.models.incoming_email import ProcessingStatus
@@ -242,7 +243,7 @@ class Minutes:
 
 
 class Lookout:
-    """Looks at the table, and remembers what it saw for a few seconds."""
+    """Looks at the table, and remembers for a few seconds what it saw, or that it saw nothing."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
@@ -253,7 +254,7 @@ class Lookout:
         self._longest_runs: list[Run] = []
         self._looked_at_day = -math.inf
         self._looked_at = -math.inf
-        self._figures: Figures | None = None
+        self._seen: Figures | Exception = TimeoutError()
 
     async def look(self) -> Figures:
         """The figures, a few seconds old at most.
@@ -263,11 +264,17 @@ class Lookout:
                 does not answer.
         """
         async with self._one_at_a_time:
-            if self._figures is None or time.monotonic() > self._looked_at + REMEMBERED_SECONDS:
-                async with asyncio.timeout(LOOK_SECONDS), self._pool.acquire() as connection:
-                    self._figures = await self._look(connection)
+            if time.monotonic() > self._looked_at + REMEMBERED_SECONDS:
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS), self._pool.acquire() as connection:
+                        self._seen = await self._look(connection)
+                except DATABASE_IS_AWAY as error:
+                    # Whoever waits here would wait as long again, one after the other.
+                    self._seen = error
                 self._looked_at = time.monotonic()
-            return self._figures
+            if isinstance(self._seen, Exception):
+                raise self._seen.with_traceback(None)
+            return self._seen
 
     async def _look(self, database: Database) -> Figures:
         now: datetime = await database.fetchval("SELECT now()")

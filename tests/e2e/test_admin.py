@@ -1,7 +1,9 @@
 """Piccolo Admin at `/admin`, as a browser talks to it."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -82,12 +84,12 @@ def test_an_operator_retries_a_failed_email_and_it_says_who_did(
     connection: "psycopg.Connection[dict[str, object]]",
 ) -> None:
     email_id = stored(web)
-    form = "/admin/api/forms/retry-an-email/"
-    refused = operator.post(form, json={"email_id": email_id, "force": False})
+    form = "/admin/api/forms/retry-by-id/"
+    refused = operator.post(form, json={"email_ids": email_id, "force": False})
     assert refused.status_code == 422
-    assert "not failed" in refused.text
+    assert "Not failed" in refused.text
     connection.execute("UPDATE incoming_emails SET processing_status = 'failed'")
-    answer = operator.post(form, json={"email_id": email_id, "force": False})
+    answer = operator.post(form, json={"email_ids": email_id, "force": False})
     assert answer.status_code == 200, answer.text
     row = connection.execute("SELECT * FROM incoming_emails").fetchone()
     assert row is not None
@@ -126,8 +128,8 @@ def test_an_operator_settles_a_failed_email_with_a_reason(
     connection: "psycopg.Connection[dict[str, object]]",
 ) -> None:
     email_id = stored(web)
-    form = "/admin/api/forms/settle-a-failed-email/"
-    content = {"email_id": email_id, "reason": "answered by phone"}
+    form = "/admin/api/forms/settle-by-id/"
+    content = {"email_ids": email_id, "reason": "answered by phone"}
     assert operator.post(form, json=content).status_code == 422
     connection.execute("UPDATE incoming_emails SET processing_status = 'failed'")
     assert operator.post(form, json={**content, "reason": ""}).status_code == 422
@@ -135,6 +137,77 @@ def test_an_operator_settles_a_failed_email_with_a_reason(
     assert states(connection) == {email_id: "completed"}
     told = web.run("mailroom", "show", email_id).stdout
     assert "completed by olga: answered by phone" in " ".join(told.split())
+
+
+def test_an_operator_retries_and_settles_a_list_of_emails(
+    web: Services,
+    operator: httpx.Client,
+    connection: "psycopg.Connection[dict[str, object]]",
+) -> None:
+    retry, settle = "/admin/api/forms/retry-by-id/", "/admin/api/forms/settle-by-id/"
+    one, two, three, done = (stored(web) for _ in range(4))
+    connection.execute(
+        "UPDATE incoming_emails SET completed_at = now(), processing_status ="
+        " CASE id WHEN %s THEN 'completed' ELSE 'failed' END",
+        [done],
+    )
+    answer = operator.post(retry, json={"email_ids": f" {one},{done}\r\n{one}\t{two} ,"})
+    assert answer.json()["custom_form_success"] == (
+        f"2 emails are queued again. Not failed, so left alone: {done}."
+    )
+    assert states(connection) == {one: "queued", two: "queued", three: "failed", done: "completed"}
+    content = {"email_ids": f"{three} {done}", "reason": "answered by phone"}
+    answer = operator.post(settle, json=content)
+    assert answer.json()["custom_form_success"] == (
+        f"1 email is completed. Not failed, so left alone: {done}."
+    )
+    answer = operator.post(retry, json={"email_ids": f"{three}{done}", "force": True})
+    assert answer.json()["custom_form_success"] == "2 emails are queued again."
+    assert set(states(connection).values()) == {"queued"}
+
+
+def test_the_log_says_what_an_operator_did_without_a_name(
+    web: Services,
+    operator: httpx.Client,
+    connection: "psycopg.Connection[dict[str, object]]",
+) -> None:
+    one, two = sorted((stored(web), stored(web)))
+    for form, content in (
+        ("retry-by-id", {"email_ids": f"{one} {two}"}),
+        ("settle-by-id", {"email_ids": one, "reason": "by phone", "discard": True}),
+        ("retry-failed-emails", {"only_count": False}),
+    ):
+        connection.execute("UPDATE incoming_emails SET processing_status = 'failed'")
+        operator.post(f"/admin/api/forms/{form}/", json=content).raise_for_status()
+    row = connection.execute("SELECT id FROM piccolo_user WHERE username = 'olga'").fetchone()
+    assert row is not None
+    by = f"by=user:{row['id']}"
+    told = re.findall(r"(\w+) +\[app\.desk\.admin_forms\] (.*) request_id=", web.log())
+    assert told == [
+        ("retried", f"{by} email_id={one}"),
+        ("retried", f"{by} email_id={two}"),
+        ("settled", f"{by} discarded=True email_id={one}"),
+        ("retried_in_bulk", f"{by} emails=2"),
+    ]
+    assert "olga" not in web.log()
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        ("", "No id is given"),
+        (" ,\n", "No id is given"),
+        (f"{uuid4()} x1 x2", "This is no id of an email: x1"),
+        (" ".join(str(uuid4()) for _ in range(201)), "These are 201 ids: 200 at once are possible"),
+        (" ".join(str(uuid4()) for _ in range(200)), "Nothing was changed. Not failed"),
+    ],
+    ids=["empty", "blank", "wrong", "too many", "unknown"],
+)
+def test_a_list_of_ids_is_checked(operator: httpx.Client, ids: str, told: str) -> None:
+    for form, others in (("retry-by-id", {}), ("settle-by-id", {"reason": "by phone"})):
+        refused = operator.post(f"/admin/api/forms/{form}/", json={"email_ids": ids, **others})
+        assert refused.status_code == 422, refused.text
+        assert told in refused.json()["custom_form_error"]
 
 
 def states(connection: "psycopg.Connection[dict[str, object]]") -> dict[str, object]:
@@ -206,7 +279,7 @@ def test_a_path_that_only_begins_like_the_admins_is_unknown(web: Services) -> No
 
 
 def test_the_pages_of_operators_answer_under_known_host_names_alone(services: Services) -> None:
-    services.start_web(MAILROOM_ALLOWED_HOSTS="desk.example.com, localhost")
+    services.start_web(MAILROOM_ALLOWED_HOSTS="Desk.example.com, localhost")
 
     def status(path: str, host: str) -> int:
         return httpx.get(services.url + path, headers={"host": host}).status_code

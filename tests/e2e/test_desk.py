@@ -79,7 +79,7 @@ def test_an_operator_finds_a_failed_email_and_retries_it_until_it_is_completed(
     web: Services, page: Page, connection: "psycopg.Connection[dict[str, object]]"
 ) -> None:
     failed = post(web, subject="Wo ist mein Paket?")
-    post(web, subject="Danke")
+    fine = post(web, subject="Danke")
     web.start_worker()
     wait_until(lambda: state_of(connection, failed) == "failed", web.log)
     sign_in_page(page)
@@ -97,10 +97,17 @@ def test_an_operator_finds_a_failed_email_and_retries_it_until_it_is_completed(
     error = page.locator("[name=processing_error]").first
     expect(error).to_have_value("the CRM knows no such customer <b>")
     (web.folder / "mended").touch()
-    page.goto("/admin/#/forms/retry-an-email/")
-    page.locator("input[name=email_id]").fill(failed)
+    page.goto("/admin/#/forms/retry-by-id/")
+    ids = page.locator("input[name=email_ids]")
+    ids.fill(f"{failed} wrong")
     page.locator("button", has_text="Submit").click()
-    expect(page.get_by_text("The email is queued again.")).to_be_visible()
+    expect(page.get_by_text("This is no id of an email: wrong")).to_be_visible()
+    ids.clear()
+    ids.focus()
+    page.keyboard.insert_text(f"{failed}\n{fine}\n")
+    page.locator("button", has_text="Submit").click()
+    told = f"1 email is queued again. Not failed, so left alone: {fine}."
+    expect(page.get_by_text(told)).to_be_visible()
     wait_until(lambda: state_of(connection, failed) == "completed", web.log)
     page.goto("/")
     expect(page.locator(".figure.failed strong")).to_have_text("0")

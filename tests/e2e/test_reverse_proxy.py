@@ -236,10 +236,10 @@ def test_an_operator_works_in_a_browser(
     expect(page.get_by_text("Wo ist es?")).to_be_visible()
     page.goto(f"admin/#/incoming_emails/{email_id}/")
     expect(page.locator("[name=processing_error]").first).to_have_value("the CRM is away")
-    page.goto("admin/#/forms/retry-an-email/")
-    page.locator("input[name=email_id]").fill(email_id)
+    page.goto("admin/#/forms/retry-by-id/")
+    page.locator("input[name=email_ids]").fill(email_id)
     page.locator("button", has_text="Submit").click()
-    expect(page.get_by_text("The email is queued again.")).to_be_visible()
+    expect(page.get_by_text("1 email is queued again.")).to_be_visible()
     row = connection.execute(
         "SELECT processing_status FROM incoming_emails WHERE id = %s", [email_id]
     ).fetchone()

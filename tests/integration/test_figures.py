@@ -1,9 +1,11 @@
 """The overview's figures: they are right, and no query reads the whole table."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
+import pytest
 
 from app.desk import figures
 from app.desk.figures import DAY, HOUR, Lookout, Minutes
@@ -33,7 +35,7 @@ async def test_no_figure_reads_the_whole_table(pool: Pool) -> None:
         (figures.COUNT_ACCEPTED, [now - DAY]),
         (figures.COUNT_COMPLETED, [now - DAY]),
         (figures.SELECT_WORKERS, [figures.COUNTED_AT_MOST, figures.WORKERS_LISTED]),
-        (figures.GROUP_FAILURES, [figures.FAILURES_GROUPED]),
+        (figures.GROUP_FAILURES, [figures.FAILURES_GROUPED, figures.ERROR_SHOWN]),
         (figures.SELECT_LONGEST_RUNS, []),
     ]
     for query, arguments in queries:
@@ -83,6 +85,31 @@ async def test_a_worker_that_leaves_takes_only_its_own_name_off_the_list(pool: P
     assert (await Lookout(pool).look()).workers_alive == 1
     await heartbeat.leave(pool, started_at=now)
     assert (await Lookout(pool).look()).workers == []
+
+
+async def test_all_who_watch_wait_for_one_look_at_a_database_that_hangs(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookout = Lookout(pool)
+    looks = 0
+    look = lookout._look
+
+    async def counted(connection: Any) -> figures.Figures:
+        nonlocal looks
+        looks += 1
+        return await look(connection)
+
+    monkeypatch.setattr(lookout, "_look", counted)
+    monkeypatch.setattr(figures, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(figures, "REMEMBERED_SECONDS", 600.0)
+    async with pool.acquire() as elsewhere, elsewhere.transaction():
+        await elsewhere.execute("LOCK TABLE incoming_emails")
+        seen = await asyncio.gather(*(lookout.look() for _ in range(4)), return_exceptions=True)
+    assert [type(error) for error in seen] == [TimeoutError] * 4
+    assert looks == 1
+    monkeypatch.setattr(figures, "REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(figures, "LOOK_SECONDS", 60.0)
+    assert (await lookout.look()).workers == []
 
 
 async def let_pass(pool: Pool, time: timedelta) -> None:

@@ -96,6 +96,11 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     return load
 
 
+def test_allowed_hosts_are_known_however_they_are_written(load: Load) -> None:
+    settings = load(MAILROOM_ALLOWED_HOSTS="Desk.Example.com, localhost,")
+    assert settings.allowed_hosts == ("desk.example.com", "localhost")
+
+
 def test_nothing_has_to_be_set_for_development(load: Load, tmp_path: Path) -> None:
     settings = load()
     assert settings.database_url == EMBEDDED
