@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from typing import NoReturn
 
 import click
 import uvicorn
@@ -31,6 +32,10 @@ def server_config(app: Litestar, settings: Settings) -> uvicorn.Config:
     )
 
 
+def _exit(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
 @click.command()
 @click.option("--fd", type=int, hidden=True, help="A socket that listens already.")
 def web(fd: int | None) -> None:
@@ -39,12 +44,13 @@ def web(fd: int | None) -> None:
     It listens on MAILROOM_HOST and MAILROOM_PORT, and needs the database alone: no broker, no
     worker. Any number of web processes can run beside each other.
     """
+    # Before it listens: who sees it listen may stop it at once. While uvicorn serves it has its own
+    # handlers, and passes the signal on to these in the end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
     settings = get_settings()
     listener = listen(settings) if fd is None else socket.socket(fileno=fd)
     server = uvicorn.Server(server_config(create_app(), settings))
-    # uvicorn ends by the signal that stopped it, unless it has a handler: then it is an exit 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     server.run(sockets=[listener])
     if not server.started:
         raise SystemExit(1)
