@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 import attrs
 
+from app.database import borrowed
 from app.desk.sign_in import DATABASE_IS_AWAY
 from app.jobs.heartbeat import SILENT_AFTER
 from app.jobs.transitions import Database
@@ -266,7 +267,7 @@ class Lookout:
         async with self._one_at_a_time:
             if time.monotonic() > self._looked_at + REMEMBERED_SECONDS:
                 try:
-                    async with asyncio.timeout(LOOK_SECONDS), self._pool.acquire() as connection:
+                    async with asyncio.timeout(LOOK_SECONDS), borrowed(self._pool) as connection:
                         self._seen = await self._look(connection)
                 except DATABASE_IS_AWAY as error:
                     # Whoever waits here would wait as long again, one after the other.
