@@ -231,7 +231,10 @@ FROM (
                 WHEN n % 300 = 0 THEN 'failed' ELSE 'completed' END AS state
         FROM generate_series(1, 9600) AS n
     ) AS sample
-) AS emails
+) AS emails;
+INSERT INTO workers (name, threads, started_at, seen_at)
+SELECT 'mail-' || n || ':' || 4710 + n, 8, now() - n * interval '9 hours', now()
+FROM generate_series(1, 2) AS n
 """
 
 

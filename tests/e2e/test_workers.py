@@ -264,7 +264,7 @@ def test_a_handler_that_blocks_the_event_loop_ends_its_worker_and_is_named(
     assert errors_of(ended["block"]) == [error]
     # The one beside it was handed back: no attempt of its own.
     assert ended["beside"]["extracted_data"] == {"run": 2}
-    assert errors_of(ended["beside"]) == []
+    assert errors_of(ended["beside"]) == ["handed back untried: its worker stopped"]
     assert (ended["beside"]["claims"], ended["beside"]["retry_count"]) == (1, 0)
 
 
