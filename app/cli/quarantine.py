@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import click
 
+from app.cli.database_access import told_in_a_sentence
 from app.database import DB
 from app.errors import MailroomError
 from app.intake.group_commit import NotStoredError
@@ -109,7 +110,8 @@ def _run(work: Callable[[Pool], Coroutine[Any, Any, Any]]) -> Any:
             return await work(pool)
 
     try:
-        return asyncio.run(run())
+        with told_in_a_sentence():
+            return asyncio.run(run())
     finally:
         DB.release()
 

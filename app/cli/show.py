@@ -1,6 +1,5 @@
 """`mailroom show` and `mailroom stuck`."""
 
-import asyncio
 import json
 from typing import Any
 from uuid import UUID
@@ -8,7 +7,7 @@ from uuid import UUID
 import attrs
 import click
 
-from app.database import DB
+from app.cli.database_access import ask
 from app.errors import MailroomError
 from app.jobs.story import Story, Stuck, find_stuck, tell_story
 from app.settings import get_settings
@@ -25,10 +24,7 @@ class NoSuchEmailError(MailroomError):
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def show(email_id: UUID, as_json: bool) -> None:
     """Tell the story of the email EMAIL_ID: what happened to it, and what comes next."""
-    try:
-        story = asyncio.run(_story(email_id))
-    finally:
-        DB.release()
+    story = ask(lambda database: tell_story(database, email_id, get_settings()))
     if story is None:
         raise NoSuchEmailError(f"there is no email {email_id}: its id is in the webhook's answer")
     if as_json:
@@ -48,32 +44,13 @@ def stuck(as_json: bool) -> None:
 
     Exits with 0 if there are none, else with 1: good for a check by cron.
     """
-    try:
-        found = asyncio.run(_stuck())
-    finally:
-        DB.release()
+    found = ask(lambda database: find_stuck(database, get_settings(), limit=MOST_STUCK))
     if as_json:
         click.echo(_to_json(found))
     for email in found if not as_json else ():
         seconds = int(email.age.total_seconds())
         click.echo(f"{email.id}  {email.status:<10}  for {seconds} s")
     raise SystemExit(1 if found else 0)
-
-
-async def _story(email_id: UUID) -> Story | None:
-    connection = await DB.get_new_connection()
-    try:
-        return await tell_story(connection, email_id, get_settings())
-    finally:
-        await connection.close()
-
-
-async def _stuck() -> list[Stuck]:
-    connection = await DB.get_new_connection()
-    try:
-        return await find_stuck(connection, get_settings(), limit=MOST_STUCK)
-    finally:
-        await connection.close()
 
 
 def _to_json(told: Story | list[Stuck]) -> str:

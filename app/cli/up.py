@@ -6,8 +6,8 @@ import socket
 
 import click
 import structlog
-from asyncpg import PostgresError
 
+from app.cli.database_access import told_in_a_sentence
 from app.cli.listener import listen
 from app.cli.processes import Part, Supervisor, mailroom_command
 from app.cli.send import signed_headers, webhook_url
@@ -16,7 +16,6 @@ from app.database import DB
 from app.desk.admin_user import ADMIN_NAME, ensure_admin_user
 from app.development_secrets import load_or_make_secrets
 from app.embedded import EmbeddedPostgresError
-from app.errors import MailroomError
 from app.intake.openapi import WEBHOOK_PATH
 from app.jobs.broker import broker_scheme
 from app.logs import configure_logging
@@ -29,10 +28,6 @@ EXAMPLE = (
     b'{"ticket_id": "35436", "from_email": "erika.mustermann@example.com", '
     b'"subject": "Wo bleibt mein Paket?", "body_text": "Guten Tag, wo ist es?"}'
 )
-
-
-class DatabaseError(MailroomError):
-    """The database cannot be used."""
 
 
 @click.command()
@@ -79,17 +74,12 @@ def up(processes: int | None, threads: int | None) -> None:
 
 async def _prepare(settings: Settings) -> bool:
     """Migrate the database. Returns whether the administrator of development can sign in."""
-    try:
+    with told_in_a_sentence():
         await migrate()
         if settings.is_production:
             return False
         password = load_or_make_secrets(settings.home).admin_password
         return await ensure_admin_user(password, may_reset=DB.embedded is not None)
-    except (OSError, PostgresError) as error:
-        raise DatabaseError(
-            f"the database cannot be used ({type(error).__name__}: {error}): see that it runs and "
-            "that DATABASE_URL is right"
-        ) from error
 
 
 def _see_to_the_database() -> None:

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psutil
@@ -29,6 +30,32 @@ def test_help_is_there_for_every_command(services: Services, command: list[str])
     ended = services.run("mailroom", *command, "--help")
     assert ended.returncode == 0
     assert ended.stdout.startswith("Usage: mailroom")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["show", str(UUID(int=1))], ["stuck"]),
+        *(
+            ["quarantine", "list"],
+            ["quarantine", "retry", "--all"],
+            ["quarantine", "discard", "--all"],
+        ),
+        *(["token", "list"], ["token", "create", "crm"], ["token", "revoke", "crm"]),
+    ],
+    ids=" ".join,
+)
+def test_a_database_that_cannot_be_asked_is_told_in_a_sentence(
+    services: Services, empty_database_url: str, tmp_path: Path, command: list[str]
+) -> None:
+    for url, said in (
+        (f"postgresql://x@/x?host={tmp_path}", "the database cannot be used"),
+        (empty_database_url, "run `mailroom migrate`"),
+    ):
+        ended = services.run("mailroom", *command, DATABASE_URL=url)
+        assert ended.returncode == 1
+        assert said in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
 
 
 def test_help_works_whatever_the_settings_are(services: Services) -> None:
