@@ -35,12 +35,8 @@ def test_help_is_there_for_every_command(services: Services, command: list[str])
 @pytest.mark.parametrize(
     "command",
     [
-        *(["show", str(UUID(int=1))], ["stuck"]),
-        *(
-            ["quarantine", "list"],
-            ["quarantine", "retry", "--all"],
-            ["quarantine", "discard", "--all"],
-        ),
+        *(["show", str(UUID(int=1))], ["stuck"], ["quarantine", "list"]),
+        *(["quarantine", "retry", "--all"], ["quarantine", "discard", "--all"]),
         *(["token", "list"], ["token", "create", "crm"], ["token", "revoke", "crm"]),
     ],
     ids=" ".join,
