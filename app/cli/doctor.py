@@ -11,6 +11,7 @@ import asyncpg
 import attrs
 import click
 
+from app.cli.printing import say, say_lines
 from app.database import DB
 from app.development_secrets import FILE_NAME
 from app.errors import MailroomError
@@ -60,11 +61,11 @@ def doctor(as_json: bool) -> None:
     finally:
         DB.release()
     if as_json:
-        click.echo(json.dumps([attrs.asdict(finding) for finding in findings], indent=2))
+        say_lines(json.dumps([attrs.asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
             mark = "ok  " if finding.is_well else "FAIL"
-            click.echo(f"{mark} {finding.check:<11} {finding.explanation}")
+            say(f"{mark} {finding.check:<11} {finding.explanation}")
     raise SystemExit(0 if all(finding.is_well for finding in findings) else 1)
 
 

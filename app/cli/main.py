@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from app.cli.printing import say_lines
 from app.errors import MailroomError
 from app.settings import Settings, environment_name
 
@@ -52,7 +53,7 @@ class MailroomGroup(click.Group):
         try:
             return super().main(*args, **kwargs)
         except MailroomError as error:
-            click.echo(f"mailroom: {error}", err=True)
+            say_lines(f"mailroom: {error}", is_error=True)
             sys.exit(1)
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import click
 
+from app.cli.printing import say
 from app.database import DB
 from app.migrations import migrate
 
@@ -18,4 +19,4 @@ def migrate_database() -> None:
         count = asyncio.run(migrate())
     finally:
         DB.release()
-    click.echo(f"{count} migrations ran." if count else "The database is up to date.")
+    say(f"{count} migrations ran." if count else "The database is up to date.")

@@ -11,6 +11,7 @@ import asyncpg
 import click
 
 from app.cli.database_access import told_in_a_sentence
+from app.cli.printing import say, say_lines
 from app.database import DB
 from app.errors import MailroomError
 from app.intake.group_commit import NotStoredError
@@ -77,7 +78,7 @@ def retry(ids: tuple[UUID, ...], all_of_them: bool, reason: str | None) -> None:
     )
     if results["not stored"]:
         said += f", {results['not stored']} not stored: try again"
-    click.echo(said)
+    say(said)
     raise SystemExit(1 if results["refused"] or results["not stored"] else 0)
 
 
@@ -89,7 +90,7 @@ def discard_some(ids: tuple[UUID, ...], all_of_them: bool, reason: str | None) -
     """Delete refused webhooks for good."""
     _check_selection(ids, all_of_them, reason)
     count = _run(lambda pool: _discard(pool, ids, _reason(reason)))
-    click.echo(f"{count} discarded")
+    say(f"{count} discarded")
 
 
 def _reason(reason: str | None) -> RefusalReason | None:
@@ -121,20 +122,20 @@ async def _list(pool: Pool, reason: RefusalReason | None, as_json: bool) -> None
     async for page in refusals(pool, reason=reason):
         for refusal in page:
             count += 1
-            click.echo(_to_json(refusal) if as_json else _to_line(refusal))
+            say(_to_json(refusal) if as_json else _to_line(refusal))
     if not as_json:
         dropped = await count_dropped(pool)
-        click.echo(f"{count} refused webhooks are kept, {dropped} were dropped for lack of room.")
+        say(f"{count} refused webhooks are kept, {dropped} were dropped for lack of room.")
 
 
 async def _show(pool: Pool, refusal_id: UUID) -> None:
     refusal = await _find(pool, refusal_id)
-    click.echo(_to_line(refusal))
+    say(_to_line(refusal))
     for name, value in refusal.headers.items():
-        click.echo(f"{name}: {value}")
-    click.echo()
+        say(f"{name}: {value}")
+    say("")
     body = "(not kept)" if refusal.body is None else refusal.body.decode(errors="backslashreplace")
-    click.echo(body)
+    say_lines(body)
 
 
 async def _retry(pool: Pool, ids: Sequence[UUID], reason: RefusalReason | None) -> Counter[str]:

@@ -7,6 +7,7 @@ from uuid import uuid4
 import click
 import httpx
 
+from app.cli.printing import say_lines
 from app.errors import MailroomError
 from app.intake.openapi import WEBHOOK_PATH
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
@@ -73,5 +74,5 @@ def send(file: BinaryIO, url: str | None, secret: str | None) -> None:
             f"no answer from {url} ({type(error).__name__}): is `mailroom up` or `mailroom web` "
             "running there?"
         ) from error
-    click.echo(f"{answer.status_code} {answer.text}")
+    say_lines(f"{answer.status_code} {answer.text}")
     raise SystemExit(0 if answer.is_success else 1)

@@ -8,6 +8,7 @@ import attrs
 import click
 
 from app.cli.database_access import ask
+from app.cli.printing import say, say_lines
 from app.errors import MailroomError
 from app.jobs.story import Story, Stuck, find_stuck, tell_story
 from app.settings import get_settings
@@ -28,13 +29,13 @@ def show(email_id: UUID, as_json: bool) -> None:
     if story is None:
         raise NoSuchEmailError(f"there is no email {email_id}: its id is in the webhook's answer")
     if as_json:
-        click.echo(_to_json(story))
+        say_lines(_to_json(story))
         return
-    click.echo(f"Email {story.id}, ticket {story.zendesk_ticket_id}: {story.status}")
+    say(f"Email {story.id}, ticket {story.zendesk_ticket_id}: {story.status}")
     for event in story.events:
-        click.echo(f"  {event.at.isoformat(timespec='milliseconds')}  {event.what}")
+        say(f"  {event.at.isoformat(timespec='milliseconds')}  {event.what}")
     when = f", at the latest {story.next_at.isoformat(timespec='seconds')}" if story.next_at else ""
-    click.echo(f"Next: {story.next_step}{when}")
+    say(f"Next: {story.next_step}{when}")
 
 
 @click.command()
@@ -46,10 +47,10 @@ def stuck(as_json: bool) -> None:
     """
     found = ask(lambda database: find_stuck(database, get_settings(), limit=MOST_STUCK))
     if as_json:
-        click.echo(_to_json(found))
+        say_lines(_to_json(found))
     for email in found if not as_json else ():
         seconds = int(email.age.total_seconds())
-        click.echo(f"{email.id}  {email.status:<10}  for {seconds} s")
+        say(f"{email.id}  {email.status:<10}  for {seconds} s")
     raise SystemExit(1 if found else 0)
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 import click
 
 from app.cli.database_access import ask
+from app.cli.printing import say
 from app.desk.tokens import create_token, list_tokens, revoke_token
 from app.models.api_token import Scope
 
@@ -25,7 +26,7 @@ def token() -> None:
 )
 def create(name: str, scope: str) -> None:
     """Make a token for NAME, and print it: it is not shown again."""
-    click.echo(ask(lambda database: create_token(database, name, Scope(scope))))
+    say(ask(lambda database: create_token(database, name, Scope(scope))))
 
 
 @token.command("list")
@@ -34,7 +35,7 @@ def list_all() -> None:
     for made in ask(list_tokens):
         ended = f"revoked {_day(made.revoked_at)}" if made.revoked_at else "valid"
         used = f"last used {_day(made.last_used_at)}" if made.last_used_at else "never used"
-        click.echo(f"{made.name}  {made.scope}  made {_day(made.created_at)}, {used}, {ended}")
+        say(f"{made.name}  {made.scope}  made {_day(made.created_at)}, {used}, {ended}")
 
 
 @token.command()

@@ -9,6 +9,7 @@ import structlog
 
 from app.cli.database_access import told_in_a_sentence
 from app.cli.listener import listen
+from app.cli.printing import say, say_lines
 from app.cli.processes import Part, Supervisor, mailroom_command
 from app.cli.send import signed_headers, webhook_url
 from app.cli.worker import worker_part
@@ -95,17 +96,17 @@ def _introduce(settings: Settings, listener: socket.socket, has_admin: bool) -> 
     # Port 0 means: any free one.
     url = webhook_url(settings.model_copy(update={"port": listener.getsockname()[1]}))
     base = url.removesuffix(WEBHOOK_PATH)
-    click.echo(f"Webhook  {url}")
-    click.echo(f"Admin    {base}/admin/")
+    say(f"Webhook  {url}")
+    say(f"Admin    {base}/admin/")
     if has_admin:
         secrets = load_or_make_secrets(settings.home)
-        click.echo(f"         user {ADMIN_NAME}, password {secrets.admin_password}")
-    click.echo(f"Health   {base}/health/ready")
-    click.echo(f"OpenAPI  {base}/schema/openapi.json")
+        say(f"         user {ADMIN_NAME}, password {secrets.admin_password}")
+    say(f"Health   {base}/health/ready")
+    say(f"OpenAPI  {base}/schema/openapi.json")
     if not settings.is_production:
-        click.echo("\nDeliver an email:\n")
-        click.echo(_curl_line(settings, url))
-    click.echo("\nCtrl-C stops it.")
+        say_lines("\nDeliver an email:\n")
+        say(_curl_line(settings, url))
+    say_lines("\nCtrl-C stops it.")
 
 
 def _curl_line(settings: Settings, url: str) -> str:
