@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from multiprocessing.util import Finalize
 from types import FrameType
 from typing import NoReturn, TypeAlias, TypeVar
@@ -102,7 +102,7 @@ class WorkerProcess(Middleware):
             actors_loop=thread.loop,
             actors_thread_id=thread.ident,
             threads=threads,
-            send=lambda email_ids: self._send(broker, email_ids),
+            send=lambda email_id: self._send(broker, email_id),
         )
         self._keeper.start()
         signal.signal(signal.SIGTERM, _only_once(stop_when_ready))
@@ -145,9 +145,8 @@ class WorkerProcess(Middleware):
             pool.terminate()
             running_pool().terminate()
 
-    def _send(self, broker: Broker, email_ids: Sequence[UUID]) -> None:
-        for email_id in email_ids:
-            broker.enqueue(make_message(self._settings.queue, email_id))
+    def _send(self, broker: Broker, email_id: UUID) -> None:
+        broker.enqueue(make_message(self._settings.queue, email_id))
 
 
 async def _open_pool() -> "asyncpg.Pool[asyncpg.Record]":

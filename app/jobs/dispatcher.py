@@ -1,9 +1,9 @@
 """The Dispatcher: received -> queued, and the message to the broker, as well for what was brought
 back and for retries that fell due.
 
-The broker takes the messages before the transaction commits. If the broker refuses, the emails
-stay `received`; if this process dies in between, a message comes for an email that is still
-`received`, and the claim takes it all the same.
+The database commits before the broker takes the first message, so a slow broker locks no email.
+What was not sent goes back to where it came from. If this process dies in between, the message
+counts as lost after a while, and the Rescuer has it sent again.
 """
 
 import asyncio
@@ -14,22 +14,20 @@ import asyncpg
 import structlog
 
 from app.jobs import transitions
+from app.jobs.transitions import Queued
 from app.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
 
-# Row locks are held while the broker takes a batch, and workers that are quick wait for them.
+# So many messages are lost with a Dispatcher that dies, and so far may two of them disturb the order
+# of receipt.
 BATCH = 50
 POLL_SECONDS = 1.0
+# What a broker may take for a batch. Where it took one message at least it is slow, and not away.
 BROKER_SECONDS = 30.0
 CHANNEL = "mailroom_received"
 
-# While the broker takes a batch its emails are locked, and whoever got one of the messages waits.
-# If this process is stopped or cut off just then, PostgreSQL ends the transaction.
-MOST_IDLE_SECONDS = BROKER_SECONDS + 10.0
-END_IF_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', $1, true)"
-
-Send = Callable[[Sequence[UUID]], None]
+Send = Callable[[UUID], None]
 
 
 class Dispatcher:
@@ -37,7 +35,7 @@ class Dispatcher:
 
     Args:
         pool: connections of the event loop it runs in.
-        send: gives a batch of messages to the broker; it blocks, and is called in a thread.
+        send: gives the message of one email to the broker; it blocks, and is called in a thread.
         depth: how many emails may wait in the broker at once.
     """
 
@@ -46,6 +44,7 @@ class Dispatcher:
         self._send = send
         self._depth = depth
         self._rung = asyncio.Event()
+        self._odd_to_fresh = True
 
     def _heard(self, *_: object) -> None:
         self._rung.set()
@@ -74,20 +73,65 @@ class Dispatcher:
 
         Returns:
             Whether there may be more.
+
+        Raises:
+            Exception: the database or the broker is away. What was not sent is as it was before,
+                unless the database is away now.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(END_IF_IDLE, f"{MOST_IDLE_SECONDS * 1_000:.0f}")
-            bounds = {"limit": BATCH, "depth": self._depth}
-            queued = await transitions.queue_again(connection, **bounds)
-            if not queued:
-                queued = await transitions.queue_received(connection, **bounds)
-            if queued:
-                with BROKER_ERRORS.labels(BrokerUse.SEND).count_exceptions():
-                    async with asyncio.timeout(BROKER_SECONDS):
-                        await asyncio.to_thread(self._send, queued)
-                for email_id in queued:
-                    log.debug("sent_to_broker", email_id=str(email_id))
-        return len(queued) == BATCH
+        queued = await transitions.queue(
+            self._pool, limit=BATCH, depth=self._depth, odd_to_fresh=self._odd_to_fresh
+        )
+        if not queued:
+            return False
+        # Where there is room for one at a time, too, neither kind waits for the other's end.
+        self._odd_to_fresh = not self._odd_to_fresh
+        sending = _Sending(self._send, queued)
+        try:
+            with BROKER_ERRORS.labels(BrokerUse.SEND).count_exceptions():
+                await sending.run()
+        finally:
+            if unsent := sending.unsent():
+                await transitions.unqueue(self._pool, unsent)
+        return True
+
+
+class _Sending:
+    """Messages on their way to the broker."""
+
+    def __init__(self, send: Send, queued: Sequence[Queued]) -> None:
+        self._send = send
+        self._queued = queued
+        self._sent = 0
+        self._is_over = False
+
+    async def run(self) -> None:
+        """Send them in a thread, as many as the broker takes in its time.
+
+        Raises:
+            TimeoutError: it took none.
+            Exception: it is away.
+        """
+        try:
+            async with asyncio.timeout(BROKER_SECONDS):
+                await asyncio.to_thread(self._send_all)
+        except TimeoutError:
+            if not self._sent:
+                raise
+            log.warning("broker_slow", sent=self._sent, seconds=BROKER_SECONDS)
+        finally:
+            # A thread cannot be cancelled; it would go on with what was given back.
+            self._is_over = True
+
+    def unsent(self) -> Sequence[Queued]:
+        return self._queued[self._sent :]
+
+    def _send_all(self) -> None:
+        for queued in self._queued:
+            if self._is_over:
+                return
+            self._send(queued.email_id)
+            self._sent += 1
+            log.debug("sent_to_broker", email_id=str(queued.email_id))
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -55,7 +55,7 @@ class Keeper:
         actors_loop: the event loop in which the handlers run.
         actors_thread_id: the thread of that loop.
         threads: how many emails this process handles at once.
-        send: gives a batch of messages to the broker; it blocks.
+        send: gives the message of one email to the broker; it blocks.
     """
 
     def __init__(

@@ -6,7 +6,8 @@ returns what it changed; nothing changed is an answer, not an error. What change
 so that the metrics agree with the rows.
 """
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -32,6 +33,16 @@ Database: TypeAlias = (
 
 
 @attrs.frozen
+class Queued:
+    """An email whose message has to go to the broker."""
+
+    email_id: UUID
+    queued_at: datetime
+    is_fresh: bool
+    """Whether it was `received` until now."""
+
+
+@attrs.frozen
 class Claim:
     """The right to finish one email, as long as its token stands.
 
@@ -49,52 +60,69 @@ class Claim:
         return self.claims - 1 - self.retry_count
 
 
-# How many more messages the broker may have. The depth bounds what waits there, so that order of
-# receipt is kept by the database and a lost message is noticed soon.
-ROOM = """
-    LEAST($1, $2 - (
+# What `queued` means is told by `queued_at`: a message for the email was given to the broker then,
+# or, where it is null, has to be given once the next attempt is due.
+WITH_MESSAGE = "processing_status = 'queued' AND queued_at IS NOT NULL"
+WITHOUT_MESSAGE = "processing_status = 'queued' AND queued_at IS NULL"
+DUE_AT = "COALESCE(next_attempt_at, '-infinity')"
+
+# Both kinds share the room that the broker has: the fresh ones, and those that are sent again. Each
+# may have its half, and what it does not need is the other's. The depth bounds what waits in the
+# broker, so that order of receipt is kept by the database and a lost message is noticed soon. Of
+# those sent again, what was brought back goes first, then retries as they fell due.
+#
+# SKIP LOCKED keeps Dispatchers apart. What is taken is MATERIALIZED: as a plain subquery of the
+# UPDATE it may be run once for each row, each time it passes over what the UPDATE has changed
+# already, and so takes more than its LIMIT. Which plan PostgreSQL prefers depends on its
+# statistics.
+QUEUE = f"""
+WITH room AS MATERIALIZED (
+    SELECT places, (places + $3::int) / 2 AS share
+    FROM (
+        SELECT LEAST($1, $2 - (
+            SELECT count(*) FROM (
+                SELECT 1 FROM incoming_emails WHERE {WITH_MESSAGE} LIMIT $2
+            ) AS waiting
+        )) AS places
+    ) AS counted
+),
+again AS MATERIALIZED (
+    SELECT id FROM incoming_emails
+    WHERE {WITHOUT_MESSAGE} AND {DUE_AT} <= now()
+    ORDER BY {DUE_AT}, received_at
+    LIMIT (SELECT places FROM room) - (
         SELECT count(*) FROM (
             SELECT 1 FROM incoming_emails
-            WHERE processing_status = 'queued' AND queued_at IS NOT NULL
-            LIMIT $2
-        ) AS waiting
-    ))
-"""
-
-# The oldest first. SKIP LOCKED keeps Dispatchers apart. What is taken is MATERIALIZED: as a plain
-# subquery of the UPDATE it may be run once for each row, each time it passes over what the UPDATE
-# has changed already, and so takes more than its LIMIT. Which plan PostgreSQL prefers depends on
-# its statistics.
-QUEUE_RECEIVED = f"""
-WITH taken AS MATERIALIZED (
+            WHERE processing_status = 'received' LIMIT (SELECT share FROM room)
+        ) AS needed
+    )
+    FOR UPDATE SKIP LOCKED
+),
+fresh AS MATERIALIZED (
     SELECT id FROM incoming_emails
     WHERE processing_status = 'received'
     ORDER BY received_at
-    LIMIT {ROOM}
+    LIMIT (SELECT places FROM room) - (SELECT count(*) FROM again)
     FOR UPDATE SKIP LOCKED
 )
 UPDATE incoming_emails AS email
 SET processing_status = 'queued', queued_at = now(), updated_at = now()
-FROM taken WHERE email.id = taken.id
-RETURNING email.id, email.received_at
+FROM (
+    SELECT id, false AS is_fresh FROM again UNION ALL SELECT id, true FROM fresh
+) AS taken
+WHERE email.id = taken.id
+RETURNING email.id, email.queued_at, taken.is_fresh, {DUE_AT} AS due_at, email.received_at
 """  # noqa: S608 - a constant
 
-# queued_at is null: no message for it is in the broker. What was brought back goes first, then
-# retries in the order in which they fell due.
-QUEUE_AGAIN = f"""
-WITH taken AS MATERIALIZED (
-    SELECT id FROM incoming_emails
-    WHERE processing_status = 'queued' AND queued_at IS NULL
-        AND COALESCE(next_attempt_at, '-infinity') <= now()
-    ORDER BY COALESCE(next_attempt_at, '-infinity'), received_at
-    LIMIT {ROOM}
-    FOR UPDATE SKIP LOCKED
-)
+UNQUEUE = """
 UPDATE incoming_emails AS email
-SET queued_at = now(), updated_at = now()
-FROM taken WHERE email.id = taken.id
-RETURNING email.id, email.received_at
-"""  # noqa: S608 - a constant
+SET processing_status = CASE WHEN unsent.is_fresh THEN 'received' ELSE 'queued' END,
+    queued_at = NULL, updated_at = now()
+FROM unnest($1::uuid[], $2::timestamptz[], $3::boolean[]) AS unsent (id, queued_at, is_fresh)
+WHERE email.id = unsent.id AND email.processing_status = 'queued'
+    AND email.queued_at = unsent.queued_at
+RETURNING email.id
+"""
 
 
 def _ended(error: str, *, attempt: str = "retry_count + 1", more: str = "") -> str:
@@ -228,10 +256,11 @@ FROM taken WHERE email.id = taken.id
 RETURNING email.id
 """  # noqa: S608 - a constant
 
+# Due from now on, so that very many of them do not go before the retries that were due already.
 RETRY_BY_OPERATOR = """
 UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = NULL, completed_at = NULL, processed_at = NULL,
-    processing_error = NULL, next_attempt_at = NULL, retry_count = 0, claims = 0,
+    processing_error = NULL, next_attempt_at = now(), retry_count = 0, claims = 0,
     updated_at = now(),
     attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
         'at', now(), 'attempt', 0, 'error', 'retried by ' || $3::text))
@@ -250,23 +279,46 @@ WHERE id = $1 AND processing_status = 'failed'
 """
 
 
-async def queue_received(database: Database, *, limit: int, depth: int) -> list[UUID]:
-    """received -> queued, the oldest first, while fewer than `depth` messages wait in the broker.
+async def queue(
+    database: Database, *, limit: int, depth: int, odd_to_fresh: bool = True
+) -> list[Queued]:
+    """received -> queued, the oldest first; queued -> queued for those that were brought back, and
+    those whose next attempt is due, as they fell due. Half each, as far as there are so many, while
+    fewer than `depth` messages wait in the broker.
 
-    Call it inside a transaction that commits after the broker took the messages.
+    Args:
+        odd_to_fresh: the half of one place is that of the fresh ones.
 
     Returns:
-        The emails whose messages have to go to the broker, the oldest first.
+        The emails whose messages have to go to the broker, both kinds by turns.
     """
-    return _in_order(await database.fetch(QUEUE_RECEIVED, limit, depth))
+    rows = await database.fetch(QUEUE, limit, depth, int(odd_to_fresh))
+    # UPDATE returns rows in any order.
+    fresh = sorted((row for row in rows if row["is_fresh"]), key=lambda row: row["received_at"])
+    again = sorted(
+        (row for row in rows if not row["is_fresh"]),
+        key=lambda row: (row["due_at"], row["received_at"]),
+    )
+    by_turns = itertools.chain.from_iterable(itertools.zip_longest(fresh, again))
+    return [
+        Queued(row["id"], row["queued_at"], row["is_fresh"]) for row in by_turns if row is not None
+    ]
 
 
-async def queue_again(database: Database, *, limit: int, depth: int) -> list[UUID]:
-    """queued -> queued: those that were brought back, and those whose next attempt is due.
+async def unqueue(database: Database, unsent: Sequence[Queued]) -> list[UUID]:
+    """queued -> received, queued: as it was before `queue`, where the message was not sent and
+    nobody has taken the email since.
 
-    Depth, transaction and answer are those of `queue_received`.
+    Returns:
+        What was changed.
     """
-    return _in_order(await database.fetch(QUEUE_AGAIN, limit, depth))
+    rows = await database.fetch(
+        UNQUEUE,
+        [queued.email_id for queued in unsent],
+        [queued.queued_at for queued in unsent],
+        [queued.is_fresh for queued in unsent],
+    )
+    return [row["id"] for row in rows]
 
 
 async def claim(
@@ -431,12 +483,6 @@ async def settle(
         Whether it was failed.
     """
     return _changed(await database.execute(SETTLE, email_id, by, reason, discard))
-
-
-def _in_order(rows: list[asyncpg.Record]) -> list[UUID]:
-    # UPDATE returns rows in any order.
-    rows = sorted(rows, key=lambda row: row["received_at"])
-    return [row["id"] for row in rows]
 
 
 def _changed(tag: str) -> bool:

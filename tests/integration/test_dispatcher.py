@@ -1,45 +1,289 @@
-"""The Dispatcher between the messages and its commit: it is stopped, or its machine is gone."""
+"""The Dispatcher between its commit and the broker: fair, never in the way of who has work, and
+without loss where the broker or the database goes away, or it dies itself."""
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import psycopg
 import pytest
 
 import app.jobs.dispatcher as dispatcher_module
 from app.jobs import transitions
-from app.jobs.dispatcher import Dispatcher
+from app.jobs.dispatcher import BATCH, Dispatcher
+from app.jobs.rescuer import rescue_once
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
+LEASE = timedelta(seconds=60)
+BACKLOG = 10_000
 
-async def test_emails_are_not_locked_for_longer_than_a_broker_may_take(
+
+async def store(pool: Pool, emails: int = 1) -> list[UUID]:
+    """Store emails as the Intake does. Returns their ids in the order of receipt."""
+    rows = await pool.fetch(
+        "INSERT INTO incoming_emails (from_email, received_at)"
+        " SELECT 'erika@example.com', now() + n * interval '1 millisecond'"
+        " FROM generate_series(1, $1) AS n RETURNING id, received_at",
+        emails,
+    )
+    return [row["id"] for row in sorted(rows, key=lambda row: row["received_at"])]
+
+
+async def states(pool: Pool) -> dict[str, int]:
+    rows = await pool.fetch(
+        "SELECT processing_status, count(*) FROM incoming_emails GROUP BY processing_status"
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def make_due(pool: Pool, retries: int) -> None:
+    """Store emails whose retry is due, all received long before any fresh one."""
+    await pool.execute(
+        "INSERT INTO incoming_emails (from_email, processing_status, received_at, next_attempt_at,"
+        " retry_count, claims)"
+        " SELECT 'erika@example.com', 'queued', now() - interval '1 day',"
+        " now() - n * interval '1 millisecond', 1, 1 FROM generate_series(1, $1) AS n",
+        retries,
+    )
+
+
+async def test_fresh_email_goes_on_beside_very_many_retries(pool: Pool) -> None:
+    await make_due(pool, BACKLOG)
+    await pool.execute("ANALYZE incoming_emails")
+    fresh = await store(pool, 2 * BATCH)
+    sent: list[UUID] = []
+    dispatcher = Dispatcher(pool, send=sent.append, depth=1_000_000)
+    for _ in range(4):
+        assert await dispatcher.dispatch_batch()
+    assert [email_id for email_id in sent if email_id in set(fresh)] == fresh
+    assert len(sent) == 4 * BATCH
+
+
+async def test_retries_go_on_beside_very_much_fresh_email(pool: Pool) -> None:
+    await store(pool, 4 * BATCH)
+    await make_due(pool, BATCH)
+    sent: list[UUID] = []
+    dispatcher = Dispatcher(pool, send=sent.append, depth=1_000_000)
+    for _ in range(2):
+        assert await dispatcher.dispatch_batch()
+    left = await pool.fetchval(
+        "SELECT count(*) FROM incoming_emails WHERE retry_count = 1 AND queued_at IS NULL"
+    )
+    assert left == 0
+
+
+async def test_where_the_broker_has_room_for_one_at_a_time_neither_kind_starves(
+    pool: Pool,
+) -> None:
+    await make_due(pool, 20)
+    fresh = set(await store(pool, 20))
+    sent: list[UUID] = []
+    dispatcher = Dispatcher(pool, send=sent.append, depth=1)
+    for turn in range(20):
+        assert await dispatcher.dispatch_batch()
+        assert not await dispatcher.dispatch_batch()
+        claimed = await transitions.claim(pool, sent[turn], lease=LEASE, worker="a worker")
+        assert claimed is not None
+    assert len(fresh & set(sent)) == 10
+
+
+async def test_retries_that_fall_due_all_the_time_do_not_stop_fresh_email(pool: Pool) -> None:
+    fresh = await store(pool, 10 * BATCH)
+    sent: list[UUID] = []
+    loop = asyncio.get_running_loop()
+    is_all_sent = asyncio.Event()
+
+    def send(email_id: UUID) -> None:
+        sent.append(email_id)
+        # One more falls due for each that is sent.
+        asyncio.run_coroutine_threadsafe(make_due(pool, 1), loop).result()
+        if set(fresh) <= set(sent):
+            loop.call_soon_threadsafe(is_all_sent.set)
+
+    await make_due(pool, 1)
+    async with asyncio.timeout(120), running(Dispatcher(pool, send=send, depth=1_000_000)):
+        await is_all_sent.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(dispatcher: Dispatcher) -> AsyncIterator["asyncio.Task[None]"]:
+    task = asyncio.create_task(dispatcher.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+class SlowBroker:
+    """Takes a message when it is let."""
+
+    def __init__(self) -> None:
+        self.taken: list[UUID] = []
+        self._turns = threading.Semaphore(0)
+        self._is_asked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def send(self, email_id: UUID) -> None:
+        self._loop.call_soon_threadsafe(self._is_asked.set)
+        self._turns.acquire()
+        self.taken.append(email_id)
+
+    def let(self, messages: int) -> None:
+        self._turns.release(messages)
+
+    async def wait_until_asked(self) -> None:
+        async with asyncio.timeout(60):
+            await self._is_asked.wait()
+
+
+async def test_emails_can_be_claimed_and_finished_while_the_broker_takes_a_batch(
+    pool: Pool,
+) -> None:
+    ids = await store(pool, 3)
+    broker = SlowBroker()
+    dispatching = asyncio.create_task(Dispatcher(pool, send=broker.send, depth=10).dispatch_batch())
+    await broker.wait_until_asked()
+    try:
+        async with asyncio.timeout(60):
+            for email_id in ids:
+                made = await transitions.claim(pool, email_id, lease=LEASE, worker="a worker")
+                assert made is not None
+                assert await transitions.complete(
+                    pool, made[0], extracted_data=None, cleaned_body=None
+                )
+        assert not dispatching.done()
+    finally:
+        broker.let(3)
+    assert await dispatching
+    assert await states(pool) == {"completed": 3}
+
+
+async def test_what_a_slow_broker_did_not_take_in_its_time_is_given_back_and_sent_later(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher_module, "MOST_IDLE_SECONDS", 0.5)
-    await pool.execute("INSERT INTO incoming_emails (from_email) VALUES ('erika@example.com')")
-    sent: asyncio.Future[UUID] = asyncio.get_running_loop().create_future()
-    is_over = threading.Event()
-
-    def send(email_ids: Sequence[UUID]) -> None:
-        sent.get_loop().call_soon_threadsafe(sent.set_result, email_ids[0])
-        is_over.wait()
-
-    dispatching = asyncio.create_task(Dispatcher(pool, send=send, depth=10).dispatch_batch())
-    email_id = await sent
+    monkeypatch.setattr(dispatcher_module, "BROKER_SECONDS", 0.5)
+    ids = await store(pool, 4)
+    broker = SlowBroker()
+    broker.let(2)
     try:
-        # The worker that got the message.
-        claimed = await transitions.claim(
-            pool, email_id, lease=timedelta(minutes=1), worker="a worker"
-        )
+        assert await Dispatcher(pool, send=broker.send, depth=10).dispatch_batch()
+        assert await states(pool) == {"queued": 2, "received": 2}
     finally:
-        is_over.set()
-    assert claimed is not None
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
-        await dispatching
-    state = await pool.fetchval("SELECT processing_status FROM incoming_emails")
-    assert state == "processing"
+        # The thread that hangs sends the one it was at, and no other: they are in other hands.
+        broker.let(10)
+    later: list[UUID] = []
+    assert await Dispatcher(pool, send=later.append, depth=10).dispatch_batch()
+    assert later == ids[2:]
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert broker.taken == ids[:3]
+
+
+async def test_a_broker_that_does_not_answer_is_given_up(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "BROKER_SECONDS", 0.05)
+    await store(pool)
+    broker = SlowBroker()
+    try:
+        with pytest.raises(TimeoutError):
+            await Dispatcher(pool, send=broker.send, depth=10).dispatch_batch()
+        assert await states(pool) == {"received": 1}
+    finally:
+        broker.let(1)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+async def test_what_the_broker_refuses_is_as_it_was_before(pool: Pool, taken: int) -> None:
+    back, *others = await store(pool, 3)
+    await pool.execute(
+        "UPDATE incoming_emails SET processing_status = 'queued' WHERE id = $1", back
+    )
+    # Fresh ones and those sent again go by turns.
+    order = [others[0], back, others[1]]
+    sent: list[UUID] = []
+
+    def refuse(email_id: UUID) -> None:
+        if len(sent) == taken:
+            raise ConnectionError("the broker is away")
+        sent.append(email_id)
+
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            await Dispatcher(pool, send=refuse, depth=10).dispatch_batch()
+        assert sent == order[:taken]
+        unsent = await pool.fetch(
+            "SELECT id, processing_status FROM incoming_emails WHERE queued_at IS NULL"
+        )
+        assert dict(unsent) == {
+            email_id: "queued" if email_id == back else "received" for email_id in order[taken:]
+        }
+    again: list[UUID] = []
+    await Dispatcher(pool, send=again.append, depth=10).dispatch_batch()
+    assert set(again) == set(order[taken:])
+
+
+async def test_a_dispatcher_that_is_stopped_gives_back_what_it_has_not_sent(pool: Pool) -> None:
+    await store(pool, 3)
+    broker = SlowBroker()
+    dispatching = asyncio.create_task(Dispatcher(pool, send=broker.send, depth=10).dispatch_batch())
+    await broker.wait_until_asked()
+    dispatching.cancel()
+    await asyncio.wait({dispatching})
+    broker.let(10)
+    assert await states(pool) == {"received": 3}
+
+
+async def test_a_message_for_what_was_given_back_is_worth_a_run_all_the_same(pool: Pool) -> None:
+    """The broker took it, and its answer was lost."""
+    (email_id,) = await store(pool)
+
+    def take_and_raise(_: UUID) -> None:
+        raise ConnectionError("no answer")
+
+    with pytest.raises(ConnectionError):
+        await Dispatcher(pool, send=take_and_raise, depth=10).dispatch_batch()
+    assert await transitions.claim(pool, email_id, lease=LEASE, worker="a worker") is not None
+
+
+async def test_a_dispatcher_that_dies_before_it_has_sent_loses_nothing(
+    pool: Pool, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    ids = await store(pool, 3)
+    sent: list[UUID] = []
+
+    def die(email_id: UUID) -> None:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        raise Died
+
+    class DeadPool:
+        """What is left of the pool of a process that died."""
+
+        def fetch(self, statement: str, *arguments: Any) -> Any:
+            if statement == transitions.UNQUEUE:
+                raise Died
+            return pool.fetch(statement, *arguments)
+
+    dead: Any = DeadPool()
+    with pytest.raises(Died):
+        await Dispatcher(dead, send=die, depth=10).dispatch_batch()
+    assert await states(pool) == {"queued": 3}
+    lost_after = timedelta(minutes=2)
+    assert await rescue_once(pool, lost_after=lost_after, is_idle=True) == 0
+    await pool.execute("UPDATE incoming_emails SET queued_at = queued_at - interval '1 hour'")
+    assert await rescue_once(pool, lost_after=lost_after, is_idle=True) == 3
+    assert await Dispatcher(pool, send=sent.append, depth=10).dispatch_batch()
+    assert sent == ids
+
+
+class Died(Exception):  # noqa: N818
+    """Nothing more comes of this process."""

@@ -80,7 +80,7 @@ async def test_a_story_has_every_attempt_with_its_begin_its_end_and_its_worker(p
     await claim(pool, email_id, worker="three", lease=-LEASE)
     await claim(pool, email_id, worker="four", lease=-LEASE)
     await transitions.rescue_expired(pool, limit=1)
-    await transitions.queue_again(pool, limit=1, depth=1)
+    await transitions.queue(pool, limit=1, depth=1)
     await transitions.rescue_unheard(pool, limit=1, lost_after=timedelta(0), is_idle=True)
     await transitions.fail(pool, await claim(pool, email_id, worker="five"), error="broken")
     await transitions.retry(pool, email_id, by="erika")
@@ -120,8 +120,7 @@ async def test_a_postponed_suspect_is_told_as_such_and_its_retry_as_a_retry(pool
 
 
 async def dispatch(pool: Pool, email_id: UUID) -> None:
-    sent = await transitions.queue_again(pool, limit=1, depth=1)
-    sent += await transitions.queue_received(pool, limit=1, depth=1)
+    sent = [queued.email_id for queued in await transitions.queue(pool, limit=1, depth=1)]
     assert sent == [email_id]
 
 

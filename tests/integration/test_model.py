@@ -5,7 +5,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from app.jobs import transitions
-from app.jobs.transitions import Claim
+from app.jobs.transitions import Claim, Queued
 
 T = TypeVar("T")
 
@@ -32,7 +32,6 @@ MOST_EMAILS = 6
 LEASE = timedelta(hours=1)
 LOST_AFTER = timedelta(hours=1)
 A_DAY = timedelta(days=1)
-BLOCKED_SECONDS = 0.005
 
 INSERT = """
 INSERT INTO incoming_emails (processing_status, received_at)
@@ -89,15 +88,6 @@ class Email:
         self.is_abandoned = False
 
 
-@attrs.define
-class Dispatch:
-    """A Dispatcher between the message to the broker and its commit."""
-
-    connection: "asyncpg.Connection[asyncpg.Record]"
-    transaction: Any
-    taken: list[UUID]
-
-
 class World(RuleBasedStateMachine):
     """PostgreSQL beside its model."""
 
@@ -112,14 +102,13 @@ class World(RuleBasedStateMachine):
         """All that were ever made: of workers alive, paused and vanished."""
         self.messages: list[UUID] = []
         """What the broker holds."""
-        self.dispatches: list[Dispatch] = []
+        self.dispatches: list[list[Queued]] = []
+        """Those of Dispatchers that have committed and not sent all yet."""
         self.erased: list[UUID] = []
         self._run(pool.execute("DELETE FROM incoming_emails"))
         tally[0] += 1
 
     def teardown(self) -> None:
-        while self.dispatches:
-            self._finish(self.dispatches[0], commits=True)
         self._drain()
 
     # What happens outside.
@@ -144,17 +133,15 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     def erase(self, data: st.DataObject) -> None:
         email_id = self._draw_email(data)
-        self._alone(
-            data, email_id, self.pool.execute("DELETE FROM incoming_emails WHERE id = $1", email_id)
-        )
+        self._run(self.pool.execute("DELETE FROM incoming_emails WHERE id = $1", email_id))
         del self.emails[email_id]
         self.erased.append(email_id)
 
-    @precondition(lambda self: self.free())
+    @precondition(lambda self: self.emails)
     @rule(data=st.data())
     def let_time_pass(self, data: st.DataObject) -> None:
         """For one email: its lease runs out, its retry falls due, its message grows old."""
-        email_id = data.draw(st.sampled_from(self.free()))
+        email_id = self._draw_email(data)
         row = self._run(
             self.pool.fetchrow(
                 "UPDATE incoming_emails SET lease_expires_at = lease_expires_at - $2::interval,"
@@ -174,32 +161,52 @@ class World(RuleBasedStateMachine):
     # Dispatchers.
 
     @precondition(lambda self: len(self.dispatches) < 2)
-    @rule(limit=st.integers(1, 4), depth=st.integers(1, 6))
-    def dispatch(self, limit: int, depth: int) -> None:
-        """A Dispatcher takes emails and sends their messages. It has not committed yet."""
-        connection = self._run(self.pool.acquire())
-        transaction = connection.transaction()
-        self._run(transaction.start())
-        dispatch = Dispatch(connection, transaction, [])
-        self.dispatches.append(dispatch)
-        again = self._run(transitions.queue_again(connection, limit=limit, depth=depth))
+    @rule(limit=st.integers(1, 4), depth=st.integers(1, 6), odd_to_fresh=st.booleans())
+    def dispatch(self, limit: int, depth: int, odd_to_fresh: bool) -> None:
+        """A Dispatcher takes emails and commits. It has not sent their messages yet."""
+        queued = self._run(
+            transitions.queue(self.pool, limit=limit, depth=depth, odd_to_fresh=odd_to_fresh)
+        )
         in_broker = sum(
             email.status == "queued" and email.queued_at is not None
             for email in self.emails.values()
         )
         room = max(0, min(limit, depth - in_broker))
-        assert again == self._first(room, self._is_sent_again, by_due_time=True)
-        taken = again
-        if not again:
-            taken = self._run(transitions.queue_received(connection, limit=limit, depth=depth))
-            assert taken == self._first(room, lambda email: email.status == "received")
-        self.messages.extend(taken)
-        dispatch.taken = taken
+        fresh = self._first(room, lambda email: email.status == "received")
+        share = min(len(fresh), (room + odd_to_fresh) // 2)
+        again = self._first(room - share, self._is_sent_again, by_due_time=True)
+        fresh = fresh[: room - len(again)]
+        assert [one.email_id for one in queued if one.is_fresh] == fresh
+        assert [one.email_id for one in queued if not one.is_fresh] == again
+        for one in queued:
+            email = self.emails[one.email_id]
+            email.status, email.queued_at = "queued", one.queued_at
+        self.dispatches.append(queued)
 
     @precondition(lambda self: self.dispatches)
-    @rule(data=st.data(), commits=st.booleans())
-    def finish_dispatch(self, data: st.DataObject, commits: bool) -> None:
-        self._finish(data.draw(st.sampled_from(self.dispatches)), commits=commits)
+    @rule(data=st.data(), lives=st.booleans(), is_last_unsure=st.booleans())
+    def send(self, data: st.DataObject, lives: bool, is_last_unsure: bool) -> None:
+        """It sends some of the messages. Then it dies, or gives back what it has not sent; of the
+        last it may be wrong, since the broker's answer was lost."""
+        queued = data.draw(st.sampled_from(self.dispatches))
+        self.dispatches.remove(queued)
+        sent = data.draw(st.integers(0, len(queued)))
+        self.messages.extend(one.email_id for one in queued[:sent])
+        if not lives:
+            return
+        unsent = queued[max(0, sent - is_last_unsure) :]
+        expected = {
+            one.email_id
+            for one in unsent
+            if (email := self.emails.get(one.email_id)) is not None
+            and (email.status, email.queued_at) == ("queued", one.queued_at)
+        }
+        assert set(self._run(transitions.unqueue(self.pool, unsent))) == expected
+        for one in unsent:
+            if one.email_id in expected:
+                email = self.emails[one.email_id]
+                email.status = "received" if one.is_fresh else "queued"
+                email.queued_at = None
 
     # Workers.
 
@@ -210,20 +217,18 @@ class World(RuleBasedStateMachine):
         email_id = data.draw(st.sampled_from(self.messages))
         if not is_delivered_again:
             self.messages.remove(email_id)
-        self._claim(data, email_id, suspects=suspects)
+        self._claim(email_id, suspects=suspects)
 
     @precondition(lambda self: self.emails)
     @rule(data=st.data(), suspects=st.booleans())
     def claim_without_a_message(self, data: st.DataObject, suspects: bool) -> None:
-        self._claim(data, self._draw_email(data), suspects=suspects)
+        self._claim(self._draw_email(data), suspects=suspects)
 
     @precondition(lambda self: self.are_there("queued"))
     @rule(data=st.data())
     def postpone(self, data: st.DataObject) -> None:
         email_id = self._draw_email(data, lambda email: email.is_suspect)
-        changed = self._alone(
-            data, email_id, transitions.postpone_suspect(self.pool, email_id, delay=A_DAY)
-        )
+        changed = self._run(transitions.postpone_suspect(self.pool, email_id, delay=A_DAY))
         email = self.emails[email_id]
         assert changed == (email.status == "queued" and email.is_suspect)
         if changed:
@@ -341,8 +346,9 @@ class World(RuleBasedStateMachine):
         if changed:
             email.wait(is_due=True)
             email.retry_count = email.claims = 0
-            email.next_attempt_at = email.error = None
+            email.error = None
             email.tell()
+            self._learn_next_attempt(email_id)
 
     @precondition(lambda self: self.are_there("failed"))
     @rule(data=st.data())
@@ -379,10 +385,6 @@ class World(RuleBasedStateMachine):
 
     # Helpers.
 
-    def free(self) -> list[UUID]:
-        """The emails that no Dispatcher has locked."""
-        return [email_id for email_id in self.emails if self._locker(email_id) is None]
-
     def _run(self, work: Awaitable[T]) -> T:
         return self._runner.run(_awaited(work))
 
@@ -407,9 +409,6 @@ class World(RuleBasedStateMachine):
             email is not None and email.status == "processing" and email.token == claim.started_at
         )
 
-    def _locker(self, email_id: UUID) -> Dispatch | None:
-        return next((d for d in self.dispatches if email_id in d.taken), None)
-
     @staticmethod
     def _is_sent_again(email: Email) -> bool:
         return email.status == "queued" and email.queued_at is None and email.is_due
@@ -417,8 +416,8 @@ class World(RuleBasedStateMachine):
     def _first(
         self, limit: int, belongs: Callable[[Email], bool], *, by_due_time: bool = False
     ) -> list[UUID]:
-        """The first free emails that belong there, in the order of their receipt."""
-        found = [email_id for email_id in self.free() if belongs(self.emails[email_id])]
+        """The first emails that belong there, in the order of their receipt or as they fell due."""
+        found = [email_id for email_id, email in self.emails.items() if belongs(email)]
         if by_due_time:
             found.sort(
                 key=lambda email_id: (
@@ -427,60 +426,15 @@ class World(RuleBasedStateMachine):
                     self.emails[email_id].received_at,
                 )
             )
-            found = found[:limit]
-        found.sort(key=lambda email_id: self.emails[email_id].received_at)
+        else:
+            found.sort(key=lambda email_id: self.emails[email_id].received_at)
         return found[:limit]
 
-    def _alone(self, data: st.DataObject, email_id: UUID, work: Awaitable[T]) -> T:
-        """Do what has to wait where a Dispatcher has locked the email, until that one ends."""
-        locker = self._locker(email_id)
-        if locker is None:
-            return self._run(work)
-        commits = data.draw(st.booleans())
-
-        async def work_while_locked() -> T:
-            task = asyncio.ensure_future(work)
-            await asyncio.sleep(BLOCKED_SECONDS)
-            await self._end(locker, commits=commits)
-            return await task
-
-        done = self._run(work_while_locked())
-        self._note_end(locker, commits=commits, gone=email_id)
-        return done
-
-    def _finish(self, dispatch: Dispatch, *, commits: bool) -> None:
-        self._run(self._end(dispatch, commits=commits))
-        self._note_end(dispatch, commits=commits)
-
-    async def _end(self, dispatch: Dispatch, *, commits: bool) -> None:
-        if commits:
-            await dispatch.transaction.commit()
-        else:
-            # What PostgreSQL does for a process that was killed.
-            await dispatch.transaction.rollback()
-        await self.pool.release(dispatch.connection)
-
-    def _note_end(self, dispatch: Dispatch, *, commits: bool, gone: UUID | None = None) -> None:
-        self.dispatches.remove(dispatch)
-        if not commits:
-            return
-        for email_id in dispatch.taken:
-            email = self.emails[email_id]
-            email.status = "queued"
-            row = self._run(
-                self.pool.fetchrow("SELECT queued_at FROM incoming_emails WHERE id = $1", email_id)
-            )
-            # Of what changed at once after the commit, the caller tells the rest.
-            email.queued_at = row["queued_at"] if row is not None else None
-            assert email.queued_at is not None or email_id == gone
-
-    def _claim(self, data: st.DataObject, email_id: UUID, *, suspects: bool) -> None:
-        claimed = self._alone(
-            data,
-            email_id,
+    def _claim(self, email_id: UUID, *, suspects: bool) -> None:
+        claimed = self._run(
             transitions.claim(
                 self.pool, email_id, lease=LEASE, worker="a worker", suspects=suspects
-            ),
+            )
         )
         email = self.emails.get(email_id)
         can_be_claimed = email is not None and email.can_be_claimed(suspects=suspects)
@@ -521,10 +475,10 @@ class World(RuleBasedStateMachine):
             await transitions.rescue_unheard(
                 self.pool, limit=1_000, lost_after=LOST_AFTER, is_idle=True
             )
-            sent = await transitions.queue_again(self.pool, limit=1_000, depth=1_000)
-            sent += await transitions.queue_received(self.pool, limit=1_000, depth=1_000)
-            for email_id in sent:
-                claimed = await transitions.claim(self.pool, email_id, lease=LEASE, worker="last")
+            for queued in await transitions.queue(self.pool, limit=1_000, depth=1_000):
+                claimed = await transitions.claim(
+                    self.pool, queued.email_id, lease=LEASE, worker="last"
+                )
                 assert claimed is not None
                 assert await transitions.complete(
                     self.pool, claimed[0], extracted_data="{}", cleaned_body=None

@@ -15,7 +15,7 @@ from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.emails import Search, count_matching, retry_failed
 from app.jobs.story import SELECT_STUCK
-from app.jobs.transitions import Claim
+from app.jobs.transitions import Claim, Queued
 from app.models.incoming_email import ProcessingStatus
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -87,6 +87,12 @@ def changes(before: Row, after: Row) -> Row:
     return {name: value for name, value in after.items() if before[name] != value}
 
 
+async def queue(database: Any, *, limit: int, depth: int, odd_to_fresh: bool = True) -> list[UUID]:
+    """Queue emails. Returns their ids, in the order in which they are to be sent."""
+    queued = await transitions.queue(database, limit=limit, depth=depth, odd_to_fresh=odd_to_fresh)
+    return [one.email_id for one in queued]
+
+
 async def claimed(pool: Pool, email_id: UUID, *, lease: timedelta = LEASE) -> Claim:
     made = await transitions.claim(pool, email_id, lease=lease, worker="a worker")
     assert made is not None
@@ -114,9 +120,23 @@ class Step:
 
 STEPS = [
     Step(
-        "queue_received",
-        lambda pool, _: transitions.queue_received(pool, limit=10, depth=10),
+        "queue",
+        lambda pool, _: transitions.queue(pool, limit=10, depth=10),
         ["received"],
+        "queued",
+        frozenset({"queued_at"}),
+    ),
+    Step(
+        "unqueue",
+        lambda pool, email_id: transitions.unqueue(pool, [Queued(email_id, LONG_AGO, True)]),
+        ["queued"],
+        "received",
+        frozenset({"queued_at"}),
+    ),
+    Step(
+        "unqueue what was sent again",
+        lambda pool, email_id: transitions.unqueue(pool, [Queued(email_id, LONG_AGO, False)]),
+        ["queued"],
         "queued",
         frozenset({"queued_at"}),
     ),
@@ -223,6 +243,7 @@ STEPS = [
                 "completed_at",
                 "processed_at",
                 "processing_error",
+                "next_attempt_at",
                 "retry_count",
                 "claims",
                 "attempt_errors",
@@ -240,6 +261,7 @@ STEPS = [
                 "completed_at",
                 "processed_at",
                 "processing_error",
+                "next_attempt_at",
                 "retry_count",
                 "claims",
                 "attempt_errors",
@@ -257,6 +279,7 @@ STEPS = [
                 "completed_at",
                 "processed_at",
                 "processing_error",
+                "next_attempt_at",
                 "retry_count",
                 "claims",
                 "attempt_errors",
@@ -307,24 +330,25 @@ async def test_a_transition_leaves_its_own_states_only_and_sets_its_own_columns_
 async def test_only_queued_emails_without_a_message_that_are_due_are_sent_again(
     pool: Pool,
 ) -> None:
-    with_message = [await store(pool, state, queued_at=LONG_AGO) for state in STATES]
-    unsent = {state: await store(pool, state, queued_at=None) for state in STATES}
+    states = [state for state in STATES if state != "received"]
+    with_message = [await store(pool, state, queued_at=LONG_AGO) for state in states]
+    unsent = {state: await store(pool, state, queued_at=None) for state in states}
     later = await now(pool) + timedelta(hours=1)
     not_due = await store(pool, "queued", queued_at=None, next_attempt_at=later)
-    others = [*with_message, not_due, *(unsent[state] for state in STATES if state != "queued")]
+    others = [*with_message, not_due, *(unsent[state] for state in states if state != "queued")]
     others_before = [await read(pool, email_id) for email_id in others]
     before = await read(pool, unsent["queued"])
-    assert await transitions.queue_again(pool, limit=10, depth=10) == [unsent["queued"]]
+    assert await queue(pool, limit=10, depth=10) == [unsent["queued"]]
     after = await read(pool, unsent["queued"])
     assert set(changes(before, after)) == {"queued_at", "updated_at"}
-    assert await transitions.queue_again(pool, limit=10, depth=10) == []
+    assert await queue(pool, limit=10, depth=10) == []
     assert [await read(pool, email_id) for email_id in others] == others_before
 
 
 async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> None:
     start = await now(pool)
     email_id = await store(pool)
-    assert await transitions.queue_received(pool, limit=1, depth=1) == [email_id]
+    assert await queue(pool, limit=1, depth=1) == [email_id]
     row = await read(pool, email_id)
     assert row["queued_at"] >= start
     first = await claimed(pool, email_id)
@@ -355,7 +379,7 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     assert (row["claims"], row["retry_count"]) == (0, 0)
     assert row["processing_error"] is row["completed_at"] is row["queued_at"] is None
     assert json.loads(row["attempt_errors"])[-1]["error"] == "retried by erika"
-    assert await transitions.queue_again(pool, limit=1, depth=1) == [email_id]
+    assert await queue(pool, limit=1, depth=1) == [email_id]
     third = await claimed(pool, email_id)
     assert (third.claims, third.retry_count, third.lost_claims) == (1, 0, 0)
     assert await transitions.complete(pool, third, extracted_data='{"n": 1}', cleaned_body="x")
@@ -386,7 +410,7 @@ async def test_what_was_brought_back_goes_before_retries_and_those_as_they_fell_
         )
         for age in (1, 2)
     ]
-    sent = [(await transitions.queue_again(pool, limit=1, depth=10))[0] for _ in range(4)]
+    sent = [(await queue(pool, limit=1, depth=10))[0] for _ in range(4)]
     assert sent == [older, newer, earlier_retry, retry]
 
 
@@ -394,11 +418,88 @@ async def test_retries_leave_room_in_the_broker_as_new_emails_do(pool: Pool) -> 
     await store(pool, "queued", next_attempt_at=None)
     for _ in range(3):
         await store(pool, "queued", queued_at=None)
+    assert len(await queue(pool, limit=10, depth=3)) == 2
     await store(pool, "received")
-    assert len(await transitions.queue_again(pool, limit=10, depth=3)) == 2
-    assert await transitions.queue_again(pool, limit=10, depth=3) == []
-    assert await transitions.queue_received(pool, limit=10, depth=3) == []
-    assert await transitions.queue_received(pool, limit=10, depth=4) != []
+    assert await queue(pool, limit=10, depth=3) == []
+    assert len(await queue(pool, limit=10, depth=5)) == 2
+
+
+@attrs.frozen
+class Shares:
+    """What each kind gets of a batch."""
+
+    again: int
+    fresh: int
+    limit: int
+    odd_to_fresh: bool
+    expected: tuple[int, int]
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        Shares(9, 9, 4, True, (2, 2)),
+        Shares(9, 9, 5, True, (2, 3)),
+        Shares(9, 9, 5, False, (3, 2)),
+        Shares(9, 9, 1, True, (0, 1)),
+        Shares(9, 9, 1, False, (1, 0)),
+        Shares(1, 9, 6, True, (1, 5)),
+        Shares(9, 1, 6, True, (5, 1)),
+        Shares(0, 9, 6, False, (0, 6)),
+        Shares(9, 0, 6, True, (6, 0)),
+        Shares(1, 1, 6, True, (1, 1)),
+        Shares(0, 0, 6, True, (0, 0)),
+    ],
+    ids=str,
+)
+async def test_fresh_emails_and_those_sent_again_share_each_batch(
+    pool: Pool, shares: Shares
+) -> None:
+    moment = await now(pool)
+    again = [
+        await store(pool, "queued", queued_at=None, next_attempt_at=moment - n * LEASE)
+        for n in range(shares.again, 0, -1)
+    ]
+    fresh = [
+        await store(pool, received_at=LONG_AGO + n * timedelta(minutes=1))
+        for n in range(shares.fresh)
+    ]
+    taken = await queue(pool, limit=shares.limit, depth=100, odd_to_fresh=shares.odd_to_fresh)
+    of_again, of_fresh = shares.expected
+    # Each kind in its own order, and the two by turns.
+    assert [one for one in taken if one in again] == again[:of_again]
+    assert [one for one in taken if one in fresh] == fresh[:of_fresh]
+    assert len(taken) == of_again + of_fresh
+    if of_again and of_fresh:
+        assert taken[:2] == [fresh[0], again[0]]
+
+
+async def test_what_was_not_sent_is_as_before_unless_somebody_has_it_by_now(pool: Pool) -> None:
+    back = await store(pool, "queued", queued_at=None)
+    fresh, claimed_since, sent_since = [await store(pool) for _ in range(3)]
+    queued = await transitions.queue(pool, limit=10, depth=10)
+    await claimed(pool, claimed_since)
+    # Another Dispatcher sent it after a Rescuer took its message for lost.
+    await pool.execute(
+        "UPDATE incoming_emails SET queued_at = queued_at + interval '1 second' WHERE id = $1",
+        sent_since,
+    )
+    assert set(await transitions.unqueue(pool, queued)) == {back, fresh}
+    rows = {email_id: await read(pool, email_id) for email_id in (back, fresh)}
+    assert {row["processing_status"] for row in rows.values()} == {"queued", "received"}
+    assert rows[back]["processing_status"] == "queued"
+    assert rows[back]["queued_at"] is rows[fresh]["queued_at"] is None
+    assert (await read(pool, claimed_since))["processing_status"] == "processing"
+    assert (await read(pool, sent_since))["queued_at"] is not None
+
+
+async def test_a_retry_of_very_many_does_not_go_before_those_that_were_due(pool: Pool) -> None:
+    due = await store(
+        pool, "queued", queued_at=None, next_attempt_at=await now(pool) - timedelta(seconds=1)
+    )
+    failed = [await store(pool, "failed", received_at=LONG_AGO + n * LEASE) for n in range(3)]
+    assert await transitions.retry_many(pool, failed, by="erika") == 3
+    assert await queue(pool, limit=4, depth=10) == [due, *failed]
 
 
 async def test_retries_that_wait_for_their_time_take_no_room_in_the_broker(pool: Pool) -> None:
@@ -406,7 +507,7 @@ async def test_retries_that_wait_for_their_time_take_no_room_in_the_broker(pool:
     for _ in range(3):
         await store(pool, "queued", queued_at=None, next_attempt_at=later)
     email_id = await store(pool)
-    assert await transitions.queue_received(pool, limit=10, depth=1) == [email_id]
+    assert await queue(pool, limit=10, depth=1) == [email_id]
 
 
 async def test_an_email_that_does_not_exist_changes_nothing(pool: Pool) -> None:
@@ -448,7 +549,7 @@ async def test_messages_that_are_lost_one_after_the_other_are_told_once(pool: Po
     email_id = await store(pool, "queued", attempt_errors="[]", next_attempt_at=None)
 
     async def lose_a_message() -> None:
-        assert await transitions.queue_again(pool, limit=1, depth=1) in ([], [email_id])
+        assert await queue(pool, limit=1, depth=1) in ([], [email_id])
         await pool.execute("UPDATE incoming_emails SET queued_at = $1", LONG_AGO)
         assert await transitions.rescue_unheard(
             pool, limit=1, lost_after=LOST_AFTER, is_idle=True
@@ -562,33 +663,33 @@ async def test_emails_are_queued_in_the_order_of_their_receipt(pool: Pool) -> No
     moments = [LONG_AGO + timedelta(minutes=minutes) for minutes in (5, 1, 4, 2, 3)]
     ids = {moment: await store(pool, received_at=moment) for moment in moments}
     in_order = [ids[moment] for moment in sorted(moments)]
-    assert await transitions.queue_received(pool, limit=2, depth=100) == in_order[:2]
-    assert await transitions.queue_received(pool, limit=10, depth=100) == in_order[2:]
+    assert await queue(pool, limit=2, depth=100) == in_order[:2]
+    assert await queue(pool, limit=10, depth=100) == in_order[2:]
     await pool.execute("UPDATE incoming_emails SET queued_at = NULL")
-    assert await transitions.queue_again(pool, limit=3, depth=100) == in_order[:3]
-    assert await transitions.queue_again(pool, limit=3, depth=100) == in_order[3:]
+    assert await queue(pool, limit=3, depth=100) == in_order[:3]
+    assert await queue(pool, limit=3, depth=100) == in_order[3:]
 
 
 async def test_no_more_emails_wait_in_the_broker_than_its_depth(pool: Pool) -> None:
     for _ in range(10):
         await store(pool)
-    queued = await transitions.queue_received(pool, limit=50, depth=4)
+    queued = await queue(pool, limit=50, depth=4)
     assert len(queued) == 4
-    assert await transitions.queue_received(pool, limit=50, depth=4) == []
+    assert await queue(pool, limit=50, depth=4) == []
     # Whoever is claimed makes room, also if it is then to wait for its next attempt.
     await claimed(pool, queued[0])
     other = await claimed(pool, queued[1])
     await transitions.retry_later(pool, other, error="x", delay=timedelta(hours=1))
-    assert len(await transitions.queue_received(pool, limit=50, depth=4)) == 2
+    assert len(await queue(pool, limit=50, depth=4)) == 2
     # A depth that was made smaller is no error.
-    assert await transitions.queue_received(pool, limit=50, depth=2) == []
+    assert await queue(pool, limit=50, depth=2) == []
 
 
 @pytest.mark.parametrize(
     ("state", "columns", "take"),
     [
-        ("received", {}, lambda one: transitions.queue_received(one, limit=2, depth=9)),
-        ("queued", {"queued_at": None}, lambda one: transitions.queue_again(one, limit=2, depth=9)),
+        ("received", {}, lambda one: queue(one, limit=2, depth=9)),
+        ("queued", {"queued_at": None}, lambda one: queue(one, limit=2, depth=9)),
         ("processing", {}, lambda one: transitions.rescue_expired(one, limit=2)),
         (
             "queued",
@@ -598,7 +699,7 @@ async def test_no_more_emails_wait_in_the_broker_than_its_depth(pool: Pool) -> N
             ),
         ),
     ],
-    ids=["queue_received", "queue_again", "rescue_expired", "rescue_unheard"],
+    ids=["queue", "queue again", "rescue_expired", "rescue_unheard"],
 )
 async def test_no_plan_makes_a_transition_take_more_than_its_limit(
     pool: Pool, state: str, columns: Row, take: Callable[[Any], Awaitable[list[UUID]]]
@@ -625,22 +726,18 @@ async def test_skip_locked_keeps_two_dispatchers_apart(pool: Pool) -> None:
         one.transaction(),
         other.transaction(),
     ):
-        first = await transitions.queue_received(one, limit=4, depth=100)
-        again = await transitions.queue_again(one, limit=3, depth=100)
+        first = await queue(one, limit=7, depth=100)
         # It does not wait for the rows that the first has locked.
         async with asyncio.timeout(30):
-            second = await transitions.queue_received(other, limit=4, depth=100)
-            again_other = await transitions.queue_again(other, limit=3, depth=100)
-    assert (len(first), len(second)) == (4, 2)
-    assert (len(again), len(again_other)) == (3, 1)
+            second = await queue(other, limit=7, depth=100)
+    assert (len(first), len(second)) == (7, 3)
     assert not set(first) & set(second)
-    assert not set(again) & set(again_other)
 
 
 async def test_many_dispatchers_send_each_email_once(pool: Pool) -> None:
     ids = {await store(pool) for _ in range(230)}
     sent: list[UUID] = []
-    dispatchers = [Dispatcher(pool, send=sent.extend, depth=1_000) for _ in range(4)]
+    dispatchers = [Dispatcher(pool, send=sent.append, depth=1_000) for _ in range(4)]
 
     async def dispatch_all(dispatcher: Dispatcher) -> None:
         while await dispatcher.dispatch_batch():
@@ -842,10 +939,10 @@ async def large(pool: Pool) -> Pool:
 STATUS_INDEX = "ix_incoming_emails_status_received"
 SENT_INDEX = "ix_incoming_emails_sent"
 PLANS: list[tuple[str, list[object], str]] = [
-    ("QUEUE_RECEIVED", [50, 1_000], STATUS_INDEX),
-    ("QUEUE_RECEIVED", [50, 1_000], SENT_INDEX),
-    ("QUEUE_AGAIN", [50, 1_000], "ix_incoming_emails_due"),
-    ("QUEUE_AGAIN", [50, 1_000], SENT_INDEX),
+    ("QUEUE", [50, 1_000, 1], STATUS_INDEX),
+    ("QUEUE", [50, 1_000, 1], SENT_INDEX),
+    ("QUEUE", [50, 1_000, 1], "ix_incoming_emails_due"),
+    ("UNQUEUE", [["id"], [TOKEN], [True]], "incoming_emails_pkey"),
     ("RESCUE_EXPIRED", [500], STATUS_INDEX),
     ("RESCUE_UNHEARD", [500, LOST_AFTER, False], SENT_INDEX),
     ("CLAIM", ["id", LEASE, "a worker", False], "incoming_emails_pkey"),
@@ -889,7 +986,7 @@ async def test_an_email_in_processing_without_a_lease_is_rescued(pool: Pool) -> 
         "INSERT INTO incoming_emails (processing_status) VALUES ('processing') RETURNING id"
     )
     assert await transitions.rescue_expired(pool, limit=10) == [email_id]
-    assert await transitions.queue_again(pool, limit=10, depth=10) == [email_id]
+    assert await queue(pool, limit=10, depth=10) == [email_id]
     assert await transitions.claim(pool, email_id, lease=LEASE, worker="a worker") is not None
 
 
