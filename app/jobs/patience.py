@@ -1,6 +1,7 @@
 """Waiting for a database that is away, instead of failing emails for it."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -30,22 +31,34 @@ DATABASE_AWAY = (
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
-GIVE_UP_AFTER_TRIES = 120
+GIVE_UP_AFTER_SECONDS = 600.0
 
 
-async def patiently(doing: str, work: Callable[[], Awaitable[T]]) -> T:
+async def patiently(
+    doing: str,
+    work: Callable[[], Awaitable[T]],
+    *,
+    longest_pause: float = LONGEST_PAUSE_SECONDS,
+) -> T:
     """Do `work`, again and again with growing pauses while the database is away.
 
+    Args:
+        longest_pause: in seconds; what has to be done before a lease ends cannot wait as long.
+
     Raises:
-        Exception: what the work raised, if it is another error or the last of many tries.
+        Exception: what the work raised, if it is another error or came after a long time.
     """
-    pause = FIRST_PAUSE_SECONDS
-    for tries in range(1, GIVE_UP_AFTER_TRIES):
+    began = time.monotonic()
+    pause = min(FIRST_PAUSE_SECONDS, longest_pause)
+    is_told = False
+    while True:
         try:
             return await work()
         except DATABASE_AWAY as error:
-            if tries == 1:
+            if time.monotonic() - began > GIVE_UP_AFTER_SECONDS:
+                raise
+            if not is_told:
                 log.warning("database_away", doing=doing, error=type(error).__name__)
+                is_told = True
         await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-    return await work()
+        pause = min(pause * 2, longest_pause)
