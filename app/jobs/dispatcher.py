@@ -19,8 +19,8 @@ from app.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
 
-# So many messages are lost with a Dispatcher that dies, and so far may two of them disturb the order
-# of receipt.
+# So many messages are lost with a Dispatcher that dies, and so far may two of them disturb the
+# order of receipt.
 BATCH = 50
 POLL_SECONDS = 1.0
 # What a broker may take for a batch. Where it took one message at least it is slow, and not away.
