@@ -16,6 +16,7 @@ from litestar.exceptions import (
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
+from app.request_id import TOLD_KEY
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -71,6 +72,9 @@ def http_exception_to_problem(
     request: Request[Any, Any, Any], error: HTTPException
 ) -> Response[bytes]:
     """What Litestar itself refuses: unknown paths, wrong methods, wrong parameters."""
+    if error.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+        # Litestar raises it for an answer that cannot be written.
+        return any_exception_to_problem(request, error)
     detail = error.detail
     wrong = _wrong_fields(error)
     if wrong:
@@ -99,4 +103,5 @@ def _wrong_fields(error: HTTPException) -> list[dict[str, str]]:
 def any_exception_to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """A defect of ours: logged with its traceback, told without it."""
     log.error("unhandled_error", path=request.url.path, exc_info=error)
+    request.scope["state"][TOLD_KEY] = True
     return problem(500, "the server failed to answer this request; its log says why")

@@ -3,6 +3,7 @@ email's id, which the message to the broker and the handler's log lines carry.""
 
 import os
 import time
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,10 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = b"x-request-id"
 STATE_KEY = "request_id"
+TOLD_KEY = "is_error_told"
+"""Set where an answer 500 has its line in the log already."""
+
+log = structlog.get_logger(__name__)
 
 
 def uuid7() -> UUID:
@@ -32,11 +37,16 @@ class RequestIdMiddleware(ASGIMiddleware):
         request_id = uuid7()
         state: dict[str, Any] = scope["state"]
         state[STATE_KEY] = request_id
+        # A mount changes it.
+        path = scope["path"]
         structlog.contextvars.bind_contextvars(request_id=str(request_id))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (HEADER, str(request_id).encode())]
+                # What is mounted answers for itself.
+                if message["status"] == HTTPStatus.INTERNAL_SERVER_ERROR and TOLD_KEY not in state:
+                    log.error("answered_500", path=path)
             await send(message)
 
         await next_app(scope, receive, send_with_id)

@@ -17,6 +17,7 @@ from app.database import running_pool
 from app.jobs import emails, transitions
 from app.jobs.emails import Search
 from app.jobs.transitions import Database
+from app.models.fit import fit_text
 from app.models.incoming_email import ProcessingStatus
 
 log = structlog.get_logger(__name__)
@@ -81,8 +82,8 @@ async def _retry_failed(request: Request, form: RetryFailedForm) -> str:
 
 
 async def _settle(request: Request, form: SettleForm) -> str:
-    if "\x00" in form.reason:
-        raise ValueError("The reason holds a NUL character, which PostgreSQL cannot keep.")
+    if form.reason != fit_text(form.reason):
+        raise ValueError("The reason holds a NUL or half a character: PostgreSQL cannot keep it.")
     by = request.user.user.username
 
     async def settle(database: Database, email_id: UUID) -> bool:

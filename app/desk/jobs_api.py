@@ -1,6 +1,5 @@
 """`/api/v1/jobs`: emails and their jobs, for programs."""
 
-import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -32,6 +31,7 @@ from app.jobs.emails import Cursor, CursorError, Search, SearchError
 from app.jobs.patience import DATABASE_AWAY
 from app.jobs.story import tell_story
 from app.models.api_token import Scope
+from app.models.fit import read_json
 from app.models.incoming_email import ProcessingStatus, SyncStatus
 from app.problems import PROBLEM_JSON, ProblemDetails, problem
 from app.settings import get_settings
@@ -246,8 +246,8 @@ async def _detail(job_id: UUID) -> JobDetail:
         body_text=row["raw_body_text"],
         body_html=row["raw_body_html"],
         cleaned_body=row["cleaned_body"],
-        extracted_data=_from_json(row["extracted_data"]),
-        attachments=_from_json(row["attachment_urls"]),
+        extracted_data=read_json(row["extracted_data"]),
+        attachments=read_json(row["attachment_urls"]),
     )
 
 
@@ -269,10 +269,6 @@ def _summary(row: dict[str, Any]) -> JobSummary:
         error=row["processing_error"],
         sync_status=SyncStatus(row["sync_status"]),
     )
-
-
-def _from_json(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
 
 
 def _invalid(field: str, message: str) -> ValidationException:

@@ -10,12 +10,12 @@ It runs at least once for each email: use `email.id` as the key of what it does 
 
 import importlib
 import inspect
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeAlias
 
 from app.errors import MailroomError
+from app.models.fit import to_fit_json
 from app.models.incoming_email import IncomingEmail
 
 Handler: TypeAlias = Callable[[IncomingEmail], Awaitable[Mapping[str, Any] | None]]
@@ -92,6 +92,6 @@ def result_to_json(result: object) -> str | None:
             f"the handler returned {type(result).__name__}: it has to return a mapping or None"
         )
     try:
-        return json.dumps(dict(result), allow_nan=False)
+        return to_fit_json(dict(result))
     except (TypeError, ValueError, RecursionError) as error:
         raise PermanentFailure(f"the handler returned what is not JSON: {error}") from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,8 @@ class EmailRow:
     attachment_urls: str | None
     raw_payload: str
     delivery_signature: str | None
+    attempt_errors: str
+    """What was told of the email before its first attempt."""
 
 
 def make_row(
@@ -58,9 +61,10 @@ def make_row(
         raw_body_text=email.body_text,
         received_at=parse_received_at(email.received_at, now),
         idempotency_key=idempotency_key(payload, invocation_id),
-        attachment_urls=_to_json(payload.attachment_urls) if payload.attachment_urls else None,
+        attachment_urls=json.dumps(payload.attachment_urls) if payload.attachment_urls else None,
         raw_payload=body.decode() if json_body.is_plain else as_json_string(body),
         delivery_signature=signature,
+        attempt_errors=_entries(payload.left_out, now),
     )
 
 
@@ -97,8 +101,9 @@ def idempotency_key(payload: CheckedPayload, invocation_id: str | None) -> str |
 
 
 def as_json_string(body: bytes) -> str:
-    """The bytes of a body as one JSON string, which PostgreSQL takes whatever is in it."""
-    return json.dumps(body.decode("utf-8", "backslashreplace"))
+    """The bytes of a body as one JSON string, which every reader takes: those that are not UTF-8,
+    and NUL, are written as `\\xff`."""
+    return json.dumps(body.decode("utf-8", "backslashreplace").replace("\x00", "\\x00"))
 
 
 _LENGTHS: dict[str, int] = {
@@ -117,10 +122,7 @@ def _cut(text: Any, length: int) -> Any:
     return text[:length] if text is not None and len(text) > length else text
 
 
-def _to_json(value: Any) -> str:
-    try:
-        return json.dumps(value)
-    except RecursionError:
-        # Only further keys of an attachment nest; raw_payload has them whole.
-        known = ("url", "filename", "content_type", "size")
-        return json.dumps([{key: item[key] for key in known} for item in value])
+def _entries(told: Sequence[str], now: datetime) -> str:
+    """Entries of `attempt_errors` besides the attempts: `mailroom show` tells them."""
+    at = now.isoformat()
+    return json.dumps([{"at": at, "attempt": 0, "error": text} for text in told])

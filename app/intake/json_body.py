@@ -34,7 +34,7 @@ class UnreadableBodyError(RefusedError):
 
 @attrs.frozen
 class JsonBody:
-    """A decoded body and whether PostgreSQL's `json` type takes its bytes as they are."""
+    """A decoded body and whether PostgreSQL's `json` type takes its bytes and gives them out."""
 
     fields: dict[str, Any]
     is_plain: bool
@@ -48,7 +48,8 @@ def read_json_object(body: bytes) -> JsonBody:
     """
     try:
         decoded = msgspec.json.decode(body)
-        is_plain = True
+        # PostgreSQL stores the escape of a NUL, and then refuses to read what holds it.
+        is_plain = b"\\u0000" not in body
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         decoded = _decode_tolerantly(body)
         is_plain = False
@@ -69,9 +70,9 @@ def _decode_tolerantly(body: bytes) -> Any:
         ) from None
     try:
         try:
-            return _loads(text)
+            return loads_tolerantly(text)
         except RecursionError:
-            return _loads(_without_deep_nesting(text))
+            return loads_tolerantly(_without_deep_nesting(text))
     except ValueError as error:
         raise UnreadableBodyError(
             f"the body is not JSON ({error}): look for unescaped quotes or a stray comma in the "
@@ -79,7 +80,14 @@ def _decode_tolerantly(body: bytes) -> Any:
         ) from None
 
 
-def _loads(text: str) -> Any:
+def loads_tolerantly(text: str) -> Any:
+    """Read JSON in which strings may hold raw control characters; numbers that are too large for
+    any reader come back as their digits.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deep.
+    """
     return json.loads(
         text,
         strict=False,

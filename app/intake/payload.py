@@ -1,25 +1,22 @@
 """From a JSON object to a checked `ZendeskWebhookEmail`.
 
-All that is wrong is named at once. What is merely odd (nulls, blank optional fields, numbers as
-text, NUL bytes, lone surrogates) is put right here.
+What makes it no email is named at once. What is merely odd (nulls, blank optional fields, numbers
+as text, NUL bytes, lone surrogates) is put right here, and what is optional never refuses an
+email: where it cannot be taken, it is told and left in `raw_payload`.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
 
+from app.intake.attachments import read_attachments
 from app.intake.refused import RefusedError
+from app.models.fit import fit_text
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_schemas import Attachment, ZendeskWebhookEmail
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
 T = TypeVar("T")
-
-# Nobody reads more of them, and a list of a million wrong items must not make a million.
-MOST_ERRORS = 100
 
 
 @attrs.frozen
@@ -49,75 +46,74 @@ class CheckedPayload:
     attachment_urls: list[dict[str, Any]]
     """The attachments as they are stored: with every key that came."""
 
+    left_out: list[str] = attrs.field(factory=list)
+    """What was sent and is not taken, for people to read; `raw_payload` has it."""
+
 
 def check_payload(fields: dict[str, Any]) -> CheckedPayload:
     """Check every field of a payload.
 
     Raises:
-        InvalidPayloadError: names each field that is wrong.
+        InvalidPayloadError: without a ticket and a sender it is no email; names what is wrong.
     """
     errors: list[FieldError] = []
+    left_out: list[str] = []
+
+    def read_required(name: str, reader: Callable[[Any], str | None]) -> str:
+        try:
+            return _required(reader, fields.get(name))
+        except ValueError as error:
+            errors.append(FieldError(name, str(error)))
+            return ""
 
     def read(name: str, reader: Callable[[Any], T]) -> T | None:
         try:
             return reader(fields.get(name))
         except ValueError as error:
-            errors.append(FieldError(name, str(error)))
+            left_out.append(f"{name} is not taken: it {error}")
             return None
 
-    ticket_id = read("ticket_id", _required(_text_or_number))
-    from_email = read("from_email", _required(_text))
-    from_name = read("from_name", _text)
-    subject = read("subject", _text)
-    body_html = read("body_html", _text)
-    body_text = read("body_text", _text)
-    received_at = read("received_at", _time)
-    webhook_id = read("webhook_id", _text_or_number)
-    attachment_urls = _attachments(fields.get("attachments"), errors)
-    if errors or ticket_id is None or from_email is None:
+    ticket_id = read_required("ticket_id", _text_or_number)
+    from_email = read_required("from_email", _text)
+    if errors:
         raise InvalidPayloadError(errors)
-    return CheckedPayload(
-        email=ZendeskWebhookEmail(
-            ticket_id=ticket_id,
-            from_email=from_email,
-            from_name=from_name,
-            subject=subject,
-            body_html=body_html,
-            body_text=body_text,
-            received_at=received_at,
-            webhook_id=webhook_id,
-            attachments=[
-                Attachment(
-                    url=item["url"],
-                    filename=item["filename"],
-                    content_type=item["content_type"],
-                    size=item["size"],
-                )
-                for item in attachment_urls
-            ],
-        ),
-        attachment_urls=attachment_urls,
+    attachments = read_attachments(fields.get("attachments"))
+    email = ZendeskWebhookEmail(
+        ticket_id=ticket_id,
+        from_email=from_email,
+        from_name=read("from_name", _optional_text),
+        subject=read("subject", _optional_text),
+        body_html=read("body_html", _optional_text),
+        body_text=read("body_text", _optional_text),
+        received_at=read("received_at", _time),
+        webhook_id=read("webhook_id", _text_or_number),
+        attachments=[
+            Attachment(
+                url=item["url"],
+                filename=item["filename"],
+                content_type=item["content_type"],
+                size=item["size"],
+            )
+            for item in attachments.files
+        ],
     )
-
-
-def without_surrogates(text: str) -> str:
-    """Join surrogate pairs and replace lone halves, which UTF-8 cannot carry."""
-    if text.isascii() or not _SURROGATE.search(text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if attachments.left_out:
+        left_out.append(f"attachments: {attachments.left_out} not taken: no URL was recognised")
+    return CheckedPayload(email, attachments.files, left_out)
 
 
 def _text(value: Any) -> str | None:
+    value = _alone(value)
     if value is None:
         return None
     if type(value) is not str:
         raise ValueError(f"has to be a string, not {_name_of(value)}")
-    # PostgreSQL's text cannot hold NUL.
-    text = without_surrogates(value.replace("\x00", "") if "\x00" in value else value)
+    text = fit_text(value)
     return text if text and not text.isspace() else None
 
 
 def _text_or_number(value: Any) -> str | None:
+    value = _alone(value)
     if type(value) is int or type(value) is float:
         return str(int(value)) if value == int(value) else str(value)
     if value is not None and type(value) is not str:
@@ -126,67 +122,31 @@ def _text_or_number(value: Any) -> str | None:
     return text.strip() if text else None
 
 
+def _optional_text(value: Any) -> str | None:
+    """A subject such as 4711 comes as a number where the template has no quotes round it."""
+    value = _alone(value)
+    return _text_or_number(value) if type(value) is int or type(value) is float else _text(value)
+
+
 def _time(value: Any) -> str | int | float | None:
+    value = _alone(value)
     if type(value) is int or type(value) is float:
         return value
     return _text(value)
 
 
-def _required(reader: Callable[[Any], str | None]) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value is None:
-            raise ValueError("is missing: it has to be sent with a value")
-        text = reader(value)
-        if text is None:
-            raise ValueError("is blank: it has to be sent with a value")
-        return text.strip()
-
-    return read
+def _alone(value: Any) -> Any:
+    """A list of one is as good as the one."""
+    return value[0] if type(value) is list and len(value) == 1 else value
 
 
-def _attachments(value: Any, errors: list[FieldError]) -> list[dict[str, Any]]:
-    if value is None or (type(value) is str and not value.strip()):
-        return []
-    if type(value) is not list:
-        errors.append(FieldError("attachments", f"has to be a list, not {_name_of(value)}"))
-        return []
-    items = []
-    for number, item in enumerate(value):
-        if len(errors) >= MOST_ERRORS:
-            break
-        name = f"attachments[{number}]"
-        if item is None:
-            continue
-        if type(item) is not dict:
-            errors.append(FieldError(name, f"has to be an object with a url, not {_name_of(item)}"))
-            continue
-        try:
-            url = _required(_text)(item.get("url"))
-        except ValueError as error:
-            errors.append(FieldError(f"{name}.url", str(error)))
-            continue
-        items.append(
-            {
-                **item,
-                "url": url,
-                "filename": _text_or_none(item.get("filename")),
-                "content_type": _text_or_none(item.get("content_type")),
-                "size": _size(item.get("size")),
-            }
-        )
-    return items
-
-
-def _text_or_none(value: Any) -> str | None:
-    return _text(value) if type(value) is str else None
-
-
-def _size(value: Any) -> int | None:
-    if type(value) is str and value.strip().isdecimal() and len(value) < 20:
-        value = int(value)
-    if type(value) is float and value == int(value):
-        value = int(value)
-    return value if type(value) is int and 0 <= value < 2**63 else None
+def _required(reader: Callable[[Any], str | None], value: Any) -> str:
+    if value is None:
+        raise ValueError("is missing: it has to be sent with a value")
+    text = reader(value)
+    if text is None:
+        raise ValueError("is blank: it has to be sent with a value")
+    return text.strip()
 
 
 _TYPE_NAMES = {bool: "a boolean", int: "a number", float: "a number", list: "a list"}

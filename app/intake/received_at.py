@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 from dateutil import parser
 
+from app.models.fit import in_utc
+
 # Unix times up to the year 5138 in seconds; larger numbers are milliseconds.
 LARGEST_SECONDS = 100_000_000_000
 LONGEST_TIME = 64
@@ -37,14 +39,10 @@ def _parse(value: str | int | float | None) -> datetime | None:
         if len(text) > LONGEST_TIME:
             return None
         try:
-            return _to_utc(datetime.fromisoformat(text))
+            return in_utc(datetime.fromisoformat(text))
         except ValueError:
             if not text.replace(".", "", 1).isdecimal():
-                return _to_utc(parser.parse(text, dayfirst=bool(_DAY_FIRST.search(text))))
+                return in_utc(parser.parse(text, dayfirst=bool(_DAY_FIRST.search(text))))
             value = float(text)
     seconds = value / 1000 if abs(value) > LARGEST_SECONDS else value
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def _to_utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -9,9 +9,10 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from app.intake.refused import RefusedError
+from app.models.fit import in_utc
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import WebhookSecret
 
@@ -96,8 +97,7 @@ def _decode(signature: str) -> bytes:
 
 def _parse_timestamp(timestamp: str) -> datetime:
     try:
-        parsed = datetime.fromisoformat(timestamp[:LONGEST_TIMESTAMP])
-        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+        return in_utc(datetime.fromisoformat(timestamp[:LONGEST_TIMESTAMP]))
     except (ValueError, OverflowError):
         raise SignatureRefusedError(
             "X-Zendesk-Webhook-Signature-Timestamp is not an ISO 8601 time such as "

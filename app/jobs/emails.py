@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ import attrs
 
 from app.jobs import transitions
 from app.jobs.transitions import Database
+from app.models.fit import fit_text, in_utc
 from app.models.incoming_email import ProcessingStatus, SyncStatus
 
 # A statement that changes more holds its locks for too long.
@@ -61,7 +62,7 @@ class Cursor:
         """
         try:
             received_at, email_id = json.loads(base64.urlsafe_b64decode(text))
-            cursor = cls(_in_utc(datetime.fromisoformat(received_at)), UUID(email_id))
+            cursor = cls(in_utc(datetime.fromisoformat(received_at)), UUID(email_id))
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise CursorError("it is not one that the API gave: leave it out to begin") from error
         return cursor
@@ -242,7 +243,7 @@ async def erase(database: Database, email_id: UUID) -> bool:
 
 
 def _check_text(name: str, text: str | None) -> None:
-    if text is not None and ("\x00" in text or text != text.encode("utf-8", "replace").decode()):
+    if text is not None and text != fit_text(text):
         raise SearchError(name, "holds a character that no email has: leave it out")
 
 
@@ -253,10 +254,6 @@ def _containing(text: str) -> str:
 
 def _moment(name: str, moment: datetime) -> datetime:
     try:
-        return _in_utc(moment)
+        return in_utc(moment)
     except OverflowError as error:
         raise SearchError(name, "lies outside the calendar") from error
-
-
-def _in_utc(moment: datetime) -> datetime:
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -1,7 +1,6 @@
 """One email, from the message that asks for it to the state it ends in: claim, run, record."""
 
 import asyncio
-import json
 import random
 import time
 from datetime import timedelta
@@ -20,6 +19,7 @@ from app.jobs.leases import Held, HeldClaims
 from app.jobs.patience import patiently
 from app.jobs.transitions import Claim
 from app.metrics import HANDLER_SECONDS, FailureKind
+from app.models.fit import fit_optional_text, fit_text, read_json
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
 from app.tracing import span
@@ -167,7 +167,7 @@ class Processor:
                 self._pool,
                 claim,
                 extracted_data=outcome.extracted_data,
-                cleaned_body=clean_text(email.cleaned_body),
+                cleaned_body=fit_optional_text(email.cleaned_body),
             ),
         )
         if not stood:
@@ -175,7 +175,7 @@ class Processor:
         log.debug("completed", claim_stood=stood)
 
     async def _record_failure(self, claim: Claim, outcome: Outcome) -> None:
-        error = clean_text(outcome.error) or "unknown"
+        error = fit_text(outcome.error or "") or "unknown"
         is_final = (
             outcome.kind in (FailureKind.PERMANENT, FailureKind.VANISHED)
             or claim.retry_count >= self._settings.max_retries
@@ -213,19 +213,6 @@ def backoff(settings: Settings, retry_count: int) -> timedelta:
     return timedelta(seconds=min(pause, settings.max_backoff_seconds))
 
 
-def clean_text(text: object) -> str | None:
-    """Text as PostgreSQL takes it: no NUL, no lone surrogates.
-
-    Raises:
-        TypeError: it is not text.
-    """
-    if text is None:
-        return None
-    if not isinstance(text, str):
-        raise TypeError(f"has to be text, not {type(text).__name__}")
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()
-
-
 async def _call(handler: Handler, email: IncomingEmail) -> str | None:
     try:
         result = result_to_json(await handler(email))
@@ -233,7 +220,7 @@ async def _call(handler: Handler, email: IncomingEmail) -> str | None:
         # They would end the event loop, and every other handler with it.
         raise RuntimeError(f"the handler raised {error!r}") from error
     try:
-        email.cleaned_body = clean_text(email.cleaned_body)
+        email.cleaned_body = fit_optional_text(email.cleaned_body)
     except TypeError as error:
         raise PermanentFailure(f"the handler set email.cleaned_body: it {error}") from error
     return result
@@ -268,17 +255,7 @@ def _describe(error: BaseException) -> str:
 
 def _to_email(columns: dict[str, Any]) -> IncomingEmail:
     for name in JSON_COLUMNS:
-        columns[name] = _from_json(columns[name])
+        columns[name] = read_json(columns[name])
     # Columns of a newer version are there as soon as its migrations have run.
     known = {column._meta.name for column in IncomingEmail._meta.columns}
     return IncomingEmail(**{name: value for name, value in columns.items() if name in known})
-
-
-def _from_json(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        # Nested too deep, or digits without end: the handler gets the text that was sent.
-        return text

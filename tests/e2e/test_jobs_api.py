@@ -544,3 +544,36 @@ def test_the_documented_python_session_works_as_printed(
     ended = web.run("python", str(file), TOKEN="token")
     assert ended.returncode == 0, ended.stderr
     assert len(set(ended.stdout.splitlines())) == 60
+
+
+def test_json_that_older_versions_stored_is_readable(
+    api: httpx.Client, connection: Connection
+) -> None:
+    """PostgreSQL's `json` keeps escapes that no answer can carry, and nesting without end."""
+    job_id = store(
+        connection,
+        attachment_urls='[{"url": "https://example.org/1", "alt": "photo \\ud83d", "\\u0000": 1}]',
+        extracted_data=f'{{"a": "\\ud83d\\udce6 \\udc00", "deep": {"[" * 3000}{"]" * 3000}}}',
+    )
+    answer = api.get(f"{PATH}/{job_id}")
+    assert answer.status_code == 200, answer.text
+    (file,) = answer.json()["attachments"]
+    assert file["alt"] == "photo \ufffd"
+    # Too deep for any reader: its text is given.
+    assert answer.json()["extracted_data"].startswith('{"a"')
+    listed = api.get(PATH, params={"ticket_id": "1"})
+    assert listed.status_code == 200
+
+
+def test_what_was_sent_and_not_taken_is_told_in_the_story(api: httpx.Client) -> None:
+    payload = email(subject=["a", "b"], attachments=[{"url": "https://example.org/1"}, "b.pdf"])
+    payload["attachments"][0]["alt"] = "photo \ud83d"
+    stored = api.post(WEBHOOK_PATH, **signed(payload))
+    assert stored.status_code == 200, stored.text
+    job = api.get(f"{PATH}/{stored.json()['email_id']}").json()
+    (file,) = job["attachments"]
+    assert (file["url"], file["alt"]) == ("https://example.org/1", "photo \ufffd")
+    assert job["job"]["subject"] == ""
+    told = " ".join(event["what"] for event in job["events"])
+    assert "subject is not taken" in told
+    assert "attachments: 1 not taken" in told

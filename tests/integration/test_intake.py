@@ -245,7 +245,7 @@ async def test_attachments_become_attachment_urls(
                     "size": 12345,
                 },
                 None,
-                {"url": " https://example.com/2 ", "size": "7", "inline": True, "nul": "\x00"},
+                {"url": " https://example.com/2 ", "size": "7", "inline": True, "nul\x00": "\x00"},
             ]
         ),
     )
@@ -263,7 +263,7 @@ async def test_attachments_become_attachment_urls(
             "content_type": None,
             "size": 7,
             "inline": True,
-            "nul": "\x00",
+            "nul": "",
         },
     ]
 

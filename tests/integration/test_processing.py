@@ -33,8 +33,9 @@ from app.jobs import transitions
 from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
 from app.jobs.leases import HeldClaims, extend_once
 from app.jobs.patience import DATABASE_AWAY
-from app.jobs.process import SUSPECT_PAUSE, Processor, backoff, clean_text
+from app.jobs.process import SUSPECT_PAUSE, Processor, backoff
 from app.jobs.rescuer import rescue_once
+from app.models.fit import DEEPEST_NESTING, fit_json, fit_text
 from app.models.incoming_email import IncomingEmail
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -716,10 +717,10 @@ HTML = st.lists(FRAGMENTS | st.text(max_size=8), max_size=30).map("".join)
 @given(html=HTML)
 def test_no_html_is_too_hostile_to_end_in_storable_text(html: str) -> None:
     # What PostgreSQL can hold comes in: no NUL, no lone surrogates.
-    html = clean_text(html) or ""
+    html = fit_text(html)
     email, result = asyncio.run(handled(raw_body_html=html))
     assert isinstance(email.cleaned_body, str)
-    assert clean_text(email.cleaned_body) == email.cleaned_body
+    assert fit_text(email.cleaned_body) == email.cleaned_body
     assert result["characters"] == len(email.cleaned_body)
     assert result_to_json(result) is not None
 
@@ -851,7 +852,28 @@ JSON = st.recursive(
 def test_a_json_object_is_kept_as_it_is(value: dict[str, Any]) -> None:
     text = result_to_json(value)
     assert text is not None
-    assert json.loads(text) == value
+    assert json.loads(text) == fit_json(value)
+
+
+@given(st.dictionaries(st.text(st.characters()), st.recursive(
+    st.text(st.characters()), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+)))  # fmt: skip
+def test_every_key_and_text_of_a_result_is_one_that_every_reader_takes(value: Any) -> None:
+    text = result_to_json(value)
+    assert text is not None
+    assert "\\u0000" not in text
+    assert json.loads(text.encode().decode()) == fit_json(value)
+    json.dumps(json.loads(text), ensure_ascii=False).encode()
+
+
+def test_a_result_that_nests_without_end_is_cut() -> None:
+    deep: Any = "bottom"
+    for _ in range(400):
+        deep = [deep]
+    text = result_to_json({"deep": deep, "kept": 1})
+    assert text is not None
+    assert text.count("[") <= DEEPEST_NESTING
+    assert json.loads(text)["kept"] == 1
 
 
 def test_a_mapping_that_is_no_dict_is_taken_and_none_is_nothing() -> None:

@@ -14,7 +14,6 @@ from app.models.webhook_schemas import Attachment, ZendeskWebhookEmail
 
 SMALLEST = {"ticket_id": "35436", "from_email": "erika@example.com"}
 OPTIONAL_TEXTS = ["from_name", "subject", "body_html", "body_text"]
-NOT_TEXTS: list[Any] = [1, 1.5, True, False, [], ["a"], {}, {"a": "b"}]
 
 texts = st.text(st.characters())
 json_values = st.recursive(
@@ -85,41 +84,52 @@ def test_everything_that_is_sent_is_taken() -> None:
     assert payload.attachment_urls == [file]
 
 
-def test_every_wrong_field_is_named_at_once() -> None:
-    errors = errors_of(
-        {
-            "ticket_id": True,
-            "from_name": 1,
-            "subject": ["a"],
-            "body_html": {},
-            "body_text": 1.5,
-            "received_at": [],
-            "webhook_id": {},
-            "attachments": ["a", {"url": 1}, {"url": "https://example.com"}, {}, 5],
-        }
-    )
+def test_every_field_without_which_it_is_no_email_is_named_at_once() -> None:
+    errors = errors_of({"ticket_id": True, "from_name": 1, "subject": ["a", "b"]})
     assert errors == {
         "ticket_id": "has to be a string or a number, not a boolean",
         "from_email": "is missing: it has to be sent with a value",
-        "from_name": "has to be a string, not a number",
-        "subject": "has to be a string, not a list",
-        "body_html": "has to be a string, not an object",
-        "body_text": "has to be a string, not a number",
-        "received_at": "has to be a string, not a list",
-        "webhook_id": "has to be a string or a number, not an object",
-        "attachments[0]": "has to be an object with a url, not a string",
-        "attachments[1].url": "has to be a string, not a number",
-        "attachments[3].url": "is missing: it has to be sent with a value",
-        "attachments[4]": "has to be an object with a url, not a number",
     }
 
 
-def test_the_text_of_the_error_names_every_field_too_and_shows_no_value() -> None:
+def test_optional_fields_of_odd_types_are_told_and_refuse_nothing() -> None:
+    payload = check(
+        from_name={"first": "Kim"},
+        subject=["a", "b"],
+        body_html=True,
+        body_text={},
+        received_at=[],
+        webhook_id={},
+        attachments=[5, {"filename": "a.pdf"}],
+    )
+    assert payload.email == ZendeskWebhookEmail(**SMALLEST, attachments=[])
+    assert payload.left_out == [
+        "from_name is not taken: it has to be a string, not an object",
+        "subject is not taken: it has to be a string, not a list",
+        "body_html is not taken: it has to be a string, not a boolean",
+        "body_text is not taken: it has to be a string, not an object",
+        "received_at is not taken: it has to be a string, not a list",
+        "webhook_id is not taken: it has to be a string or a number, not an object",
+        "attachments: 2 not taken: no URL was recognised",
+    ]
+
+
+def test_the_text_of_the_error_shows_no_value() -> None:
     with pytest.raises(InvalidPayloadError) as caught:
-        check_payload({"ticket_id": " ", "subject": ["secret content"]})
-    for field in ("ticket_id", "from_email", "subject"):
+        check_payload({"ticket_id": " ", "from_email": {"a": "secret content"}})
+    for field in ("ticket_id", "from_email"):
         assert field in str(caught.value)
     assert "secret content" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", OPTIONAL_TEXTS)
+@pytest.mark.parametrize(
+    ("value", "text"), [(4711, "4711"), (1.5, "1.5"), (["Hallo"], "Hallo"), ([7], "7")]
+)
+def test_a_number_or_a_list_of_one_is_a_text(field: str, value: Any, text: str) -> None:
+    payload = check(**{field: value})
+    assert getattr(payload.email, field) == text
+    assert payload.left_out == []
 
 
 @pytest.mark.parametrize("field", ["ticket_id", "from_email"])
@@ -137,21 +147,14 @@ def test_a_required_field_must_not_be_null_or_missing(field: str) -> None:
     assert errors_of({name: value for name, value in SMALLEST.items() if name != field}) == missing
 
 
-@pytest.mark.parametrize("field", ["from_email", *OPTIONAL_TEXTS])
-@pytest.mark.parametrize("value", NOT_TEXTS)
-def test_a_text_must_be_a_text(field: str, value: Any) -> None:
-    assert list(errors_of({**SMALLEST, field: value})) == [field]
+@pytest.mark.parametrize("value", [1, 1.5, True, False, [], ["a", "b"], {}, {"a": "b"}])
+def test_a_sender_must_be_a_text(value: Any) -> None:
+    assert list(errors_of({**SMALLEST, "from_email": value})) == ["from_email"]
 
 
-@pytest.mark.parametrize("field", ["ticket_id", "webhook_id", "received_at"])
-@pytest.mark.parametrize("value", [True, False, [], ["1"], {}, {"a": 1}])
-def test_an_id_or_time_must_be_a_text_or_a_number(field: str, value: Any) -> None:
-    assert list(errors_of({**SMALLEST, field: value})) == [field]
-
-
-@pytest.mark.parametrize("value", [1, 1.5, True, {}, {"url": "https://example.com"}, "a,b"])
-def test_attachments_must_be_a_list(value: Any) -> None:
-    assert list(errors_of({**SMALLEST, "attachments": value})) == ["attachments"]
+@pytest.mark.parametrize("value", [True, False, [], ["1", "2"], {}, {"a": 1}])
+def test_a_ticket_must_be_a_text_or_a_number(value: Any) -> None:
+    assert list(errors_of({**SMALLEST, "ticket_id": value})) == ["ticket_id"]
 
 
 @pytest.mark.parametrize("field", ["ticket_id", "webhook_id"])
@@ -210,63 +213,16 @@ def test_lone_surrogates_are_replaced_and_pairs_joined() -> None:
     assert email.body_text == "📦 ä \ufffd\ufffd"
 
 
-def test_an_attachment_needs_only_its_url() -> None:
-    assert check(attachments=[{"url": " https://example.com/a "}, None]).attachment_urls == [
-        {"url": "https://example.com/a", "filename": None, "content_type": None, "size": None}
-    ]
-
-
-def test_further_keys_of_an_attachment_are_kept() -> None:
-    (file,) = check(attachments=[{"url": "u", "inline": True, "id": [1]}]).attachment_urls
-    assert (file["inline"], file["id"]) == (True, [1])
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        (12345, 12345),
-        (0, 0),
-        (12345.0, 12345),
-        ("12345", 12345),
-        (" 12345 ", 12345),
-        (2**63 - 1, 2**63 - 1),
-        (2**63, None),
-        (10**400, None),
-        (-1, None),
-        (1.5, None),
-        (1e300, None),
-        ("12 KB", None),
-        ("", None),
-        ("9" * 5_000, None),
-        (True, None),
-        (None, None),
-        ([], None),
-        ({}, None),
-    ],
-)
-def test_a_size_is_a_whole_number_or_unknown(size: Any, expected: int | None) -> None:
-    (file,) = check(attachments=[{"url": "u", "size": size}]).attachment_urls
-    assert file["size"] == expected
-    assert type(file["size"]) is type(expected)
-
-
-@pytest.mark.parametrize("field", ["filename", "content_type"])
-@pytest.mark.parametrize("value", [1, True, [], {}, "", " ", None, "\x00"])
-def test_an_odd_name_or_type_of_an_attachment_is_unknown(field: str, value: Any) -> None:
-    (file,) = check(attachments=[{"url": "u", field: value}]).attachment_urls
-    assert file[field] is None
-
-
 @given(payloads)
 def test_any_object_is_a_checked_payload_or_named_field_by_field(fields: dict[str, Any]) -> None:
     try:
         payload = check_payload(fields)
     except InvalidPayloadError as error:
-        wrong = {problem.field.partition("[")[0] for problem in error.errors}
+        wrong = {problem.field for problem in error.errors}
     else:
         wrong = set()
         assert_storable(payload)
-    assert wrong <= {field.name for field in attrs.fields(ZendeskWebhookEmail)}
+    assert wrong <= {"ticket_id", "from_email"}
 
 
 @given(payloads)
@@ -285,8 +241,22 @@ def assert_storable(payload: CheckedPayload) -> None:
     assert email.ticket_id and email.from_email
     urls = [file["url"] for file in payload.attachment_urls]
     assert [file.url for file in email.attachments or []] == urls
+    assert_fit(payload.attachment_urls)
     for value in [*attrs.asdict(email, recurse=False).values(), *urls]:
         if isinstance(value, str):
             assert "\x00" not in value
             assert value.encode().decode() == value
             assert value and not value.isspace()
+
+
+def assert_fit(value: Any) -> None:
+    """Every key and text, at every depth, is one that every reader takes."""
+    if isinstance(value, dict):
+        assert_fit(list(value))
+        assert_fit(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            assert_fit(item)
+    elif isinstance(value, str):
+        assert "\x00" not in value
+        assert value.encode().decode() == value

@@ -1,0 +1,93 @@
+"""Values made fit for PostgreSQL, and for every reader after it.
+
+PostgreSQL's text and UTF-8 carry neither NUL nor halves of surrogate pairs, and readers of JSON
+stop at both, at what is nested without end and at numbers of thousands of digits. What is stored
+goes through here first; what older versions stored goes through here when it is read.
+"""
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+# Deeper than any template nests, and far below the recursion limit of readers.
+DEEPEST_NESTING = 100
+
+# As `json.dumps` writes them: halves of surrogate pairs, whole pairs too, and NUL.
+_UNFIT_ESCAPE = re.compile(r"\\u(?:d[89a-f]|0000)")
+
+
+def fit_text(text: str) -> str:
+    """Text without NUL, surrogate pairs joined, their lone halves replaced by U+FFFD."""
+    if text.isascii():
+        return text.replace("\x00", "") if "\x00" in text else text
+    if _SURROGATE.search(text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\x00", "")
+
+
+def fit_optional_text(text: object) -> str | None:
+    """Text or None, made fit.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise TypeError(f"has to be text, not {type(text).__name__}")
+    return fit_text(text)
+
+
+def fit_json(value: Any, depth: int = 0) -> Any:
+    """A JSON value in which keys and texts are fit at every depth.
+
+    What is nested deeper than `DEEPEST_NESTING` is replaced by None.
+    """
+    if isinstance(value, str):
+        return fit_text(value)
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if depth == DEEPEST_NESTING:
+        return None
+    if isinstance(value, dict):
+        return {
+            fit_text(key) if isinstance(key, str) else key: fit_json(item, depth + 1)
+            for key, item in value.items()
+        }
+    return [fit_json(item, depth + 1) for item in value]
+
+
+def to_fit_json(value: Any) -> str:
+    """The JSON text of a value, made fit.
+
+    Raises:
+        TypeError, ValueError, RecursionError: it is more than JSON can say.
+    """
+    text = json.dumps(value, allow_nan=False)
+    if _UNFIT_ESCAPE.search(text) or text.count("{") + text.count("[") >= DEEPEST_NESTING:
+        # From its text, because what `json.dumps` takes is more than dictionaries and lists.
+        return json.dumps(fit_json(json.loads(text)))
+    return text
+
+
+def read_json(text: str | None) -> Any:
+    """What stored JSON says, made fit; the text itself where no reader can take it."""
+    if text is None:
+        return None
+    try:
+        return fit_json(json.loads(text))
+    except (ValueError, RecursionError):
+        # Nested too deep, or digits without end.
+        return text
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A time in UTC; one without a zone is meant so.
+
+    Raises:
+        OverflowError: that lies outside the calendar.
+    """
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
