@@ -37,8 +37,6 @@ class RequestIdMiddleware(ASGIMiddleware):
         request_id = uuid7()
         state: dict[str, Any] = scope["state"]
         state[STATE_KEY] = request_id
-        # A mount changes it.
-        path = scope["path"]
         structlog.contextvars.bind_contextvars(request_id=str(request_id))
 
         async def send_with_id(message: Message) -> None:
@@ -46,7 +44,7 @@ class RequestIdMiddleware(ASGIMiddleware):
                 message["headers"] = [*message["headers"], (HEADER, str(request_id).encode())]
                 # What is mounted answers for itself.
                 if message["status"] == HTTPStatus.INTERNAL_SERVER_ERROR and TOLD_KEY not in state:
-                    log.error("answered_500", path=path)
+                    log.error("answered_500", path=scope["raw_path"].decode("latin-1"))
             await send(message)
 
         await next_app(scope, receive, send_with_id)
