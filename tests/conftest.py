@@ -12,21 +12,35 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-# Short, because the path of the server's socket may not be long.
-HOME = Path(tempfile.mkdtemp(prefix="mr-"))
 for name in [*os.environ]:
     if name.startswith("MAILROOM_") or name in ("DATABASE_URL", "BROKER_URL", "PICCOLO_CONF"):
         del os.environ[name]
-os.environ["MAILROOM_HOME"] = str(HOME / "home")
 
 import asyncpg  # noqa: E402
+import httpx  # noqa: E402
+import hypothesis  # noqa: E402
 import psycopg  # noqa: E402
 import pytest  # noqa: E402
-from support import Databases, Services, reach  # noqa: E402
+from leftovers import Leftovers, make_folder  # noqa: E402
+from support import WAIT_SECONDS, Databases, Services, reach  # noqa: E402
 
 from app.embedded import EmbeddedPostgres  # noqa: E402
 
+RUN_FOLDER = make_folder()
+os.environ["MAILROOM_HOME"] = str(RUN_FOLDER / f"home-{os.getpid()}")
+
+# How fast the machine is, no test depends on: the defaults of these give up after milliseconds
+# or a few seconds.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
+for kind in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, kind, WAIT_SECONDS)
+
 PROJECT = Path(__file__).parent.parent
+# Tests with one of these start servers or commands.
+START_PROCESSES = {"services", "home", "empty_database_url"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,16 +60,40 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     terminalreporter.write_line(f"{name}: {value}")
 
 
-def pytest_unconfigure() -> None:
-    shutil.rmtree(HOME, ignore_errors=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "quick: starts hardly a process; the set for the inner loop")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Leftovers())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    for item in items:
+        is_cheap = item.path.parent.name in ("unit", "integration")
+        if is_cheap and not START_PROCESSES.intersection(item.fixturenames):
+            item.add_marker("quick")
+
+
+def make_short_folder() -> Path:
+    """A folder in which the path of a server's socket is not too long, as in pytest's own."""
+    return Path(tempfile.mkdtemp(dir=RUN_FOLDER, prefix=""))
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder with a short path, for a server of the test's own."""
+    folder = make_short_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
     """Makes databases on the PostgreSQL of this session."""
-    server = EmbeddedPostgres(HOME / "pg")
+    server = EmbeddedPostgres(make_short_folder())
     server.acquire()
     made = Databases(server.url)
+    # Each test makes a database and drops it, which would wait for the disk most of its time.
+    made.wait_for_disk(False)
     template_url = made.create()
     subprocess.run(
         [sys.executable, "-m", "piccolo.main", "migrations", "forwards", "all"],

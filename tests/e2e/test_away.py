@@ -138,7 +138,7 @@ def test_email_is_taken_while_programs_hold_up_all_other_connections(
         wait_until(lambda: waiting_for_locks(connection) >= 6, services.log)
         answer = httpx.post(services.url + WEBHOOK_PATH, **signed(email()))
         assert answer.status_code == 200, answer.text
-        assert httpx.get(f"{services.url}/health/ready", timeout=30).status_code == 200
+        assert httpx.get(f"{services.url}/health/ready").status_code == 200
         assert waiting_for_locks(connection) >= 6
     asking.shutdown()
 
@@ -172,11 +172,11 @@ def test_the_web_process_takes_email_again_after_its_connections_fell_silent(
     web = services.start_web(MAILROOM_INTAKE_DEADLINE_SECONDS="1")
 
     def post() -> int:
-        return httpx.post(services.url + WEBHOOK_PATH, **signed(email()), timeout=30).status_code
+        return httpx.post(services.url + WEBHOOK_PATH, **signed(email())).status_code
 
     def is_ready() -> bool:
         with contextlib.suppress(httpx.TimeoutException):
-            return httpx.get(f"{services.url}/health/ready", timeout=30).status_code == 200
+            return httpx.get(f"{services.url}/health/ready").status_code == 200
         return False
 
     assert post() == 200

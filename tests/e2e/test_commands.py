@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -11,7 +12,18 @@ import httpx
 import psutil
 import psycopg
 import pytest
-from support import PROJECT, SECRET, Services, email, free_port, wait_until
+from support import (
+    PASSWORD,
+    PROJECT,
+    SECRET,
+    WAIT_SECONDS,
+    Databases,
+    Services,
+    email,
+    free_port,
+    sign_in,
+    wait_until,
+)
 
 from app.cli.main import COMMANDS
 from app.intake.openapi import WEBHOOK_PATH
@@ -148,6 +160,15 @@ def test_migrate_brings_an_empty_database_up_to_date(
     assert second.stdout == "The database is up to date.\n"
 
 
+@pytest.fixture
+def durable(databases: Databases) -> Iterator[None]:
+    """The server of the tests waits for its disk for once."""
+    databases.wait_for_disk(True)
+    yield
+    databases.wait_for_disk(False)
+
+
+@pytest.mark.usefixtures("durable")
 def test_doctor_finds_all_well(services: Services, broker_url: str) -> None:
     ended = services.run("mailroom", "doctor", BROKER_URL=broker_url)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -182,6 +203,13 @@ def test_doctor_names_what_is_wrong_and_the_mend(
     assert "geheim" not in ended.stdout + ended.stderr
 
 
+def test_doctor_sees_a_server_that_does_not_wait_for_its_disk(services: Services) -> None:
+    ended = services.run("mailroom", "doctor")
+    assert ended.returncode == 1
+    assert re.search("FAIL database .*fsync is off", ended.stdout)
+
+
+@pytest.mark.usefixtures("durable")
 def test_doctor_sees_a_database_that_does_not_wait_for_its_disk(
     services: Services, connection: "psycopg.Connection[dict[str, object]]"
 ) -> None:
@@ -223,14 +251,14 @@ def test_up_prints_what_works_and_stops_in_order(
     curl = re.search(r"^curl .*$", said, re.MULTILINE)
     assert curl is not None
     delivered = subprocess.run(
-        shlex.split(curl[0]), check=True, capture_output=True, text=True, timeout=30
+        shlex.split(curl[0]), check=True, capture_output=True, text=True, timeout=WAIT_SECONDS
     )
     assert "accepted" in delivered.stdout
     wait_until(lambda: states(connection) == {"completed": 1}, services.log)
     family = psutil.Process(up.pid).children(recursive=True)
     up.terminate()
-    assert up.wait(60) == 0
-    assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert up.wait(WAIT_SECONDS) == 0
+    assert psutil.wait_procs(family, timeout=WAIT_SECONDS)[1] == []
 
 
 def test_up_starts_its_parts_again_when_they_are_killed(
@@ -243,7 +271,7 @@ def test_up_starts_its_parts_again_when_they_are_killed(
         assert killed, services.log()
         for process in killed:
             process.kill()
-        psutil.wait_procs(killed, timeout=30)
+        psutil.wait_procs(killed, timeout=WAIT_SECONDS)
     wait_until(lambda: is_success(f"{services.url}/health/ready"), services.log)
     sent = services.run("mailroom", "send", stdin=json.dumps(email()).encode())
     assert sent.returncode == 0, sent.stderr
@@ -256,7 +284,20 @@ def test_killing_the_supervisor_ends_its_parts(services: Services) -> None:
     family = psutil.Process(up.pid).children(recursive=True)
     assert len(family) >= 3
     up.kill()
-    assert psutil.wait_procs(family, timeout=60)[1] == []
+    assert psutil.wait_procs(family, timeout=WAIT_SECONDS)[1] == []
+
+
+def test_piccolos_own_command_makes_an_administrator(services: Services) -> None:
+    made = services.run(
+        *("piccolo", "user", "create", "--username=erika", f"--password={PASSWORD}"),
+        *("--email=erika@example.com", "--is_admin=true", "--is_superuser=true"),
+        "--is_active=true",
+        PYTHONPATH=str(PROJECT),
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    services.start_web()
+    with httpx.Client(base_url=services.url) as client:
+        assert sign_in(client, "erika").is_success
 
 
 def test_litestar_runs_the_app_with_nothing_configured(services: Services, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import psycopg
-from support import Services, free_port, wait_until
+from support import WAIT_SECONDS, Services, free_port, wait_until
 
 from app.embedded import EmbeddedPostgres
 
@@ -63,9 +63,7 @@ def test_after_kill_9_of_every_process_up_completes_what_was_accepted(
     services.environment["MAILROOM_PORT"] = str(free_port())
     services.start("mailroom", "up")
     wait_until(lambda: count(server.url, "completed") > 100, services.log)
-    wait_until(
-        lambda: count(server.url, "completed") == count(server.url, None), services.log, seconds=120
-    )
+    wait_until(lambda: count(server.url, "completed") == count(server.url, None), services.log)
 
 
 def count(url: str, state: str | None) -> int:
@@ -98,4 +96,4 @@ def kill_every_process_of(home: Path, pid: int) -> None:
         # What lost its parent may have ended already.
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(family, timeout=30)
+    psutil.wait_procs(family, timeout=WAIT_SECONDS)

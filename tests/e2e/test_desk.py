@@ -136,7 +136,7 @@ def test_the_overview_ends_with_the_session(
     page.goto("/")
     expect(page.locator(".figure.received")).to_be_visible()
     connection.execute("DELETE FROM sessions")
-    expect(page.locator("input[name=password]")).to_be_visible(timeout=30_000)
+    expect(page.locator("input[name=password]")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -42,7 +42,7 @@ def web(services: Services) -> Services:
 def api(web: Services) -> Iterator[httpx.Client]:
     """A client with the token of the settings."""
     headers = {"Authorization": "Bearer token"}
-    with httpx.Client(base_url=web.url, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=web.url, headers=headers) as client:
         yield client
 
 
@@ -338,7 +338,7 @@ def test_a_retry_without_a_body_has_the_defaults(api: httpx.Client, connection: 
 def test_nothing_that_is_sent_ends_in_an_error_of_ours(api: httpx.Client) -> None:
     nested = base64.urlsafe_b64encode(b"[" * 1000).decode()
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(body=HOSTILE_BODIES, cursor=HOSTILE_CURSORS, path=st.sampled_from(["", f"/{uuid4()}"]))
     @example(body=b"", cursor=nested, path="")
     def send(body: bytes, cursor: str, path: str) -> None:
@@ -444,9 +444,7 @@ def test_a_database_that_is_away_is_said_to_be(web: Services, tmp_path: Any) -> 
     other.start_web()
     try:
         for token in ("token", "another"):
-            answer = httpx.get(
-                f"{other.url}{PATH}", headers={"Authorization": f"Bearer {token}"}, timeout=30
-            )
+            answer = httpx.get(f"{other.url}{PATH}", headers={"Authorization": f"Bearer {token}"})
             assert answer.status_code == 503
             assert answer.headers["retry-after"]
             assert answer.headers["content-type"] == "application/problem+json"

@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,18 +32,17 @@ default_pool_size = {connections}
 
 
 @pytest.fixture
-def behind_pgbouncer(tmp_path: Path) -> Iterator[Services]:
+def behind_pgbouncer(short_folder: Path, tmp_path: Path) -> Iterator[Services]:
     """Services whose database is a PgBouncer before a PostgreSQL of their own."""
     command = need("pgbouncer")
-    # Short, because the path of the server's socket may not be long; open, for its user.
-    folder = Path(tempfile.mkdtemp(prefix="pb-"))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder / "pg")
+    # Open, for PgBouncer's user.
+    short_folder.chmod(0o755)
+    server = EmbeddedPostgres(short_folder / "pg")
     server.acquire()
-    (folder / "pg").chmod(0o711)
+    (short_folder / "pg").chmod(0o711)
     port = free_port()
     sockets = psycopg.conninfo.conninfo_to_dict(server.url)["host"]
-    configuration = folder / "pgbouncer.ini"
+    configuration = short_folder / "pgbouncer.ini"
     configuration.write_text(
         CONFIGURATION.format(sockets=sockets, port=port, connections=SERVER_CONNECTIONS)
     )
@@ -56,13 +53,14 @@ def behind_pgbouncer(tmp_path: Path) -> Iterator[Services]:
     url = f"postgresql://mailroom@127.0.0.1:{port}/mailroom"
     services = Services(url, tmp_path)
     services.environment |= {"MAILROOM_BEHIND_PGBOUNCER": "true", "BROKER_URL": server.url}
-    wait_until(lambda: _can_connect(url), (tmp_path / "pgbouncer.log").read_text)
-    yield services
-    services.end()
-    pooler.terminate()
-    pooler.wait()
-    server.release()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        wait_until(lambda: _can_connect(url), (tmp_path / "pgbouncer.log").read_text)
+        yield services
+    finally:
+        services.end()
+        pooler.terminate()
+        pooler.wait()
+        server.release()
 
 
 def _can_connect(url: str) -> bool:
@@ -74,7 +72,7 @@ def _can_connect(url: str) -> bool:
 
 
 async def post_all(url: str, deliveries: list[dict[str, object]]) -> list[int]:
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient() as client:
         answers = await asyncio.gather(
             *(client.post(f"{url}{WEBHOOK_PATH}", **delivery) for delivery in deliveries)
         )

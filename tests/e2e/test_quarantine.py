@@ -16,7 +16,7 @@ Connection = psycopg.Connection[dict[str, Any]]
 
 
 def post(services: Services, arguments: dict[str, Any]) -> httpx.Response:
-    return httpx.post(services.url + WEBHOOK_PATH, **arguments, timeout=30)
+    return httpx.post(services.url + WEBHOOK_PATH, **arguments)
 
 
 def kept(connection: Connection) -> list[dict[str, Any]]:

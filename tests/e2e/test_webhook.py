@@ -484,7 +484,7 @@ bodies = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(bodies)
 def test_whatever_is_signed_is_stored_whole_or_refused_with_a_reason(
     web: Services, client: httpx.Client, body: bytes
@@ -503,7 +503,7 @@ def test_whatever_is_signed_is_stored_whole_or_refused_with_a_reason(
         assert body.decode() in (row[0], json.loads(row[0]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.sampled_from(

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 import redis
-from support import Databases, Services, wait_until
+from support import WAIT_SECONDS, Databases, Services, wait_until
 
 Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
 Process: TypeAlias = "subprocess.Popen[bytes]"
@@ -605,8 +605,8 @@ def test_a_handler_in_a_thread_does_not_outlive_the_stop_of_its_worker(
     wait_until(lambda: "handling" in workers.log(), workers.log)
     family = psutil.Process(worker.pid).children(recursive=True)
     worker.terminate()
-    assert worker.wait(60) == 0, workers.log()
-    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert worker.wait(WAIT_SECONDS) == 0, workers.log()
+    assert psutil.wait_procs(family, timeout=WAIT_SECONDS)[1] == []
     assert emails(connection)["long"]["processing_status"] == "queued"
 
 

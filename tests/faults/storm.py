@@ -28,7 +28,17 @@ import psutil
 import psycopg
 import redis
 from proxy import Proxy
-from support import SECRET, command_line, delete_queue, email, free_port, reach, signed, wait_until
+from support import (
+    SECRET,
+    WAIT_SECONDS,
+    command_line,
+    delete_queue,
+    email,
+    free_port,
+    reach,
+    signed,
+    wait_until,
+)
 
 from app.embedded import EmbeddedPostgres
 from app.intake.openapi import WEBHOOK_PATH
@@ -334,7 +344,7 @@ class Storm:
             for process in [postmaster, *postmaster.children()]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-            psutil.wait_procs([postmaster], timeout=30)
+            psutil.wait_procs([postmaster], timeout=WAIT_SECONDS)
         self._server.acquire()
 
     def end_connections(self, _: random.Random) -> None:

@@ -9,10 +9,8 @@ In the long form the broker is away for a minute once.
 
 import random
 import secrets
-import shutil
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from statistics import median
@@ -29,17 +27,9 @@ MOST_OUT_OF_ORDER = 1_000
 USUALLY_OUT_OF_ORDER = 100
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    # Short, because the path of the server's socket may not be long.
-    made = Path(tempfile.mkdtemp(prefix="st-"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
-
-
 @pytest.mark.timeout(7200)
 def test_every_promise_holds_after_a_storm(
-    folder: Path,
+    short_folder: Path,
     broker_url: str,
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
@@ -48,7 +38,7 @@ def test_every_promise_holds_after_a_storm(
     seed = options.storm_seed or secrets.randbits(32)
     seconds = options.storm_minutes * 60 / BROKERS if options.storm_minutes else SHORT_SECONDS
     rate = options.storm_rate
-    with raging(folder, broker_url, seed, rate, STORM_LEASE_SECONDS) as storm:
+    with raging(short_folder, broker_url, seed, rate, STORM_LEASE_SECONDS) as storm:
         broker = broker_url.partition(":")[0] or "postgresql"
         record_property(f"storm over {broker}", f"seed {seed}")
         storm.strike(seconds, is_long=options.storm_minutes is not None)
@@ -57,8 +47,10 @@ def test_every_promise_holds_after_a_storm(
         record_property(f"storm over {broker}", summary(storm, seed, states))
 
 
-def test_with_no_fault_each_email_is_handled_exactly_once(folder: Path, broker_url: str) -> None:
-    with raging(folder, broker_url, seed=1, per_second=100) as storm:
+def test_with_no_fault_each_email_is_handled_exactly_once(
+    short_folder: Path, broker_url: str
+) -> None:
+    with raging(short_folder, broker_url, seed=1, per_second=100) as storm:
         storm.load.start()
         storm.load.wait_for(200)
         storm.load.stop()
@@ -69,8 +61,8 @@ def test_with_no_fault_each_email_is_handled_exactly_once(folder: Path, broker_u
 
 
 @pytest.mark.timeout(600)
-def test_a_rolling_restart_under_load_loses_nothing(folder: Path, broker_url: str) -> None:
-    with raging(folder, broker_url, seed=2, per_second=80) as storm:
+def test_a_rolling_restart_under_load_loses_nothing(short_folder: Path, broker_url: str) -> None:
+    with raging(short_folder, broker_url, seed=2, per_second=80) as storm:
         storm.load.start()
         storm.load.wait_for(100)
         for name in ("web0", "worker0", "web1", "worker1"):
@@ -86,13 +78,13 @@ def test_a_rolling_restart_under_load_loses_nothing(folder: Path, broker_url: st
 
 @pytest.mark.timeout(3600)
 def test_a_backlog_is_taken_within_bounds_and_drains_in_order_of_receipt(
-    folder: Path,
+    short_folder: Path,
     broker_url: str,
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
 ) -> None:
     backlog = request.config.option.backlog
-    with raging(folder, broker_url, seed=3, per_second=float("inf")) as storm:
+    with raging(short_folder, broker_url, seed=3, per_second=float("inf")) as storm:
         storm.stop_workers()
         storm.load.start()
         storm.load.wait_for(50)
@@ -137,9 +129,9 @@ def test_the_load_raises_what_no_answer_may_be() -> None:
 
 
 def test_the_check_finds_that_nothing_was_accepted_and_what_is_stored_twice(
-    folder: Path,
+    short_folder: Path,
 ) -> None:
-    with raging(folder, "", seed=4, per_second=20) as storm:
+    with raging(short_folder, "", seed=4, per_second=20) as storm:
         with pytest.raises(AssertionError, match="nothing was accepted"):
             storm.check()
         storm.load.start()

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -184,12 +183,10 @@ def put_away(home: Path) -> None:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    # pytest's own temporary folders have long paths.
-    path = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
-    yield path
-    while path.exists():  # an initdb that a test orphaned may still write
-        shutil.rmtree(path, ignore_errors=True)
+def folder(short_folder: Path) -> Iterator[Path]:
+    yield short_folder
+    while short_folder.exists():  # an initdb that a test orphaned may still write
+        shutil.rmtree(short_folder, ignore_errors=True)
 
 
 @pytest.fixture

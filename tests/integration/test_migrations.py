@@ -9,7 +9,7 @@ import asyncpg
 import psycopg
 import pytest
 from psycopg.rows import dict_row
-from support import PROJECT, Databases, Services, make_settings, wait_until
+from support import PROJECT, WAIT_SECONDS, Databases, Services, make_settings, wait_until
 
 from app.handlers.extract_text import handle
 from app.jobs.leases import HeldClaims
@@ -351,7 +351,7 @@ def test_two_forwards_at_once_both_succeed(
     services = migrating(Services(url, tmp_path))
     try:
         both = [services.start("piccolo", "migrations", "forwards", "all") for _ in range(2)]
-        assert [process.wait(100) for process in both] == [0, 0], services.log()
+        assert [process.wait(WAIT_SECONDS) for process in both] == [0, 0], services.log()
         assert ran(services) == IDS
         assert len(rows(services, "SELECT name FROM migration")) == len(IDS) + OTHERS
         assert rows(services, "SELECT indexrelid FROM pg_index WHERE NOT indisvalid") == []
@@ -373,7 +373,7 @@ def test_emails_come_in_while_the_indexes_are_built(migrated: Services) -> None:
             assert store(migrated, "second") is not None
             assert building.poll() is None
             writer.commit()
-            assert building.wait(60) == 0, migrated.log()
+            assert building.wait(WAIT_SECONDS) == 0, migrated.log()
         finally:
             migrated.end()
     assert rows(migrated, "SELECT indexrelid FROM pg_index WHERE NOT indisvalid") == []

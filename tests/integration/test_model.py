@@ -508,14 +508,13 @@ def test_the_transitions_agree_with_their_model(database_url: str) -> None:
     with asyncio.Runner() as runner:
         # What waits for a lock for ever fails.
         pool = runner.run(
-            _awaited(asyncpg.create_pool(database_url, min_size=0, max_size=4, command_timeout=20))
+            _awaited(asyncpg.create_pool(database_url, min_size=0, max_size=4, command_timeout=120))
         )
         run_state_machine_as_test(
             lambda: World(runner, pool, histories),
             settings=settings(
                 max_examples=HISTORIES,
                 stateful_step_count=STEPS,
-                deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
         )

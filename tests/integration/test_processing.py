@@ -15,7 +15,7 @@ import asyncpg
 import dramatiq
 import psycopg
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import make_settings
 
@@ -713,7 +713,7 @@ FRAGMENTS = st.sampled_from(
 HTML = st.lists(FRAGMENTS | st.text(max_size=8), max_size=30).map("".join)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(html=HTML)
 def test_no_html_is_too_hostile_to_end_in_storable_text(html: str) -> None:
     # What PostgreSQL can hold comes in: no NUL, no lone surrogates.

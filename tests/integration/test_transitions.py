@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import attrs
 import pytest
+from support import WAIT_SECONDS
 
 from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher
@@ -728,7 +729,7 @@ async def test_skip_locked_keeps_two_dispatchers_apart(pool: Pool) -> None:
     ):
         first = await queue(one, limit=7, depth=100)
         # It does not wait for the rows that the first has locked.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_SECONDS):
             second = await queue(other, limit=7, depth=100)
     assert (len(first), len(second)) == (7, 3)
     assert not set(first) & set(second)
@@ -785,7 +786,7 @@ async def test_a_row_in_another_transactions_hands_is_not_waited_for(pool: Pool)
         await holder.execute(
             "SELECT FROM incoming_emails WHERE id = ANY($1) FOR UPDATE", [expired[0], unheard[0]]
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_SECONDS):
             assert await transitions.rescue_expired(pool, limit=10) == [expired[1]]
             assert await transitions.rescue_unheard(
                 pool, limit=10, lost_after=LOST_AFTER, is_idle=True
