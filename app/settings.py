@@ -93,6 +93,10 @@ class Settings(BaseSettings):
     accept_unsigned: bool = False
     """Accept webhooks that carry no signature. Development only."""
 
+    day_first: bool = False
+    """Whether `03/11/2026` in `received_at` is the 3 November; else it is March 11, as in the US.
+    `03.11.2026` is in November, and `2026-03-11` in March, in any case."""
+
     signature_max_age_seconds: int = Field(default=86_400, ge=1)
     """How far a signature's timestamp may lie from our clock. Generous on purpose: a late
     delivery is an email, and a replay is recognised as a duplicate."""

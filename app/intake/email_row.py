@@ -45,6 +45,7 @@ def make_row(
     invocation_id: str | None,
     signature: str | None,
     now: datetime,
+    day_first: bool = False,
 ) -> EmailRow:
     """Build the row of an email. What does not fit a column is cut there and whole in
     `raw_payload`."""
@@ -59,7 +60,7 @@ def make_row(
         subject=_cut(email.subject or "", _LENGTHS["subject"]),
         raw_body_html=email.body_html,
         raw_body_text=email.body_text,
-        received_at=parse_received_at(email.received_at, now),
+        received_at=parse_received_at(email.received_at, now, day_first=day_first),
         idempotency_key=idempotency_key(payload, invocation_id),
         attachment_urls=json.dumps(payload.attachment_urls) if payload.attachment_urls else None,
         raw_payload=body.decode() if json_body.is_plain else as_json_string(body),

@@ -30,6 +30,7 @@ class Intake:
     def __init__(self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._secrets = settings.webhook_secrets
         self._accept_unsigned = settings.accept_unsigned
+        self._day_first = settings.day_first
         self._max_age_seconds = settings.signature_max_age_seconds
         self._free_bytes = settings.intake_max_waiting_bytes
         self._seen: OrderedDict[str, str] = OrderedDict()
@@ -94,6 +95,7 @@ class Intake:
             invocation_id=invocation_id,
             signature=signature or None,
             now=now,
+            day_first=self._day_first,
         )
         admission = await self._writer.store(row)
         self._warn_of_reused_id(row)

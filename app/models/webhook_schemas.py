@@ -60,8 +60,9 @@ class ZendeskWebhookEmail:
     received_at: Annotated[
         str | float | None,
         _about(
-            "When the email came, in any format: ISO 8601, RFC 5322, Unix seconds. Left out or "
-            "unreadable, it is the time at which Mailroom received it.",
+            "When the email came, in any format: ISO 8601, RFC 5322, Unix time. UTC where it "
+            "names no zone. Left out, unreadable, in a zone that is not certain, before 2000 or in "
+            "the future, it is the time at which Mailroom received it.",
             "2026-11-23T14:05:09Z",
         ),
     ] = None

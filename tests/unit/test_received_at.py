@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 23, 14, 5, 9, tzinfo=UTC)
 CAME = datetime(2026, 11, 3, 13, 4, 5, tzinfo=UTC)
 DAY = datetime(2026, 11, 3, tzinfo=UTC)
 
-past_times = st.integers(24 * 3_600, int(NOW.timestamp()) - 24 * 3_600).flatmap(
+past_times = st.integers(int(EARLIEST.timestamp()), int(NOW.timestamp()) - 24 * 3_600).flatmap(
     lambda seconds: st.integers(0, 999_999).map(
         lambda fraction: datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction)
     )
@@ -83,10 +83,72 @@ def test_a_day_without_a_time_is_its_beginning(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", [1_793_711_045, 1_793_711_045.0, 1_793_711_045_000, 1_793_711_045_000.0]
+    "number",
+    [
+        *(1_793_711_045, 1_793_711_045.0, 1_793_711_045_000, 1_793_711_045_000.0),
+        *(1_793_711_045_000_000, 1_793_711_045_000_000_000),
+    ],
 )
-def test_a_number_is_unix_time_in_seconds_or_milliseconds(number: float) -> None:
+def test_a_number_is_unix_time_in_a_unit_that_its_size_tells(number: float) -> None:
     assert parse_received_at(number, NOW) == CAME
+    assert parse_received_at(str(number), NOW) == CAME
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tue, 03 Nov 2026 05:04:05 PST",
+        "Nov 3, 2026 09:04:05 AM EDT",
+        "03.11.2026 16:04:05 MSK",
+        "3 Nov 2026 15:04:05 CEST",
+        "3 Nov 2026 14:04:05 (CET)",
+        "2026-11-03T14:04:05CET",
+        "2026-11-03 18:34:05 UTC+05:30",
+        "Tue, 03 Nov 2026 15:04:05 GMT+2",
+        "2026-11-03 10:04:05 UTC-3",
+        "3 Nov 2026 18:34:05 GMT+0530",
+        "2026-11-03 15:04:05 UTC +2",
+        "2026-11-03 14:04:05 (UTC+1)",
+        "Tue, 3 Nov 2026 14:04:05 +0100 (CET)",
+        "Tue Nov  3 08:04:05 EST 2026",
+        "Tue Nov 03 2026 14:04:05 GMT+0100 (Central European Standard Time)",
+        "2026-11-03 14:04:05 +0100 CET",
+        "2026-11-03 14:04:05 CET +0100",
+        "2026-11-03 13:04:05 Z",
+        "2026-11-03T14:04:05+01:00[Europe/Berlin]",
+        "2026-11-03T14:04:05[Europe/Berlin]",
+        "2026-11-03 14:04:05 Europe/Berlin",
+        "2026-11-03 08:04:05 Etc/GMT+5",
+        "Nov 3, 2026, 5:04:05 AM GMT-8",
+        "November 3rd, 2026 at 5:04:05 a.m. PT",
+        "2026-11-03 10:04:05\u221203:00",
+        "11/03/2026 08:04:05 -0500",
+        "Tue, 3 Nov 2026 13:04:05 -0000",
+        "3 Nov 26 13:04:05 UT",
+        "20261103130405",
+        "Tue Nov 3 15:04:05 GMT+02:00 2026",
+    ],
+)
+def test_the_zone_is_heeded_however_it_is_named(text: str) -> None:
+    assert parse_received_at(text, NOW) == CAME
+
+
+@pytest.mark.parametrize("text", ["12:04:05 PM", "12:04:05 p.m."])
+def test_a_clock_of_twelve_hours_is_read(text: str) -> None:
+    assert parse_received_at(f"Nov 3, 2026 {text}", NOW) == CAME.replace(hour=12)
+    morning = text.lower().replace("p", "a", 1)
+    assert parse_received_at(f"Nov 3, 2026 {morning}", NOW) == CAME.replace(hour=0)
+
+
+def test_the_order_of_day_and_month_is_a_setting_where_nothing_else_tells_it() -> None:
+    march, november = DAY.replace(month=3, day=11), DAY
+    assert parse_received_at("03/11/2026", NOW) == march
+    assert parse_received_at("03/11/2026", NOW, day_first=True) == november
+    for day_first in (True, False):
+        assert parse_received_at("03.11.2026", NOW, day_first=day_first) == november
+        assert parse_received_at("2026/11/03", NOW, day_first=day_first) == november
+        assert parse_received_at("2026-11-03 00:00 UTC", NOW, day_first=day_first) == november
+        assert parse_received_at("18/11/2026", NOW, day_first=day_first) == DAY.replace(day=18)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +162,11 @@ def test_a_number_is_unix_time_in_seconds_or_milliseconds(number: float) -> None
         "2026-02-30T10:00:00Z",
         "2026-11-03T13:04:05Z" * 10,
         "0000-00-00 00:00:00",
+        *("7", "0", "20", "1.5", "1e9", "2026", "Tuesday", "Nov 2026", "10:00", "10:00 PST"),
+        *("2026-11-03 13:04 IST", "2026-11-03 13:04 BST", "2026-11-03 13:04 XYZ"),
+        *("2026-11-03 13:04 A", "2026-11-03 13:04 +25:00", "2026-11-03 13:04 UTC+2:75"),
+        *("2026-11-03 13:04 PST CET", "2026-11-03 13:04 (local time)", "3 novembre 2026 13:04"),
+        *("2026-11-03 13:04 Mars/Olympus", "2026-11-03 13:04 Central Time (US & Canada)"),
         "²",
         "\x00",
         float("nan"),
@@ -129,14 +196,18 @@ def test_the_future_is_now(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+10:00", "1969-12-31T23:59:59Z", -1, -(10**30)],
+    [
+        *("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+10:00", "1999-12-31T23:59:59Z", 0, 7, -1),
+        *(-(10**30), 946_684_799, "1999-12-31"),
+    ],
 )
 def test_what_is_older_than_email_is_now(value: Any) -> None:
     assert parse_received_at(value, NOW) == NOW
 
 
 def test_the_limits_themselves_are_times() -> None:
-    assert parse_received_at(0, NOW) == EARLIEST
+    assert parse_received_at(EARLIEST.isoformat(), NOW) == EARLIEST
+    assert parse_received_at(946_684_800, NOW) == EARLIEST
     assert parse_received_at(NOW.isoformat(), NOW) == NOW
 
 
