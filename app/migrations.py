@@ -138,33 +138,6 @@ async def migrate() -> int:
     return len(before.missing)
 
 
-async def build_index(name: str, definition: str) -> None:
-    """Build an index without blocking writes; for a migration with `wrap_in_transaction=False`.
-
-    A build that was interrupted leaves an INVALID index under its name, which IF NOT EXISTS
-    would accept: it is dropped first.
-    """
-    if await DB.run_ddl(
-        f"SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid"  # noqa: S608
-    ):
-        await drop_index(name)
-    await _run_alone(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {definition}")
-
-
-async def drop_index(name: str) -> None:
-    """Drop an index without blocking writes."""
-    await _run_alone(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-
-
-async def _run_alone(statement: str) -> None:
-    """Run what PostgreSQL takes outside a transaction only."""
-    connection = await DB.get_new_connection()
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 async def schema_state(connection: "Connection | None" = None) -> SchemaState:
     """Compare the migrations that the database has run with those of this code.
 

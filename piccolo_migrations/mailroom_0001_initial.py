@@ -2,11 +2,12 @@
 
 from enum import Enum
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import JSON, UUID, Text, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.columns.defaults.uuid import UUID4
 from piccolo.columns.indexes import IndexMethod
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-09-01T09:00:00:000000"
 VERSION = "1.38.0"
@@ -26,8 +27,8 @@ ProcessingStatus = Enum(
 )
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
     manager.add_table(class_name="IncomingEmail", tablename="incoming_emails")
 
     def add(name: str, column_class: type, **params: object) -> None:

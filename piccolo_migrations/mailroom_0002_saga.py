@@ -2,8 +2,9 @@
 
 from enum import Enum
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import Integer, Text, Varchar
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-09-15T09:00:00:000000"
 VERSION = "1.38.0"
@@ -22,8 +23,8 @@ SyncStatus = Enum(
 )
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
     manager.add_column(
         **TABLE,
         column_name="sync_status",

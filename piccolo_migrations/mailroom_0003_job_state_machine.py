@@ -3,8 +3,9 @@
 It adds columns only; every column that was there stays as it was.
 """
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import JSON, Integer, Timestamptz
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-10-01T09:00:00:000000"
 VERSION = "1.38.0"
@@ -13,8 +14,8 @@ DESCRIPTION = "job state machine: started_at, completed_at, retry_count, attachm
 TABLE = {"table_class_name": "IncomingEmail", "tablename": "incoming_emails"}
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
     for name in ("started_at", "completed_at"):
         manager.add_column(
             **TABLE,

@@ -1,7 +1,8 @@
 """The whole payload, replay protection, and what makes a claim recoverable."""
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import JSON, JSONB, Integer, Timestamptz, Varchar
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-11-01T09:00:00:000000"
 VERSION = "1.38.0"
@@ -10,8 +11,8 @@ DESCRIPTION = "raw_payload, delivery_signature, queued_at, claims, leases, attem
 TABLE = {"table_class_name": "IncomingEmail", "tablename": "incoming_emails"}
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
 
     def add(name: str, column_class: type, **params: object) -> None:
         manager.add_column(

@@ -1,7 +1,8 @@
 """The database refuses states that do not exist, whoever writes them."""
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.constraints import Check
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-11-01T09:00:01:000000"
 VERSION = "1.38.0"
@@ -15,8 +16,8 @@ CONDITIONS = {
 }
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
     for name, condition in CONDITIONS.items():
         manager.add_constraint(
             table_class_name="IncomingEmail",

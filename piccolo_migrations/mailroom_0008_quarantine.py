@@ -2,11 +2,12 @@
 
 from enum import Enum
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import JSON, UUID, BigInt, Bytea, Date, Integer, Text, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.columns.defaults.uuid import UUID4
 from piccolo.columns.indexes import IndexMethod
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-11-24T09:00:00:000000"
 VERSION = "1.38.0"
@@ -26,8 +27,8 @@ RefusalReason = Enum(
 INDEX = {"index": True, "index_method": IndexMethod.btree}
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
 
     def add(name: str, column_class: type, **params: object) -> None:
         manager.add_column(

@@ -1,15 +1,16 @@
 """Which worker holds an email, or held it last."""
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import Varchar
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-11-24T09:00:01:000000"
 VERSION = "1.38.0"
 DESCRIPTION = "claimed_by"
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
     manager.add_column(
         table_class_name="IncomingEmail",
         tablename="incoming_emails",

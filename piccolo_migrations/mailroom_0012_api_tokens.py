@@ -2,10 +2,11 @@
 
 from enum import Enum
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import UUID, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.columns.defaults.uuid import UUID4
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-11-24T09:00:04:000000"
 VERSION = "1.38.0"
@@ -14,8 +15,8 @@ DESCRIPTION = "api_tokens"
 Scope = Enum("Scope", {"READ": "read", "OPERATE": "operate"})
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
 
     def add(name: str, column_class: type, **params: object) -> None:
         manager.add_column(

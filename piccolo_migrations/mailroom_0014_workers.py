@@ -1,16 +1,17 @@
 """The worker processes that were heard of lately."""
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import Integer, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-11-24T09:00:06:000000"
 VERSION = "1.38.0"
 DESCRIPTION = "workers"
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
 
     def add(name: str, column_class: type, **params: object) -> None:
         manager.add_column(

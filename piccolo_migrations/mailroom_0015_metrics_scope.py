@@ -6,8 +6,9 @@ back, revoke the tokens with this scope: an older Mailroom does not know it.
 
 from enum import Enum
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import Varchar
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-11-24T09:00:07:000000"
 VERSION = "1.38.0"
@@ -17,8 +18,8 @@ OldScope = Enum("Scope", {"READ": "read", "OPERATE": "operate"})
 Scope = Enum("Scope", {"METRICS": "metrics", "READ": "read", "OPERATE": "operate"})
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
     manager.alter_column(
         table_class_name="ApiToken",
         tablename="api_tokens",

@@ -6,15 +6,19 @@ import click
 
 from app.cli.printing import say
 from app.database import DB
+from app.logs import configure_logging
 from app.migrations import migrate
+from app.settings import get_settings
 
 
 @click.command("migrate")
 def migrate_database() -> None:
     """Bring the database up to this version.
 
-    The same as `piccolo migrations forwards all`. It can be run from several machines at once.
+    The same as `piccolo migrations forwards all`. It can be run from several machines at once, and
+    while email comes in.
     """
+    configure_logging(get_settings())
     try:
         count = asyncio.run(migrate())
     finally:

@@ -1,0 +1,333 @@
+"""Changes of the schema beside which webhooks go on being stored; how each migration is written.
+
+An ALTER TABLE waits for every transaction that has touched the table, and whoever comes after it
+waits for the ALTER. So nothing here waits for such a lock for long, nothing scans or rewrites a
+table under it, and what takes long runs under locks that do not stop writers.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+
+import asyncpg
+import attrs
+import structlog
+from piccolo.apps.migrations.auto.migration_manager import (
+    AddColumnClass,
+    MigrationManager,
+)
+from piccolo.constraints import Check, Unique
+from piccolo.table import create_table_class
+
+from app.database import DB
+from app.settings import get_settings
+
+log = structlog.get_logger(__name__)
+
+# Longer than PostgreSQL's deadlock_timeout of one second, after which an autovacuum makes room.
+LOCK_SECONDS = 2
+# How long those that hold a table are waited for, before the lock is asked for all the same.
+HOLDERS_SECONDS = 30.0
+POLL_SECONDS = 0.1
+TELL_AFTER_SECONDS = 2.0
+TELL_EVERY_SECONDS = 30.0
+# An index of a huge archive may take hours; asyncpg wants some number.
+LONGEST_BUILD_SECONDS = 7 * 86_400.0
+
+HOLDERS = """
+SELECT l.virtualtransaction AS transaction, l.pid, a.application_name AS name
+FROM pg_locks AS l
+LEFT JOIN pg_stat_activity AS a USING (pid)
+WHERE l.locktype = 'relation' AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.relation IN (SELECT to_regclass(t) FROM unnest($1::text[]) AS t)
+"""
+BLOCKERS = """
+SELECT pid, application_name AS name FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids($1))
+"""
+IS_INVALID = "SELECT FROM pg_index WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid"
+HAS_CONSTRAINT = (
+    "SELECT FROM pg_constraint WHERE conrelid = to_regclass('{table}') AND conname = '{name}'"
+)
+COLUMN_TYPE = (
+    "SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('{table}') AND attname = '{name}'"
+    " AND atttypid = to_regtype('{type}')"
+)
+
+
+@attrs.frozen
+class _Key:
+    """A unique constraint of a table that has rows: its index is built first, then attached."""
+
+    table: str
+    name: str
+    columns: tuple[str, ...]
+    nulls_distinct: bool = True
+
+    @property
+    def definition(self) -> str:
+        columns = ", ".join(f'"{column}"' for column in self.columns)
+        return f"{self.table} ({columns})" + ("" if self.nulls_distinct else " NULLS NOT DISTINCT")
+
+
+class OnlineMigration(MigrationManager):
+    """A migration of Mailroom: declared as Piccolo's own are, and run without stopping writers.
+
+    Changes of tables are one short transaction that gives up its wait for a lock after two seconds
+    and is tried again. Unique columns and constraints get their index by a concurrent build, which
+    is attached then; CHECKs come as `NOT VALID` and are validated afterwards. Where a run was
+    killed between two steps, the next one goes on. What PostgreSQL cannot do in this way (a
+    column's new type, say) needs several migrations: a new column beside the old one.
+    """
+
+    def __init__(self, migration_id: str, description: str) -> None:
+        super().__init__(migration_id=migration_id, app_name="mailroom", description=description)
+        self._built: dict[str, str] = {}
+        self._dropped: dict[str, str] = {}
+
+    def build_index(self, name: str, definition: str) -> None:
+        """Build an index after the changes of tables: `table (columns) ...`, as after ON."""
+        self._built[name] = definition
+
+    def drop_index(self, name: str, definition: str) -> None:
+        """Drop an index; the way back builds it by its definition."""
+        self._dropped[name] = definition
+
+    async def run(self, backwards: bool = False) -> None:
+        """What Piccolo calls. In a preview it prints the statements."""
+        if backwards:
+            await self._change_indexes(build=self._dropped, drop=self._built)
+            await self._change_tables(backwards=True)
+            return
+        keys = [*self._put_keys_aside()]
+        checks = [*self._put_checks_aside()]
+        await self._change_tables(backwards=False)
+        await self._change_indexes(build=self._built, drop=self._dropped)
+        for key in keys:
+            await self._attach(key)
+        for table, name in checks:
+            await self._alone(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
+
+    def _put_keys_aside(self) -> Iterable[_Key]:
+        """Take from the new columns of old tables what would be built under their lock."""
+        for added in self.add_columns.add_columns:
+            meta = added.column._meta
+            table, column = added.tablename, meta.db_column_name
+            if self._is_new(table):
+                continue
+            if meta.unique:
+                meta.unique = False
+                yield _Key(table, f"{table}_{column}_key", (column,))
+            if meta.index:
+                meta.index = False
+                self.build_index(f"{table}_{column}", f'{table} ("{column}")')
+        for constrained in [*self.add_constraints.add_constraints]:
+            constraint = constrained.constraint
+            if isinstance(constraint, Unique) and not self._is_new(constrained.tablename):
+                self.add_constraints.add_constraints.remove(constrained)
+                columns = tuple(constraint.get_column_names())  # type: ignore[no-untyped-call]
+                yield _Key(
+                    constrained.tablename,
+                    constraint._meta.name,
+                    columns,
+                    constraint.nulls_distinct,
+                )
+
+    def _put_checks_aside(self) -> Iterable[tuple[str, str]]:
+        for constrained in self.add_constraints.add_constraints:
+            constraint, table = constrained.constraint, constrained.tablename
+            if isinstance(constraint, Check) and not self._is_new(table):
+                name = constraint._meta.name
+                constrained.constraint = _NotValid(constraint.condition, name=name)
+                yield table, name
+
+    def _is_new(self, table: str) -> bool:
+        return any(added.tablename == table for added in self.add_tables)
+
+    async def _change_tables(self, *, backwards: bool) -> None:
+        if self.preview:
+            await super().run(backwards)
+            return
+        if not backwards:
+            await self._leave_out_what_is_there()
+        await _in_turn(self._tables(), lambda: super(OnlineMigration, self).run(backwards))
+
+    async def _leave_out_what_is_there(self) -> None:
+        """A run that was killed after the tables' change has left all of it: it is not repeated."""
+        columns, constraints = self.add_columns, self.add_constraints
+        added = [a for a in columns.add_columns if not self._is_new(a.tablename)]
+        if added and all([await _is_there(a) for a in added]):
+            columns.add_columns = [a for a in columns.add_columns if self._is_new(a.tablename)]
+        for constrained in [*constraints.add_constraints]:
+            table, name = constrained.tablename, constrained.constraint._meta.name
+            if await DB.run_ddl(HAS_CONSTRAINT.format(table=table, name=name)):
+                constraints.add_constraints.remove(constrained)
+
+    def _tables(self) -> list[str]:
+        """The tables that are changed."""
+        changes: tuple[Any, ...] = (
+            *(*self.add_tables, *self.drop_tables, *self.add_columns.add_columns),
+            *(*self.drop_columns.drop_columns, *self.alter_columns.alter_columns),
+            *(*self.add_constraints.add_constraints, *self.drop_constraints.drop_constraints),
+            *self.rename_columns.rename_columns,
+        )
+        return sorted({change.tablename for change in changes})
+
+    async def _change_indexes(self, *, build: dict[str, str], drop: dict[str, str]) -> None:
+        for name, definition in build.items():
+            await self._build(name, definition)
+        for name in drop:
+            await self._drop(name)
+
+    async def _build(self, name: str, definition: str, kind: str = "INDEX") -> None:
+        """Build an index without blocking writes.
+
+        A build that was interrupted leaves an INVALID index under its name, which IF NOT EXISTS
+        would accept: it is dropped first.
+        """
+        while True:
+            if not self.preview and await DB.run_ddl(IS_INVALID.format(name=name)):
+                await self._drop(name)
+            build = f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {name} ON {definition}"
+            try:
+                return await self._alone(build)
+            except asyncpg.DeadlockDetectedError:
+                log.info("migration_repeats", index=name)
+            except asyncpg.PostgresError:
+                # One that is unique would go on refusing rows.
+                await self._drop(name)
+                raise
+
+    async def _drop(self, name: str) -> None:
+        while True:
+            try:
+                return await self._alone(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            except asyncpg.DeadlockDetectedError:
+                # With a build whose process was killed and which PostgreSQL has not ended.
+                log.info("migration_repeats", index=name)
+
+    async def _attach(self, key: _Key) -> None:
+        if not self.preview and await DB.run_ddl(
+            HAS_CONSTRAINT.format(table=key.table, name=key.name)
+        ):
+            return
+        await self._build(key.name, key.definition, "UNIQUE INDEX")
+        attach = f"ALTER TABLE {key.table} ADD CONSTRAINT {key.name} UNIQUE USING INDEX {key.name}"
+        if self.preview:
+            print("\n", f"{attach};")
+        else:
+            await _in_turn([key.table], lambda: DB.run_ddl(attach))
+
+    async def _alone(self, statement: str) -> None:
+        """Run outside a transaction what takes long and does not stop writers."""
+        if self.preview:
+            print("\n", f"{statement};")
+            return
+        connection = await DB.get_new_connection()
+        try:
+            if get_settings().behind_pgbouncer:
+                # There is no session to set anything for, and its number is not the server's.
+                await connection.execute(statement, timeout=LONGEST_BUILD_SECONDS)
+                return
+            await connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+            async with _told_who_blocks(connection.get_server_pid()):
+                await connection.execute(statement, timeout=LONGEST_BUILD_SECONDS)
+        finally:
+            await connection.close()
+
+
+class _NotValid(Check):
+    """A CHECK that counts for new rows and has not looked at the old ones."""
+
+    @property
+    def ddl(self) -> str:
+        return f"{super().ddl} NOT VALID"
+
+
+async def _is_there(added: AddColumnClass) -> bool:
+    name = added.column._meta.name
+    # Without a table, a column does not know its type.
+    table = create_table_class(
+        added.table_class_name,
+        class_kwargs={"tablename": added.tablename},
+        class_members={name: added.column},
+    )
+    column = table._meta.get_column_by_name(name)
+    found = await DB.run_ddl(
+        COLUMN_TYPE.format(
+            table=added.tablename,
+            name=column._meta.db_column_name,
+            type=column.column_type.partition("(")[0],
+        )
+    )
+    return bool(found)
+
+
+async def _in_turn(tables: list[str], work: Callable[[], Awaitable[object]]) -> None:
+    """Do some work in a short transaction, as often as a lock that it needs cannot be had."""
+    while True:
+        await _wait_for_holders(tables)
+        try:
+            async with DB.transaction():
+                await DB.run_ddl(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+                await work()
+                return
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            log.info("migration_repeats", tables=tables)
+
+
+async def _wait_for_holders(tables: list[str]) -> None:
+    """Wait until the transactions that hold the tables now are over, without a place in the line.
+
+    Whoever waits for their lock has all that come later wait behind; so the lock is asked for when
+    it can probably be had at once.
+    """
+    loop = asyncio.get_running_loop()
+    connection = await DB.get_new_connection()
+    try:
+        first = {row["transaction"] for row in await connection.fetch(HOLDERS, tables)}
+        started = tell_at = loop.time()
+        tell_at += TELL_AFTER_SECONDS
+        while first and loop.time() < started + HOLDERS_SECONDS:
+            rows = await connection.fetch(HOLDERS, tables)
+            holders = [row for row in rows if row["transaction"] in first]
+            first = {row["transaction"] for row in holders}
+            if holders and loop.time() >= tell_at:
+                tell_at += TELL_EVERY_SECONDS
+                _tell(holders)
+            await asyncio.sleep(POLL_SECONDS if holders else 0)
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def _told_who_blocks(pid: int) -> AsyncIterator[None]:
+    async def tell() -> None:
+        await asyncio.sleep(TELL_AFTER_SECONDS)
+        while True:
+            connection = await DB.get_new_connection()
+            try:
+                if rows := await connection.fetch(BLOCKERS, pid):
+                    _tell(rows)
+            finally:
+                await connection.close()
+            await asyncio.sleep(TELL_EVERY_SECONDS)
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.wait({telling})
+
+
+def _tell(blockers: Iterable[asyncpg.Record]) -> None:
+    sessions = sorted({f"{row['pid']} ({row['name'] or 'unknown'})" for row in blockers})
+    log.warning(
+        "migration_waits",
+        explanation=(
+            f"for transactions of the PostgreSQL sessions {', '.join(sessions)}; email goes on "
+            "being stored. End them, or with SELECT pg_terminate_backend(<number>)"
+        ),
+    )
