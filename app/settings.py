@@ -1,26 +1,41 @@
 """Every setting of Mailroom: its name, default, unit and meaning.
 
-Values come from the environment or from a `.env` file in the working folder. Nothing else in the
+Values come from the environment, from a `.env` file in the working folder, or from the file that
+`<NAME>_FILE` names. Nothing else in the
 code base reads environment variables, and nothing here touches the database or the network.
 """
 
+import getpass
 import os
 import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import attrs
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from app.development_secrets import load_or_make_secrets
+from app.environment import UnusableVariableError, cleaned, read_files
 from app.errors import MailroomError
+from app.host_names import host_name
 
 # Zendesk signs its "test webhook" calls with this secret, printed in its own sample code:
 # https://developer.zendesk.com/documentation/webhooks/verifying/
 ZENDESK_PUBLIC_TEST_SECRET = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ=="  # noqa: S105
+
+# Characters. What is shorter is a word that somebody thought of, and can be guessed; Zendesk's own
+# signing secrets are longer.
+SHORTEST_SECRET = 24
+MAKE_A_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'  # noqa: S105
 
 EMBEDDED = "embedded"
 
@@ -183,12 +198,38 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where values come from; called by pydantic."""
+        names = {environment_name(name).lower() for name in cls.model_fields}
+        sources = [s for s in (env_settings, dotenv_settings) if isinstance(s, EnvSettingsSource)]
+        for source in sources:
+            source.env_vars = cleaned(source.env_vars)
+        found = [source.env_vars for source in sources]
+        for source, elsewhere in zip(sources, reversed(found), strict=True):
+            source.env_vars = read_files(source.env_vars, elsewhere, names)
+        return init_settings, *sources
+
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(host.strip().lower() for host in value.split(",") if host.strip())
-        return value
+        if not isinstance(value, str):
+            return value
+        entries = [entry.strip() for entry in value.split(",") if entry.strip()]
+        names = [host_name(entry) for entry in entries]
+        if None in names:
+            raise ValueError(
+                f"{entries[names.index(None)]!r} is no host name: write names such as "
+                "`support.example.com` or addresses, comma-separated; there are no wildcards"
+            )
+        return tuple(names)
 
     @field_validator("root_path")
     @classmethod
@@ -230,6 +271,9 @@ class Settings(BaseSettings):
             )
         for url in filter(None, self.broker_url.split(";")):
             _check_url("BROKER_URL", url)
+        for name, url in (("DATABASE_URL", self.database_url), ("BROKER_URL", self.broker_url)):
+            if url.startswith(("postgresql://", "postgres://")):
+                _check_user(name, url)
         if self.env == "production":
             self._refuse_development_defaults()
         return self
@@ -250,8 +294,20 @@ class Settings(BaseSettings):
                 "MAILROOM_WEBHOOK_SECRETS holds Zendesk's public test secret, which everybody "
                 "knows: use the secret of your own webhook"
             )
+        for number, secret in enumerate(self.webhook_secrets, start=1):
+            if len(secret.secret) < SHORTEST_SECRET:
+                raise ValueError(
+                    f"MAILROOM_WEBHOOK_SECRETS: secret {number} has fewer than {SHORTEST_SECRET} "
+                    "characters and could be guessed: copy the whole signing secret of your "
+                    f"webhook from Zendesk's Admin Center, or make one with `{MAKE_A_SECRET}`"
+                )
         if not self.api_token:
-            raise ValueError("MAILROOM_API_TOKEN is missing: set a long random string")
+            raise ValueError(f"MAILROOM_API_TOKEN is missing: make one with `{MAKE_A_SECRET}`")
+        if len(self.api_token) < SHORTEST_SECRET:
+            raise ValueError(
+                f"MAILROOM_API_TOKEN has fewer than {SHORTEST_SECRET} characters and could be "
+                f"guessed: make one with `{MAKE_A_SECRET}`"
+            )
         if self.accept_unsigned:
             raise ValueError(
                 "MAILROOM_ACCEPT_UNSIGNED is for development only: unset it in production"
@@ -280,14 +336,33 @@ def _check_url(name: str, url: str) -> None:
         )
 
 
+def _check_user(name: str, url: str) -> None:
+    """Find a URL without a user where the process's own has no name to stand in for it.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    parts = urlsplit(url)
+    if parts.username or "user" in parse_qs(parts.query) or os.environ.get("PGUSER"):
+        return
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        raise ValueError(
+            f"{name} names no user, and the user id {os.getuid()} of this process has no name "
+            "that could stand for it: write postgresql://user@host/database"
+        ) from None
+
+
 def parse_secrets(text: str) -> tuple[WebhookSecret, ...]:
-    """Split `secret` or `label:secret` entries, separated by commas.
+    """Split `secret` or `label:secret` entries, separated by commas or line ends.
 
     Raises:
         ValueError: an entry has a label and no secret.
     """
     secrets: list[WebhookSecret] = []
-    for number, entry in enumerate((e for e in text.split(",") if e.strip()), start=1):
+    entries = re.split(r"[,\n]", text)
+    for number, entry in enumerate((e for e in entries if e.strip()), start=1):
         label, colon, secret = entry.strip().partition(":")
         if not colon:
             label, secret = f"secret-{number}", label
@@ -309,6 +384,8 @@ def load_settings() -> Settings:
         settings = Settings()
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+    except UnusableVariableError as error:
+        raise SettingsError(str(error)) from None
     settings = settings.model_copy(update={"home": settings.home.expanduser().absolute()})
     if settings.is_production or (settings.webhook_secrets and settings.api_token):
         return settings

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PROJECT = Path(__file__).parent.parent
-SECRET = "a secret of the tests"
+SECRET = "a secret of the tests which is long"
+# What production asks for besides a database.
+PRODUCTION = {"MAILROOM_ENV": "production", "MAILROOM_API_TOKEN": "token-of-the-production-api"}
 PASSWORD = "correct horse battery staple"
 WAIT_SECONDS = 120.0
 

@@ -5,12 +5,12 @@ are asked under addresses, too, and do not trust a browser's session, so they an
 """
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from litestar.connection import ASGIConnection
 from litestar.exceptions import ClientException
 from litestar.handlers import BaseRouteHandler
 
+from app.host_names import host_name
 from app.settings import get_settings
 
 
@@ -23,13 +23,5 @@ def only_known_hosts(
         ClientException: the request came under a name that is not allowed.
     """
     allowed = get_settings().allowed_hosts
-    if allowed and _host_name(connection.headers.get("host", "")) not in allowed:
+    if allowed and host_name(connection.headers.get("host", "")) not in allowed:
         raise ClientException("this host name is not one of MAILROOM_ALLOWED_HOSTS: add it there")
-
-
-def _host_name(host: str) -> str | None:
-    """A Host header without its port, in lower case."""
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None

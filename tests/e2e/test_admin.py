@@ -8,7 +8,16 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from support import PASSWORD, Services, create_operators, email, sign_in, signed, wait_until
+from support import (
+    PASSWORD,
+    PRODUCTION,
+    Services,
+    create_operators,
+    email,
+    sign_in,
+    signed,
+    wait_until,
+)
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -320,7 +329,7 @@ def test_every_answer_carries_the_security_headers(web: Services) -> None:
 def test_production_behind_https_asks_for_https_and_marks_its_cookies(
     services: Services,
 ) -> None:
-    services.start_web(MAILROOM_ENV="production", MAILROOM_ALLOWED_HOSTS="mail.example.com")
+    services.start_web(**PRODUCTION, MAILROOM_ALLOWED_HOSTS="mail.example.com")
     forwarded = {"X-Forwarded-Proto": "https", "Host": "mail.example.com"}
     answer = httpx.get(f"{services.url}/admin/", headers=forwarded)
     assert answer.headers["strict-transport-security"] == "max-age=31536000"

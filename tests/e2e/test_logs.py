@@ -15,7 +15,7 @@ ADDRESS = "erika.mustermann.4711@example.com"
 NAME = "Erika Musterfrau-4711"
 SUBJECT = "Betreff 4711 geheim"
 BODY = "Mein Passwort ist hunter4711"
-TOKEN = "token-of-the-api-4711"
+TOKEN = "token-of-the-production-api-4711"
 KEPT_OUT = (ADDRESS, NAME, SUBJECT, BODY, TOKEN, SECRET, "hunter4711", "4711")
 
 HANDLER = """

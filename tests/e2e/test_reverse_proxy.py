@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, Request, Response, expect
 from support import (
+    PRODUCTION,
     PROJECT,
     Services,
     create_operators,
@@ -120,6 +121,7 @@ def proxy(services: Services, tmp_path: Path) -> Iterator[Proxy]:
     create_operators(services)
     for name, value in MAILROOM.items():
         services.environment[name] = value.replace(DOCUMENTED_HOST, HOST)
+    services.environment |= PRODUCTION
     services.start_web()
     error_log = folder / "error.log"
     process = subprocess.Popen(
@@ -303,7 +305,7 @@ def test_every_address_that_mailroom_makes_begins_with_the_prefix(
 
 
 def test_whom_to_believe_about_https_is_set_by_uvicorns_own_variable(services: Services) -> None:
-    services.environment |= {"MAILROOM_ENV": "production", "FORWARDED_ALLOW_IPS": "127.0.0.0/30"}
+    services.environment |= {**PRODUCTION, "FORWARDED_ALLOW_IPS": "127.0.0.0/30"}
     services.start_web()
 
     def is_believed(proxy_address: str) -> bool:

@@ -772,12 +772,12 @@ def test_logs_hold_no_content_of_emails_and_no_secret(
 ) -> None:
     """Everything that an email or a request holds has the mark, and every path is taken."""
     mark = "xyzzy"
-    secret = f"secret-{mark}"
+    secret = f"secret-{mark}-{mark}-{mark}-{mark}"
     services.environment.update(
         MAILROOM_ENV=env,
         MAILROOM_LOG_LEVEL="debug",
         MAILROOM_WEBHOOK_SECRETS=f"blue:{secret}",
-        MAILROOM_API_TOKEN=f"token-{mark}",
+        MAILROOM_API_TOKEN=f"token-{mark}-{mark}-{mark}-{mark}",
     )
 
     def marked(**fields: Any) -> dict[str, Any]:

@@ -42,8 +42,8 @@ asyncio.run(forget())
 def test_exceptions_are_logged_without_their_messages(env: str) -> None:
     environment = {
         "MAILROOM_ENV": env,
-        "MAILROOM_WEBHOOK_SECRETS": "s",
-        "MAILROOM_API_TOKEN": "t",
+        "MAILROOM_WEBHOOK_SECRETS": "s" * 24,
+        "MAILROOM_API_TOKEN": "t" * 24,
         "DATABASE_URL": "postgresql://user@host/database",
     }
     ended = subprocess.run(

@@ -31,12 +31,12 @@ from app.settings import (
 
 PROJECT = Path(__file__).parents[2]
 FIELDS = list(Settings.model_fields)
-SECRET = "sesame-open-the-door"
+SECRET = "sesame-open-the-old-wooden-door"
 PRODUCTION = {
     "MAILROOM_ENV": "production",
     "DATABASE_URL": "postgresql://mailroom:tiger@db.example.com/mailroom",
     "MAILROOM_WEBHOOK_SECRETS": SECRET,
-    "MAILROOM_API_TOKEN": "token-of-the-api",
+    "MAILROOM_API_TOKEN": "token-of-the-production-api",
 }
 
 # Each setting with a value that it cannot have.
@@ -202,7 +202,7 @@ def test_the_root_path_is_a_path(load: Load, path: str) -> None:
     "path",
     [
         *("mailroom", "/", "/mailroom/", "//mailroom", "/a//b", "/..", "/a/../b", "/a/.", "/a b"),
-        *("/a\n", "/ä", "/%61", "/a?b", "/a#b", '/"', "https://support.example.com/mailroom"),
+        *("/a\nb", "/ä", "/%61", "/a?b", "/a#b", '/"', "https://support.example.com/mailroom"),
     ],
 )
 def test_what_is_no_root_path_is_refused_with_how_to_mend_it(load: Load, path: str) -> None:
@@ -213,7 +213,7 @@ def test_what_is_no_root_path_is_refused_with_how_to_mend_it(load: Load, path: s
 def test_production_starts_with_what_it_needs(load: Load, tmp_path: Path) -> None:
     settings = load(**PRODUCTION)
     assert settings.is_production
-    assert settings.api_token == "token-of-the-api"
+    assert settings.api_token == "token-of-the-production-api"
     assert not (tmp_path / ".mailroom").exists()
 
 
@@ -234,6 +234,145 @@ def test_production_does_not_start_without(load: Load, name: str) -> None:
 def test_production_refuses_what_is_unsafe(load: Load, name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         load(**{**PRODUCTION, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAILROOM_API_TOKEN", "x"),
+        ("MAILROOM_API_TOKEN", "x" * 23),
+        ("MAILROOM_API_TOKEN", f"{'x' * 23}\n\n"),
+        ("MAILROOM_WEBHOOK_SECRETS", "a"),
+        ("MAILROOM_WEBHOOK_SECRETS", f"{SECRET},old-long-label-of-a-secret:{'a' * 23}"),
+        ("MAILROOM_WEBHOOK_SECRETS", f"blue:{'a' * 23} ,green:{SECRET}"),
+    ],
+)
+def test_production_refuses_secrets_that_can_be_guessed(load: Load, name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=r"fewer than 24 char.*python -c .import secrets") as it:
+        load(**{**PRODUCTION, name: value})
+    assert str(it.value).startswith(name)
+    assert "aaa" not in str(it.value)
+    assert "xxx" not in str(it.value)
+
+
+def test_production_takes_secrets_of_24_characters_and_development_any(load: Load) -> None:
+    names = ("MAILROOM_API_TOKEN", "MAILROOM_WEBHOOK_SECRETS")
+    assert load(**{**PRODUCTION, **dict.fromkeys(names, "x" * 24)}).api_token == "x" * 24
+    assert load(MAILROOM_ENV="development", **dict.fromkeys(names, "x")).api_token == "x"
+
+
+@pytest.mark.parametrize("space", ["\n", "\r\n", " ", "\t\n\n"])
+def test_white_space_around_every_setting_is_cut_off(load: Load, space: str) -> None:
+    usual = load(**PRODUCTION)
+    values = {
+        environment_name(name): str(value)
+        for name, value in usual
+        if isinstance(value, (int, float, str, Path)) and value != ""
+    }
+    padded = {name: f"{space}{value}{space}" for name, value in {**values, **PRODUCTION}.items()}
+    assert len(padded) > 30
+    assert load(**padded) == usual
+    # Nothing but white space is nothing.
+    assert load(MAILROOM_QUEUE=space).queue == "mailroom"
+
+
+def test_service_links_of_kubernetes_are_no_settings(load: Load, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MAILROOM_METRICS_PORT=9100")
+    settings = load(
+        MAILROOM_SERVICE_HOST="10.0.48.9",
+        MAILROOM_SERVICE_PORT="8000",
+        MAILROOM_PORT="tcp://10.0.48.9:8000",
+        MAILROOM_PORT_8000_TCP="tcp://10.0.48.9:8000",
+        MAILROOM_PORT_8000_TCP_PROTO="tcp",
+        MAILROOM_PORT_8000_TCP_PORT="8000",
+        MAILROOM_PORT_8000_TCP_ADDR="10.0.48.9",
+        MAILROOM_METRICS_PORT="tcp://[fd00::9]:9000\n",
+    )
+    assert (settings.port, settings.metrics_port) == (8000, 9100)
+    with pytest.raises(SettingsError, match="MAILROOM_PORT"):
+        load(MAILROOM_PORT="http://10.0.48.9:8000")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("support.example.com:8443", "support.example.com"),
+        ("https://support.example.com", "support.example.com"),
+        ("HTTPS://Support.Example.com:8443/mailroom/?a=b", "support.example.com"),
+        ("support.example.com.", "support.example.com"),
+        ("support.example.com/mailroom", "support.example.com"),
+        ("10.0.0.1:8000", "10.0.0.1"),
+        ("[::1]:8000", "::1"),
+        ("http://[2001:DB8:0:0::1]", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("b\u00fccher.example", "xn--bcher-kva.example"),
+        ("mail_room", "mail_room"),
+    ],
+)
+def test_allowed_hosts_are_names_however_they_are_written(
+    load: Load, written: str, name: str
+) -> None:
+    settings = load(MAILROOM_ALLOWED_HOSTS=f" {written} ,second.example")
+    assert settings.allowed_hosts == (name, "second.example")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("*", "*.example.com", "a b", "https://", "user@example.com", "example.com:port", "[::1"),
+        *("example..com", "example.com;second.example", ".example.com", "example.com:99999", "-a"),
+    ],
+)
+def test_what_is_no_host_is_refused_with_how_to_mend_it(load: Load, written: str) -> None:
+    with pytest.raises(SettingsError, match=r"MAILROOM_ALLOWED_HOSTS: .* is no host name: write"):
+        load(MAILROOM_ALLOWED_HOSTS=f"good.example.com,{written}")
+
+
+def test_every_setting_can_be_read_from_a_file(load: Load, tmp_path: Path) -> None:
+    usual = load(**PRODUCTION)
+    for name in PRODUCTION:
+        os.environ.pop(name)
+    values = {
+        environment_name(name): str(value)
+        for name, value in usual
+        if isinstance(value, (int, float, str, Path)) and value != ""
+    }
+    files = {}
+    for name, value in {**values, **PRODUCTION}.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        files[f"{name}_FILE"] = str(tmp_path / name)
+    assert load(**files) == usual
+
+
+def test_a_file_of_secrets_may_hold_one_a_line(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "secrets").write_bytes(b"\xef\xbb\xbfblue:one\r\ngreen:two\r\n")
+    (tmp_path / ".env").write_text(f"MAILROOM_WEBHOOK_SECRETS_FILE={tmp_path}/secrets")
+    settings = load()
+    assert settings.webhook_secrets == (WebhookSecret("blue", "one"), WebhookSecret("green", "two"))
+
+
+def test_a_setting_that_is_given_twice_is_refused(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("token")
+    both = "MAILROOM_API_TOKEN and MAILROOM_API_TOKEN_FILE are both set"
+    with pytest.raises(SettingsError, match=both):
+        load(MAILROOM_API_TOKEN="token", MAILROOM_API_TOKEN_FILE=str(tmp_path / "token"))
+    os.environ.pop("MAILROOM_API_TOKEN")
+    (tmp_path / ".env").write_text("MAILROOM_API_TOKEN=token")
+    with pytest.raises(SettingsError, match=both):
+        load()
+
+
+def test_a_file_that_cannot_be_read_is_told_with_its_setting(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text(" \n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\xfa")
+    for path, why in (
+        ("missing", "cannot be read .No such file"),
+        ("", "cannot be read .Is a directory"),
+        ("empty", "is empty"),
+        ("binary", "cannot be read .it is not text"),
+    ):
+        with pytest.raises(SettingsError, match=f"DATABASE_URL_FILE: .*{path} {why}"):
+            load(DATABASE_URL_FILE=f"{tmp_path}/{path}")
 
 
 def test_production_has_the_embedded_database_only_when_it_is_asked_for(load: Load) -> None:
@@ -276,7 +415,7 @@ def test_half_a_secret_is_an_error_that_does_not_repeat_it(text: str) -> None:
 def test_no_secret_is_shown_with_the_settings(load: Load, show: Callable[[object], str]) -> None:
     settings = load(**PRODUCTION, BROKER_URL="amqp://guest:lion@broker.example.com")
     shown = show(settings) + show(settings.webhook_secrets) + show(settings.webhook_secrets[0])
-    for secret in (SECRET, "tiger", "lion", "token-of-the-api"):
+    for secret in (SECRET, "tiger", "lion", "token-of-the-production-api"):
         assert secret not in shown
     assert "production" in shown
 
