@@ -38,6 +38,10 @@ class Proxy:
         its power. New ones are let through."""
         self._loop.call_soon_threadsafe(self._forget)
 
+    def vanish(self) -> None:
+        """Pass nothing on over any connection, whether it is there or comes, until restored."""
+        self._loop.call_soon_threadsafe(self._passes.clear)
+
     def close(self) -> None:
         self.cut()
         asyncio.run_coroutine_threadsafe(self._give_up(), self._loop).result()

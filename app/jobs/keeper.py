@@ -9,8 +9,6 @@ import faulthandler
 import os
 import signal
 import threading
-import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -19,16 +17,19 @@ import structlog
 from app.database import DB
 from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher, Send
+from app.jobs.duty import without_end
 from app.jobs.heartbeat import BEAT_SECONDS, beat, leave
 from app.jobs.leases import (
     BEATS_PER_LEASE,
+    LONGEST_PAUSE_OF_LEASE,
     Held,
     HeldClaims,
     extend_once,
+    fence,
     find_blocker,
     where_blocked,
 )
-from app.jobs.process import backoff
+from app.jobs.outcome import Outcome, record_failure
 from app.jobs.rescuer import rescue_once
 from app.metrics import FailureKind
 from app.settings import Settings
@@ -38,8 +39,7 @@ log = structlog.get_logger(__name__)
 POOL_SIZE = 3
 RESCUE_EVERY_SECONDS = 5.0
 WATCH_EVERY_SECONDS = 1.0
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 15.0
+FENCES_PER_LEASE = 40
 LAST_WORDS_SECONDS = 10.0
 ALARM_MARGIN_SECONDS = 5.0
 STDERR = 2
@@ -103,25 +103,29 @@ class Keeper:
             command_timeout=max(self._settings.lease_seconds / BEATS_PER_LEASE, 1.0),
         )
         dispatcher = Dispatcher(pool, send=self._send, depth=self._settings.queue_depth)
+        seconds = self._lease.total_seconds()
         lost_after = timedelta(seconds=self._settings.message_lost_seconds)
         duties = [
-            _without_end("dispatch", dispatcher.run),
-            _without_end(
+            without_end("dispatch", dispatcher.run),
+            without_end(
                 "extend_leases",
                 lambda: extend_once(pool, self._held_claims, self._lease),
-                every_seconds=self._settings.lease_seconds / BEATS_PER_LEASE,
+                every_seconds=seconds / BEATS_PER_LEASE,
+                longest_pause=seconds * LONGEST_PAUSE_OF_LEASE,
             ),
-            _without_end(
+            without_end("fence", self._fence, every_seconds=min(seconds / FENCES_PER_LEASE, 1.0)),
+            without_end(
                 "rescue",
                 lambda: self._rescue(pool, lost_after),
                 every_seconds=RESCUE_EVERY_SECONDS,
+                longest_pause=seconds * LONGEST_PAUSE_OF_LEASE,
             ),
-            _without_end(
+            without_end(
                 "heartbeat",
                 lambda: beat(pool, threads=self._threads, started_at=self._started_at),
                 every_seconds=BEAT_SECONDS,
             ),
-            _without_end("watch", lambda: self._watch(pool), every_seconds=WATCH_EVERY_SECONDS),
+            without_end("watch", lambda: self._watch(pool), every_seconds=WATCH_EVERY_SECONDS),
         ]
         tasks = [asyncio.create_task(duty) for duty in duties]
         await self._stopping.wait()
@@ -140,10 +144,15 @@ class Keeper:
             log.warning("leave_failed", error=type(error).__name__)
 
     async def _rescue(self, pool: "asyncpg.Pool[asyncpg.Record]", lost_after: timedelta) -> None:
-        # Its own first: after the database was away all leases have run out.
+        # Its own first, which also tells whether the database is there.
         await extend_once(pool, self._held_claims, self._lease)
         was_idle, self._is_idle = self._is_idle, len(self._held_claims.all()) < self._threads
-        await rescue_once(pool, lost_after=lost_after, is_idle=was_idle and self._is_idle)
+        await rescue_once(
+            pool,
+            lost_after=lost_after,
+            is_idle=was_idle and self._is_idle,
+            takes_over=self._held_claims.contact.has_lasted(self._lease),
+        )
 
     def _wind_alarm(self) -> None:
         """Let the C runtime end this process unless the alarm is wound anew in time.
@@ -173,7 +182,7 @@ class Keeper:
         log.critical("event_loop_blocked", email_id=str(blocker.claim.email_id), place=place)
         try:
             async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await self._record_block(pool, blocker, place)
+                await record_failure(pool, self._settings, blocker.claim, self._blocked_at(place))
                 for held in self._held_claims.all():
                     if held is not blocker:
                         await transitions.hand_back(pool, held.claim)
@@ -181,50 +190,24 @@ class Keeper:
             # What was not recorded is rescued when its lease runs out.
             os._exit(BLOCKED_EXIT_STATUS)
 
-    async def _record_block(
-        self, pool: "asyncpg.Pool[asyncpg.Record]", blocker: Held, place: str
-    ) -> None:
-        claim = blocker.claim
-        error = (
-            f"the handler blocked the event loop at {place} beyond its "
-            f"{self._settings.handler_timeout_seconds:g} seconds: await, or use asyncio.to_thread"
+    def _blocked_at(self, place: str) -> Outcome:
+        return Outcome(
+            error=(
+                f"the handler blocked the event loop at {place} beyond its "
+                f"{self._settings.handler_timeout_seconds:g} seconds: await, or use "
+                "asyncio.to_thread"
+            ),
+            kind=FailureKind.BLOCKED,
         )
-        if claim.retry_count >= self._settings.max_retries:
-            await transitions.fail(pool, claim, error=error, kind=FailureKind.BLOCKED)
-        else:
-            delay = backoff(self._settings, claim.retry_count)
-            await transitions.retry_later(
-                pool, claim, error=error, delay=delay, kind=FailureKind.BLOCKED
+
+    async def _fence(self) -> None:
+        """Let no handler run on when its lease ends, the database being away."""
+        held = fence(self._held_claims, self._lease)
+        if held is not None:
+            # Whatever blocks the loop or takes no cancellation, the next worker must not find it.
+            log.critical(
+                "handler_outlives_lease",
+                email_id=str(held.claim.email_id),
+                place=where_blocked(self._actors_thread_id),
             )
-
-
-async def _without_end(
-    name: str, duty: Callable[[], Awaitable[object]], *, every_seconds: float = 0.0
-) -> None:
-    """Do it again and again. While it fails the pauses grow, and one line of the log says so."""
-    pause = FIRST_PAUSE_SECONDS
-    is_failing = False
-    while True:
-        began = time.monotonic()
-        # A task of its own each time: what dies inside, even cancelled, cannot spoil the next.
-        task = asyncio.create_task(_awaited(duty()))
-        try:
-            await asyncio.wait({task})
-        finally:
-            task.cancel()
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if is_failing and (error is None or time.monotonic() - began > LONGEST_PAUSE_SECONDS):
-            log.info("duty_resumed", duty=name)
-            is_failing, pause = False, FIRST_PAUSE_SECONDS
-        if error is None:
-            await asyncio.sleep(every_seconds)
-            continue
-        if not is_failing:
-            log.warning("duty_interrupted", duty=name, error=type(error).__name__)
-            is_failing = True
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-
-
-async def _awaited(duty: Awaitable[object]) -> None:
-    await duty
+            os._exit(BLOCKED_EXIT_STATUS)

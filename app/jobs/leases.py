@@ -1,8 +1,9 @@
-"""The claims that this process holds, and keeping them alive.
+"""The claims that this process holds, keeping them alive, and letting go of them in time.
 
 A lease is extended from the keeper's thread, so an email stays its worker's even while a handler
-blocks the event loop. A handler that blocks it beyond its time limit cannot be cancelled: then the
-process gives up its claims and ends, and its supervisor starts a new one.
+blocks the event loop. What could not be extended is cancelled before the lease ends, by a clock
+that nobody sets, so that the next worker's handler does not run beside it. A handler that cannot be
+cancelled, because it blocks the event loop, ends with its process.
 """
 
 import asyncio
@@ -21,25 +22,72 @@ from app.jobs.transitions import Claim, Database
 log = structlog.get_logger(__name__)
 
 BEATS_PER_LEASE = 4
+# Fractions of a lease: how long before its end a handler is cancelled, and what it gets then for
+# its clean-up before its process is ended.
+CANCEL_BEFORE_END = 0.2
+CLEAN_UP = 0.1
+# A pause before the database is asked again, so that whoever lives extends its leases before others
+# may take over what it holds.
+LONGEST_PAUSE_OF_LEASE = 0.125
+# Between two answers of the database there may be so much; a longer silence is an interruption.
+LONGEST_GAP = 0.5
+
+LEASE_NOT_EXTENDED = "handed back: its worker could not reach the database to extend its lease"
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Held:
-    """A claim whose handler runs here, or whose end is being recorded."""
+    """A claim whose handler runs here, or whose end is being recorded. All times are those of the
+    monotonic clock."""
 
     claim: Claim
     task: "asyncio.Task[object]"
     gives_up_at: float
-    """On the monotonic clock: when even a cancelled handler must have ended."""
+    """When even a cancelled handler must have ended."""
+    lease_ends_at: float
+    """At the earliest: counted from before the database was asked."""
+    given_up_at: float | None = None
+    reason: str | None = None
+    """Why it was given up, for whoever reads the email's story."""
+
+
+@attrs.define
+class Contact:
+    """Since when this process reaches the database without an interruption.
+
+    Who was cut off does not know whether the workers whose leases ran out have vanished, or were
+    cut off as well and extend them in a moment. Written by the keeper's thread, read by all.
+    """
+
+    since: float | None = None
+    last: float = 0.0
+
+    def answered(self, asked_at: float, lease: timedelta) -> None:
+        """The database answered what it was asked at a moment of the monotonic clock."""
+        if self.since is None or asked_at - self.last > LONGEST_GAP * lease.total_seconds():
+            self.since = asked_at
+        self.last = max(asked_at, self.last)
+
+    def broke(self) -> None:
+        """It did not answer."""
+        self.since = None
+
+    def has_lasted(self, lease: timedelta) -> bool:
+        """Whether whoever lives had a lease's time to extend what it holds."""
+        since, now = self.since, time.monotonic()
+        seconds = lease.total_seconds()
+        return (
+            since is not None and now - since > seconds and now - self.last < LONGEST_GAP * seconds
+        )
 
 
 class HeldClaims:
     """Which claims this process holds. Written by the event loop, read by the keeper's thread."""
 
     def __init__(self) -> None:
+        self.contact = Contact()
         self._lock = threading.Lock()
         self._held: set[Held] = set()
-        self._given_up: set[Held] = set()
 
     def add(self, held: Held) -> None:
         with self._lock:
@@ -48,17 +96,12 @@ class HeldClaims:
     def remove(self, held: Held) -> None:
         with self._lock:
             self._held.discard(held)
-            self._given_up.discard(held)
 
-    def give_up(self, held: Held) -> None:
+    def give_up(self, held: Held, reason: str | None = None) -> None:
         """Cancel its handler: the claim is lost, or has to be handed back."""
-        with self._lock:
-            self._given_up.add(held)
+        held.reason = held.reason or reason
+        held.given_up_at = held.given_up_at or time.monotonic()
         held.task.get_loop().call_soon_threadsafe(held.task.cancel)
-
-    def is_given_up(self, held: Held) -> bool:
-        with self._lock:
-            return held in self._given_up
 
     def all(self) -> list[Held]:
         with self._lock:
@@ -66,16 +109,50 @@ class HeldClaims:
 
 
 async def extend_once(database: Database, held_claims: HeldClaims, lease: timedelta) -> None:
-    """Extend every lease of this process; cancel handlers whose claim another worker has now."""
+    """Extend every lease of this process; cancel handlers whose claim another worker has now.
+
+    Raises:
+        Exception: the database is away.
+    """
     held = held_claims.all()
-    if not held:
-        return
-    standing = await transitions.extend_leases(database, [h.claim for h in held], lease=lease)
+    asked_at = time.monotonic()
+    try:
+        # Where nothing is held, the answer tells that the database is there.
+        standing = await transitions.extend_leases(database, [h.claim for h in held], lease=lease)
+    except BaseException:
+        held_claims.contact.broke()
+        raise
+    held_claims.contact.answered(asked_at, lease)
     still_held = set(held_claims.all())
     for h in held:
-        if (h.claim.email_id, h.claim.started_at) not in standing and h in still_held:
+        is_extended = standing.get((h.claim.email_id, h.claim.started_at))
+        if is_extended:
+            h.lease_ends_at = asked_at + lease.total_seconds()
+        elif is_extended is None and h in still_held and h.given_up_at is None:
             log.warning("claim_lost", email_id=str(h.claim.email_id))
             held_claims.give_up(h)
+
+
+def is_ending(lease_ends_at: float, lease: timedelta) -> bool:
+    """Whether a handler may not run any longer under a lease that ends then."""
+    return lease_ends_at - time.monotonic() < CANCEL_BEFORE_END * lease.total_seconds()
+
+
+def fence(held_claims: HeldClaims, lease: timedelta) -> Held | None:
+    """Cancel each handler whose lease is about to end.
+
+    Returns:
+        A handler that runs on although it was cancelled: its process has to end.
+    """
+    for h in held_claims.all():
+        if h.task.done() or not is_ending(h.lease_ends_at, lease):
+            continue
+        if h.given_up_at is None:
+            log.warning("lease_not_extended", email_id=str(h.claim.email_id))
+            held_claims.give_up(h, LEASE_NOT_EXTENDED)
+        elif time.monotonic() - h.given_up_at > CLEAN_UP * lease.total_seconds():
+            return h
+    return None
 
 
 def find_blocker(loop: asyncio.AbstractEventLoop, held: list[Held]) -> Held | None:

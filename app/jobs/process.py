@@ -1,36 +1,42 @@
 """One email, from the message that asks for it to the state it ends in: claim, run, record."""
 
 import asyncio
-import random
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
-from uuid import UUID
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
 import asyncpg
 import attrs
 import structlog
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
-from app.handlers.seam import Handler, PermanentFailure, Retry, result_to_json
+from app.handlers.seam import Handler, PermanentFailure, result_to_json
 from app.jobs import transitions
 from app.jobs.heartbeat import worker_name
-from app.jobs.leases import Held, HeldClaims
-from app.jobs.patience import patiently
-from app.jobs.transitions import Claim
+from app.jobs.leases import (
+    LEASE_NOT_EXTENDED,
+    LONGEST_PAUSE_OF_LEASE,
+    Held,
+    HeldClaims,
+    is_ending,
+)
+from app.jobs.outcome import Outcome, outcome_of, record_failure
+from app.jobs.patience import LONGEST_PAUSE_SECONDS, patiently
+from app.jobs.transitions import STOPPED, Claim, Refusal
 from app.metrics import HANDLER_SECONDS, FailureKind
-from app.models.fit import fit_optional_text, fit_text, read_json
+from app.models.fit import fit_optional_text, read_json
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
 from app.tracing import span
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
 # What a cancelled handler gets for its clean-up.
 CANCEL_SECONDS = 5.0
-LONGEST_ERROR = 2_000
-# What a handler asks for beyond it is more than the database can reckon with.
-LONGEST_PAUSE = timedelta(days=365)
 # How soon a suspect is sent again to see whether it is its turn.
 SUSPECT_PAUSE = timedelta(seconds=5)
 
@@ -38,13 +44,12 @@ JSON_COLUMNS = ("extracted_data", "attachment_urls", "raw_payload", "attempt_err
 
 
 @attrs.frozen
-class Outcome:
-    """How one run of the handler ended."""
+class _Claimed:
+    """A claim that was just made."""
 
-    extracted_data: str | None = None
-    error: str | None = None
-    kind: FailureKind = FailureKind.ERROR
-    retry_after: timedelta | None = None
+    claim: Claim
+    columns: dict[str, Any]
+    lease_ends_at: float
 
 
 class Processor:
@@ -61,6 +66,7 @@ class Processor:
         self._handler = handler
         self._pool = pool
         self._held_claims = held_claims
+        self._lease = timedelta(seconds=settings.lease_seconds)
         self._worker = worker_name()
         self._suspect = asyncio.Lock()
 
@@ -78,63 +84,86 @@ class Processor:
             await self._process(email_id)
 
     async def _process(self, email_id: UUID) -> None:
-        claimed = await self._claim(email_id, suspects=False)
-        if claimed is not None:
-            await self._attempt(*claimed)
+        # By it a claim that is asked for again, as the connection broke, is known as the same.
+        token = uuid4()
+        claimed = await self._claim(email_id, token, suspects=False)
+        if isinstance(claimed, _Claimed):
+            await self._attempt(claimed)
+        elif claimed is Refusal.NO_WORK:
+            log.debug("message_without_work")
         elif self._suspect.locked():
-            await patiently(
+            await self._patiently(
                 "postpone",
                 lambda: transitions.postpone_suspect(self._pool, email_id, delay=SUSPECT_PAUSE),
             )
         else:
-            await self._process_suspect(email_id)
+            await self._process_suspect(email_id, token)
 
-    async def _process_suspect(self, email_id: UUID) -> None:
-        """Process an email if its worker vanished, which may be its doing.
+    async def _process_suspect(self, email_id: UUID, token: UUID) -> None:
+        """Process an email whose worker vanished, which may be its doing.
 
         It is the only such email of this process meanwhile, so that when it brings its worker
         down again, no email is taken along a second time and failed in its stead.
         """
         async with self._suspect:
-            claimed = await self._claim(email_id, suspects=True)
-            if claimed is not None:
-                await self._attempt(*claimed)
-            else:
-                log.debug("message_without_work")
+            claimed = await self._claim(email_id, token, suspects=True)
+            if isinstance(claimed, _Claimed):
+                await self._attempt(claimed)
 
-    async def _claim(
-        self, email_id: UUID, *, suspects: bool
-    ) -> tuple[Claim, dict[str, Any]] | None:
-        lease = timedelta(seconds=self._settings.lease_seconds)
-        return await patiently(
-            "claim",
-            lambda: transitions.claim(
-                self._pool, email_id, lease=lease, worker=self._worker, suspects=suspects
-            ),
-        )
-
-    async def _attempt(self, claim: Claim, columns: dict[str, Any]) -> None:
-        if claim.lost_claims >= self._settings.max_lost_claims:
-            outcome = Outcome(
-                error=f"its worker vanished while processing it (times: {claim.lost_claims})",
-                kind=FailureKind.VANISHED,
+    async def _claim(self, email_id: UUID, token: UUID, *, suspects: bool) -> "_Claimed | Refusal":
+        async def claim() -> _Claimed | Refusal:
+            asked_at = time.monotonic()
+            made = await transitions.claim(
+                self._pool,
+                email_id,
+                lease=self._lease,
+                worker=self._worker,
+                token=token,
+                suspects=suspects,
+                takes_over=self._held_claims.contact.has_lasted(self._lease),
             )
-        else:
-            email = _to_email(columns)
-            await self._handle(claim, email)
+            if isinstance(made, Refusal):
+                return made
+            return _Claimed(*made, asked_at + self._lease.total_seconds())
+
+        return await self._patiently("claim", claim)
+
+    async def _patiently(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:
+        # Whoever lives is to be back before others may take over what it holds.
+        pause = min(LONGEST_PAUSE_SECONDS, self._lease.total_seconds() * LONGEST_PAUSE_OF_LEASE)
+        return await patiently(doing, work, longest_pause=pause)
+
+    async def _attempt(self, claimed: "_Claimed") -> None:
+        claim = claimed.claim
+        if is_ending(claimed.lease_ends_at, self._lease):
+            # The answer came late.
+            await self._hand_back(claim, LEASE_NOT_EXTENDED)
             return
+        if claim.lost_claims < self._settings.max_lost_claims:
+            await self._handle(claimed)
+            return
+        outcome = Outcome(
+            error=f"its worker vanished while processing it (times: {claim.lost_claims})",
+            kind=FailureKind.VANISHED,
+        )
         await self._record_failure(claim, outcome)
 
-    async def _handle(self, claim: Claim, email: IncomingEmail) -> None:
+    async def _handle(self, claimed: "_Claimed") -> None:
+        claim, email = claimed.claim, _to_email(claimed.columns)
         timeout = self._settings.handler_timeout_seconds
         task = asyncio.create_task(_call(self._handler, email), name=f"handle-{claim.email_id}")
-        held = Held(claim, task, gives_up_at=time.monotonic() + timeout + 2 * CANCEL_SECONDS)
+        held = Held(
+            claim,
+            task,
+            gives_up_at=time.monotonic() + timeout + 2 * CANCEL_SECONDS,
+            lease_ends_at=claimed.lease_ends_at,
+        )
         self._held_claims.add(held)
         try:
             with HANDLER_SECONDS.time():
                 outcome = await self._wait_for(task, claim)
-            if task.cancelled() and self._held_claims.is_given_up(held):
-                await patiently("hand_back", lambda: transitions.hand_back(self._pool, claim))
+            if task.cancelled() and held.given_up_at is not None:
+                await self._hand_back(claim, held.reason or STOPPED)
             elif outcome.error is None:
                 await self._record_completion(claim, email, outcome)
             else:
@@ -148,7 +177,7 @@ class Processor:
         timeout = self._settings.handler_timeout_seconds
         await asyncio.wait({task}, timeout=timeout)
         if task.done():
-            return _outcome_of(task)
+            return outcome_of(task)
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_SECONDS)
         if not task.done():
@@ -161,7 +190,7 @@ class Processor:
     async def _record_completion(
         self, claim: Claim, email: IncomingEmail, outcome: Outcome
     ) -> None:
-        stood = await patiently(
+        stood = await self._patiently(
             "complete",
             lambda: transitions.complete(
                 self._pool,
@@ -175,42 +204,14 @@ class Processor:
         log.debug("completed", claim_stood=stood)
 
     async def _record_failure(self, claim: Claim, outcome: Outcome) -> None:
-        error = fit_text(outcome.error or "") or "unknown"
-        is_final = (
-            outcome.kind in (FailureKind.PERMANENT, FailureKind.VANISHED)
-            or claim.retry_count >= self._settings.max_retries
-        )
-        if is_final:
-            stood = await patiently(
-                "fail",
-                lambda: transitions.fail(self._pool, claim, error=error, kind=outcome.kind),
-            )
-            log.warning("email_failed", claim_stood=stood)
-            return
-        delay = outcome.retry_after
-        if delay is None:
-            delay = backoff(self._settings, claim.retry_count)
-        delay = min(max(delay, timedelta(0)), LONGEST_PAUSE)
-        stood = await patiently(
-            "retry",
-            lambda: transitions.retry_later(
-                self._pool, claim, error=error, delay=delay, kind=outcome.kind
-            ),
-        )
-        log.info(
-            "attempt_failed",
-            retry=claim.retry_count + 1,
-            delay_seconds=round(delay.total_seconds(), 1),
-            claim_stood=stood,
+        await self._patiently(
+            "record_failure", lambda: record_failure(self._pool, self._settings, claim, outcome)
         )
 
-
-def backoff(settings: Settings, retry_count: int) -> timedelta:
-    """The pause before the next retry: doubled each time, bounded, and up to a quarter longer or
-    shorter, so that emails which failed together do not come back together."""
-    pause = settings.min_backoff_seconds * 2.0 ** min(retry_count, 60)
-    pause = min(pause, settings.max_backoff_seconds) * random.uniform(0.75, 1.25)  # noqa: S311
-    return timedelta(seconds=min(pause, settings.max_backoff_seconds))
+    async def _hand_back(self, claim: Claim, reason: str) -> None:
+        await self._patiently(
+            "hand_back", lambda: transitions.hand_back(self._pool, claim, reason=reason)
+        )
 
 
 async def _call(handler: Handler, email: IncomingEmail) -> str | None:
@@ -224,33 +225,6 @@ async def _call(handler: Handler, email: IncomingEmail) -> str | None:
     except TypeError as error:
         raise PermanentFailure(f"the handler set email.cleaned_body: it {error}") from error
     return result
-
-
-def _outcome_of(task: "asyncio.Task[str | None]") -> Outcome:
-    if task.cancelled():
-        return Outcome(error="the handler was cancelled")
-    error = task.exception()
-    match error:
-        case None:
-            return Outcome(extracted_data=task.result())
-        case PermanentFailure():
-            return Outcome(error=_describe(error), kind=FailureKind.PERMANENT)
-        case Retry():
-            return Outcome(
-                error=_describe(error), kind=FailureKind.REQUESTED, retry_after=error.after
-            )
-        case _:
-            return Outcome(error=_describe(error))
-
-
-def _describe(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - whatever its own code does
-        text = "it cannot be shown"
-    if not isinstance(error, PermanentFailure | Retry):
-        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return text[:LONGEST_ERROR]
 
 
 def _to_email(columns: dict[str, Any]) -> IncomingEmail:

@@ -16,17 +16,20 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 
 
-async def rescue_once(database: Database, *, lost_after: timedelta, is_idle: bool) -> int:
+async def rescue_once(
+    database: Database, *, lost_after: timedelta, is_idle: bool, takes_over: bool
+) -> int:
     """Bring back what is stuck now.
 
     Args:
         lost_after: how long an email is queued before its message may be lost.
         is_idle: a worker of this process has nothing to do.
+        takes_over: whoever holds an email had its chance to extend the lease.
 
     Returns:
         How many emails were brought back.
     """
-    expired = await transitions.rescue_expired(database, limit=BATCH)
+    expired = await transitions.rescue_expired(database, limit=BATCH) if takes_over else []
     unheard = await transitions.rescue_unheard(
         database, limit=BATCH, lost_after=lost_after, is_idle=is_idle
     )

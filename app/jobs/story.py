@@ -14,7 +14,7 @@ from app.settings import Settings
 SELECT_EMAIL = """
 SELECT id, zendesk_ticket_id, processing_status, processing_error, received_at, created_at,
     queued_at, started_at, completed_at, next_attempt_at, lease_expires_at, retry_count, claims,
-    claimed_by, attempt_errors, now() AS now
+    lost_claims, claimed_by, attempt_errors, now() AS now
 FROM incoming_emails
 WHERE id = $1
 """
@@ -31,7 +31,7 @@ FROM (
             WHEN 'received' THEN created_at
             WHEN 'queued' THEN GREATEST(
                 created_at, started_at,
-                CASE WHEN claims <= retry_count THEN next_attempt_at END,
+                CASE WHEN lost_claims = 0 THEN next_attempt_at END,
                 (
                     SELECT max(GREATEST(
                         (entry ->> 'at')::timestamptz, (entry ->> 'next_attempt_at')::timestamptz
@@ -170,7 +170,7 @@ def _is_postponed(row: dict[str, Any]) -> bool:
     entries = json.loads(row["attempt_errors"])
     retries = {entry.get("next_attempt_at") for entry in entries} - {None}
     is_retry = row["next_attempt_at"] in map(datetime.fromisoformat, retries)
-    return row["claims"] > row["retry_count"] and not is_retry
+    return row["lost_claims"] > 0 and not is_retry
 
 
 def _is_later(moment: datetime | None, now: datetime) -> bool:

@@ -9,8 +9,9 @@ so that the metrics agree with the rows.
 import itertools
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Any, TypeAlias
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import attrs
@@ -52,12 +53,18 @@ class Claim:
     email_id: UUID
     started_at: datetime
     retry_count: int
-    claims: int
+    lost_claims: int
+    """How many earlier claims ended without a result: their worker vanished."""
 
-    @property
-    def lost_claims(self) -> int:
-        """How many earlier claims ended without a result: their worker vanished."""
-        return self.claims - 1 - self.retry_count
+
+class Refusal(Enum):
+    """Why there is no claim."""
+
+    NO_WORK = auto()
+    """Finished, held by another worker, not yet due, or erased."""
+
+    SUSPECT = auto()
+    """A worker of it vanished, and the claim was not to take such an email."""
 
 
 # What `queued` means is told by `queued_at`: a message for the email was given to the broker then,
@@ -125,50 +132,112 @@ RETURNING email.id
 """
 
 
+# An email that fails or is handed back again and again must not grow without end. Its first entries
+# tell how it began, the newest how it stands.
+MOST_ENTRIES = 50
+FIRST_ENTRIES = 10
+_NEWEST = MOST_ENTRIES - FIRST_ENTRIES - 2
+
+
+def _told(entry: str) -> str:
+    """The attempt errors with one more entry, in SQL. The one after the first entries says how
+    many were left out, where there are more than are kept."""
+    marker = f"attempt_errors -> {FIRST_ENTRIES}"
+    left_out = f"""COALESCE(({marker} ->> 'left_out')::int - 1, 0)
+        + jsonb_array_length(attempt_errors) - {FIRST_ENTRIES + _NEWEST}"""
+    return f"""CASE
+        WHEN jsonb_array_length(attempt_errors) < {MOST_ENTRIES}
+        THEN attempt_errors || jsonb_build_array({entry})
+        ELSE jsonb_path_query_array(attempt_errors, '$[0 to {FIRST_ENTRIES - 1}]')
+            || jsonb_build_array(jsonb_build_object(
+                'at', attempt_errors -> -{_NEWEST + 1} -> 'at', 'attempt', 0,
+                'error', format('left out here: %s entries', {left_out}), 'left_out', {left_out}))
+            || jsonb_path_query_array(attempt_errors, '$[last-{_NEWEST - 1} to last]')
+            || jsonb_build_array({entry})
+        END"""
+
+
+def _noted(error: str) -> str:
+    """The attempt errors with what happened to the email besides its attempts. `error` is SQL."""
+    return _told(f"jsonb_build_object('at', now(), 'attempt', 0, 'error', {error})")
+
+
 def _ended(error: str, *, attempt: str = "retry_count + 1", more: str = "") -> str:
     """The attempt errors with that of a claim that ends. `error` and `more` are SQL.
 
     What stands right of SET sees the row as it was, so worker and moment are those of that claim.
     """
-    return f"""attempt_errors || jsonb_build_array(jsonb_build_object(
+    return _told(f"""jsonb_build_object(
         'at', now(), 'attempt', {attempt}, 'started_at', started_at, 'error', {error},
-        'worker', claimed_by{more}))"""
+        'worker', claimed_by{more})""")
 
 
 VANISHED = _ended("'its worker vanished'")
 
-# The token has to grow even where the clock was set back. Losing this commit in a crash of
+
+def _locked(condition: str) -> str:
+    """What a statement begins with that reads the clock because a lease or a pause begins.
+
+    It may wait for the row longer than a lease lasts. now() is the start of the transaction, and an
+    UPDATE alone has worked out its values before it waits.
+    """
+    return f"""WITH locked AS MATERIALIZED (
+    SELECT id FROM incoming_emails WHERE {condition} FOR UPDATE
+),
+held AS MATERIALIZED (SELECT id, clock_timestamp() AS at FROM locked)"""  # noqa: S608 - a constant
+
+
+# $4 is the claimer's own token. Where its statement comes a second time, because the answer to the
+# first was lost, it finds the claim that it made. The worker's name is asked for as well, since
+# older versions take a claim over without a look at that token.
+MINE = """(processing_status = 'processing'
+    AND claim_token IS NOT DISTINCT FROM $4 AND claimed_by IS NOT DISTINCT FROM $3)"""
+LOST = f"(processing_status = 'processing' AND NOT {MINE})"
+CLAIMABLE = f"""(
+    (processing_status IN ('received', 'queued') AND {DUE_AT} <= clock_timestamp())
+    OR (processing_status = 'processing' AND $6
+        AND COALESCE(lease_expires_at, '-infinity') < clock_timestamp())
+)"""
+SUSPECT = "(lost_claims > 0 OR processing_status = 'processing')"
+
+# `started_at` has to grow even where the clock was set back. Losing this commit in a crash of
 # PostgreSQL costs nothing (the email is then still queued), so it need not wait for the disk.
 CLAIM = f"""
-UPDATE incoming_emails
-SET processing_status = 'processing',
-    started_at = GREATEST(clock_timestamp(), started_at + interval '1 microsecond'),
-    lease_expires_at = now() + $2,
-    claims = claims + 1,
-    claimed_by = $3,
-    next_attempt_at = NULL,
-    updated_at = now(),
-    attempt_errors = CASE WHEN processing_status = 'processing' THEN {VANISHED}
-        ELSE attempt_errors END
-FROM (SELECT set_config('synchronous_commit', 'off', true)) AS relaxed
-WHERE id = $1
-AND (
-    (processing_status IN ('received', 'queued')
-        AND (next_attempt_at IS NULL OR next_attempt_at <= now()))
-    OR (processing_status = 'processing'
-        AND (lease_expires_at IS NULL OR lease_expires_at < now()))
+{_locked(f"id = $1 AND ({MINE} OR ({CLAIMABLE} AND ($5 OR NOT {SUSPECT})))")},
+claimed AS (
+    UPDATE incoming_emails AS email
+    SET processing_status = 'processing',
+        started_at = CASE WHEN {MINE} THEN started_at
+            ELSE GREATEST(held.at, started_at + interval '1 microsecond') END,
+        lease_expires_at = held.at + $2,
+        claims = CASE WHEN {MINE} THEN claims ELSE claims + 1 END,
+        lost_claims = CASE WHEN {LOST} THEN lost_claims + 1 ELSE lost_claims END,
+        claimed_by = $3,
+        claim_token = $4,
+        next_attempt_at = NULL,
+        updated_at = now(),
+        attempt_errors = CASE WHEN {LOST} THEN {VANISHED} ELSE attempt_errors END
+    FROM held, (SELECT set_config('synchronous_commit', 'off', true)) AS relaxed
+    WHERE email.id = held.id
+    RETURNING email.*
 )
-AND (claims <= retry_count OR $4)
-RETURNING incoming_emails.*
+SELECT refused.is_suspect, claimed.*
+FROM (
+    SELECT EXISTS (
+        SELECT FROM incoming_emails WHERE id = $1 AND NOT $5 AND {CLAIMABLE} AND {SUSPECT}
+    ) AS is_suspect
+) AS refused
+LEFT JOIN claimed ON true
 """  # noqa: S608 - a constant
 
-# More claims than attempts: a worker of it vanished. A message that comes twice must not shorten
-# the pause before a retry.
-POSTPONE_SUSPECT = """
-UPDATE incoming_emails
-SET queued_at = NULL, next_attempt_at = GREATEST(next_attempt_at, now() + $2), updated_at = now()
-WHERE id = $1 AND processing_status = 'queued' AND claims > retry_count
-"""
+# A message that comes twice must not shorten the pause before a retry.
+POSTPONE_SUSPECT = f"""
+{_locked("id = $1 AND processing_status = 'queued' AND lost_claims > 0")}
+UPDATE incoming_emails AS email
+SET queued_at = NULL, next_attempt_at = GREATEST(next_attempt_at, held.at + $2),
+    updated_at = held.at
+FROM held WHERE email.id = held.id
+"""  # noqa: S608 - a constant
 
 COMPLETE = """
 UPDATE incoming_emails
@@ -180,11 +249,12 @@ WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
 
 # The entry keeps the retry's moment, because postponing a suspect moves the column's on.
 RETRY_LATER = f"""
-UPDATE incoming_emails
-SET processing_status = 'queued', queued_at = NULL, next_attempt_at = now() + $4,
-    retry_count = retry_count + 1, lease_expires_at = NULL, updated_at = now(),
-    attempt_errors = {_ended("$3::text", more=", 'next_attempt_at', now() + $4")}
-WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
+{_locked("id = $1 AND processing_status = 'processing' AND started_at = $2")}
+UPDATE incoming_emails AS email
+SET processing_status = 'queued', queued_at = NULL, next_attempt_at = held.at + $4,
+    retry_count = retry_count + 1, lease_expires_at = NULL, updated_at = held.at,
+    attempt_errors = {_ended("$3::text", more=", 'next_attempt_at', held.at + $4")}
+FROM held WHERE email.id = held.id
 """  # noqa: S608 - a constant
 
 FAIL = f"""
@@ -195,22 +265,37 @@ SET processing_status = 'failed', completed_at = now(), processed_at = now(),
 WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
 """  # noqa: S608 - a constant
 
-# Nothing was tried, so the claim is not counted.
+# It is no attempt, so the claim is not counted.
 HAND_BACK = f"""
 UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = NULL, claims = claims - 1,
     lease_expires_at = NULL, updated_at = now(),
-    attempt_errors = {_ended("'handed back untried: its worker stopped'", attempt="0")}
+    attempt_errors = {_ended("$3::text", attempt="0")}
 WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
 """  # noqa: S608 - a constant
 
+# One row that somebody has locked must not keep the others from being extended: it stands, and is
+# tried again the next time.
 EXTEND_LEASES = """
-UPDATE incoming_emails AS email
-SET lease_expires_at = now() + $3
-FROM unnest($1::uuid[], $2::timestamptz[]) AS held (id, started_at)
-WHERE email.id = held.id AND email.started_at = held.started_at
-AND email.processing_status = 'processing'
-RETURNING email.id, email.started_at
+WITH held AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) AS held (id, started_at)
+),
+free AS MATERIALIZED (
+    SELECT email.id FROM incoming_emails AS email JOIN held USING (id, started_at)
+    WHERE email.processing_status = 'processing'
+    ORDER BY email.id
+    FOR UPDATE OF email SKIP LOCKED
+),
+extended AS (
+    UPDATE incoming_emails AS email SET lease_expires_at = clock_timestamp() + $3
+    FROM free WHERE email.id = free.id
+    RETURNING email.id, email.started_at
+)
+SELECT id, started_at, true AS is_extended FROM extended
+UNION ALL
+SELECT email.id, email.started_at, false
+FROM incoming_emails AS email JOIN held USING (id, started_at)
+WHERE email.processing_status = 'processing' AND email.id NOT IN (SELECT id FROM extended)
 """
 
 RESCUE_EXPIRED = f"""
@@ -224,11 +309,12 @@ WITH taken AS MATERIALIZED (
 )
 UPDATE incoming_emails AS email
 SET processing_status = 'queued', queued_at = NULL, lease_expires_at = NULL, updated_at = now(),
-    attempt_errors = {VANISHED}
+    lost_claims = lost_claims + 1, attempt_errors = {VANISHED}
 FROM taken WHERE email.id = taken.id
 RETURNING email.id
 """  # noqa: S608 - a constant
 
+STOPPED = "handed back untried: its worker stopped"
 MESSAGE_LOST = "its message was lost"
 
 # Messages that are lost one after the other, as where no worker listens, are told once: the row
@@ -236,8 +322,7 @@ MESSAGE_LOST = "its message was lost"
 RESCUE_UNHEARD = f"""
 WITH taken AS MATERIALIZED (
     SELECT id FROM incoming_emails
-    WHERE processing_status = 'queued' AND queued_at IS NOT NULL
-    AND queued_at < now() - $2::interval
+    WHERE {WITH_MESSAGE} AND queued_at < now() - $2::interval
     AND ($3 OR queued_at < (
         SELECT max(queued_at) FROM incoming_emails WHERE processing_status = 'processing'
     ))
@@ -249,34 +334,32 @@ UPDATE incoming_emails AS email
 SET queued_at = NULL, updated_at = now(),
     attempt_errors = CASE WHEN attempt_errors -> -1 ->> 'error' = '{MESSAGE_LOST}'
         THEN attempt_errors
-        ELSE attempt_errors || jsonb_build_array(jsonb_build_object(
-            'at', now(), 'attempt', 0, 'error', '{MESSAGE_LOST}'))
+        ELSE {_noted(f"'{MESSAGE_LOST}'")}
         END
 FROM taken WHERE email.id = taken.id
 RETURNING email.id
 """  # noqa: S608 - a constant
 
 # Due from now on, so that very many of them do not go before the retries that were due already.
-RETRY_BY_OPERATOR = """
+RETRY_BY_OPERATOR = f"""
 UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = NULL, completed_at = NULL, processed_at = NULL,
     processing_error = NULL, next_attempt_at = now(), retry_count = 0, claims = 0,
-    updated_at = now(),
-    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', 0, 'error', 'retried by ' || $3::text))
+    lost_claims = 0, updated_at = now(), attempt_errors = {_noted("'retried by ' || $3::text")}
 WHERE id = ANY($1::uuid[]) AND processing_status = ANY($2::text[])
-"""
+"""  # noqa: S608 - a constant
 
 # `processed_at` stays: it is the end of the handler's last run.
-SETTLE = """
+SETTLED = (
+    "CASE WHEN $4 THEN 'discarded by ' ELSE 'completed by ' END || $2::text || ': ' || $3::text"
+)
+SETTLE = f"""
 UPDATE incoming_emails
 SET processing_status = 'completed', completed_at = now(), processing_error = NULL,
     extracted_data = CASE WHEN $4 THEN NULL ELSE extracted_data END, updated_at = now(),
-    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', 0, 'error',
-        CASE WHEN $4 THEN 'discarded by ' ELSE 'completed by ' END || $2::text || ': ' || $3::text))
+    attempt_errors = {_noted(SETTLED)}
 WHERE id = $1 AND processing_status = 'failed'
-"""
+"""  # noqa: S608 - a constant
 
 
 async def queue(
@@ -327,23 +410,33 @@ async def claim(
     *,
     lease: timedelta,
     worker: str,
+    token: UUID | None = None,
     suspects: bool = True,
-) -> tuple[Claim, dict[str, Any]] | None:
+    takes_over: bool = True,
+) -> tuple[Claim, dict[str, Any]] | Refusal:
     """received, queued -> processing; processing -> processing where the lease ran out.
 
     Args:
+        token: by which the claim is known where it is made a second time, since the answer to the
+            first may be lost: then it is the same claim, with a lease that begins anew.
         suspects: claim it even if a worker of it vanished before.
+        takes_over: claim it even from a worker whose lease ran out.
 
     Returns:
-        The claim and the columns of the email; None where it is not to be had: finished, held by
-        another worker, not yet due, or erased.
+        The claim and the columns of the email, or why there is none.
     """
-    row = await database.fetchrow(CLAIM, email_id, lease, worker, suspects)
-    if row is None:
-        return None
+    row = await database.fetchrow(
+        CLAIM, email_id, lease, worker, token or uuid4(), suspects, takes_over
+    )
+    columns = dict(row or {})
+    is_suspect = columns.pop("is_suspect")
+    if columns["id"] is None:
+        return Refusal.SUSPECT if is_suspect else Refusal.NO_WORK
     CLAIMS.inc()
-    columns = dict(row)
-    return Claim(row["id"], row["started_at"], row["retry_count"], row["claims"]), columns
+    return (
+        Claim(columns["id"], columns["started_at"], columns["retry_count"], columns["lost_claims"]),
+        columns,
+    )
 
 
 async def postpone_suspect(database: Database, email_id: UUID, *, delay: timedelta) -> bool:
@@ -405,29 +498,30 @@ async def fail(
     return stood
 
 
-async def hand_back(database: Database, claim: Claim) -> bool:
+async def hand_back(database: Database, claim: Claim, *, reason: str = STOPPED) -> bool:
     """processing -> queued without an attempt, by a worker that cannot go on.
 
     Returns:
         Whether the claim still stood.
     """
-    stood = _changed(await database.execute(HAND_BACK, claim.email_id, claim.started_at))
+    stood = _changed(await database.execute(HAND_BACK, claim.email_id, claim.started_at, reason))
     HAND_BACKS.inc(stood)
     return stood
 
 
 async def extend_leases(
     database: Database, claims: Collection[Claim], *, lease: timedelta
-) -> set[tuple[UUID, datetime]]:
+) -> dict[tuple[UUID, datetime], bool]:
     """Keep claims alive.
 
     Returns:
-        Id and token of each claim that still stands.
+        Id and token of each claim that still stands, and whether its lease was extended: not where
+        another transaction has locked the email.
     """
     rows = await database.fetch(
         EXTEND_LEASES, [c.email_id for c in claims], [c.started_at for c in claims], lease
     )
-    return {(row["id"], row["started_at"]) for row in rows}
+    return {(row["id"], row["started_at"]): row["is_extended"] for row in rows}
 
 
 async def rescue_expired(database: Database, *, limit: int) -> list[UUID]:

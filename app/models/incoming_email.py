@@ -143,6 +143,13 @@ class IncomingEmail(Table, tablename="incoming_emails", db=DB):
     claimed_by = Varchar(
         length=255, null=True, default=None, help_text="The worker that holds it, or held it last"
     )
+    lost_claims = Integer(
+        default=0,
+        help_text="Claims whose worker vanished, since the last fresh start",
+    )
+    claim_token = UUID(
+        null=True, default=None, help_text="Of the last claim: how a worker knows its own again"
+    )
 
     check_processing_status = Check(
         "processing_status IN ('received', 'queued', 'processing', 'completed', 'failed')"

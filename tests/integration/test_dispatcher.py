@@ -89,7 +89,7 @@ async def test_where_the_broker_has_room_for_one_at_a_time_neither_kind_starves(
         assert await dispatcher.dispatch_batch()
         assert not await dispatcher.dispatch_batch()
         claimed = await transitions.claim(pool, sent[turn], lease=LEASE, worker="a worker")
-        assert claimed is not None
+        assert isinstance(claimed, tuple)
     assert len(fresh & set(sent)) == 10
 
 
@@ -154,7 +154,7 @@ async def test_emails_can_be_claimed_and_finished_while_the_broker_takes_a_batch
         async with asyncio.timeout(60):
             for email_id in ids:
                 made = await transitions.claim(pool, email_id, lease=LEASE, worker="a worker")
-                assert made is not None
+                assert isinstance(made, tuple)
                 assert await transitions.complete(
                     pool, made[0], extracted_data=None, cleaned_body=None
                 )
@@ -249,7 +249,8 @@ async def test_a_message_for_what_was_given_back_is_worth_a_run_all_the_same(poo
 
     with pytest.raises(ConnectionError):
         await Dispatcher(pool, send=take_and_raise, depth=10).dispatch_batch()
-    assert await transitions.claim(pool, email_id, lease=LEASE, worker="a worker") is not None
+    claimed = await transitions.claim(pool, email_id, lease=LEASE, worker="a worker")
+    assert isinstance(claimed, tuple)
 
 
 async def test_a_dispatcher_that_dies_before_it_has_sent_loses_nothing(
@@ -278,9 +279,9 @@ async def test_a_dispatcher_that_dies_before_it_has_sent_loses_nothing(
         await Dispatcher(dead, send=die, depth=10).dispatch_batch()
     assert await states(pool) == {"queued": 3}
     lost_after = timedelta(minutes=2)
-    assert await rescue_once(pool, lost_after=lost_after, is_idle=True) == 0
+    assert await rescue_once(pool, lost_after=lost_after, is_idle=True, takes_over=True) == 0
     await pool.execute("UPDATE incoming_emails SET queued_at = queued_at - interval '1 hour'")
-    assert await rescue_once(pool, lost_after=lost_after, is_idle=True) == 3
+    assert await rescue_once(pool, lost_after=lost_after, is_idle=True, takes_over=True) == 3
     assert await Dispatcher(pool, send=sent.append, depth=10).dispatch_batch()
     assert sent == ids
 

@@ -5,8 +5,8 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
 import asyncpg
 import attrs
@@ -22,9 +22,12 @@ from hypothesis.stateful import (
 )
 
 from app.jobs import transitions
-from app.jobs.transitions import Claim, Queued
+from app.jobs.transitions import Claim, Queued, Refusal
 
 T = TypeVar("T")
+
+# Whether a claim may be of a suspect, and of an email that another worker's lease ran out of.
+MAY = st.tuples(st.booleans(), st.booleans())
 
 HISTORIES = 500
 STEPS = 50
@@ -38,7 +41,8 @@ INSERT INTO incoming_emails (processing_status, received_at)
 VALUES ('received', now() - $1 * interval '1 minute') RETURNING id, received_at
 """
 READ = """
-SELECT id, processing_status AS status, started_at AS token, retry_count, claims, queued_at,
+SELECT id, processing_status AS status, started_at AS token, retry_count, claims, lost_claims,
+    claim_token, queued_at,
     COALESCE(next_attempt_at, now()) <= now() AS is_due,
     COALESCE(lease_expires_at < now(), processing_status = 'processing') AS is_abandoned,
     jsonb_array_length(attempt_errors) AS errors, extracted_data, processing_error,
@@ -56,6 +60,8 @@ class Email:
     token: datetime | None = None
     retry_count: int = 0
     claims: int = 0
+    lost_claims: int = 0
+    claim_token: UUID | None = None
     queued_at: datetime | None = None
     next_attempt_at: datetime | None = None
     is_due: bool = True
@@ -69,11 +75,11 @@ class Email:
 
     @property
     def is_suspect(self) -> bool:
-        return self.claims > self.retry_count
+        return self.lost_claims > 0 or self.is_abandoned
 
-    def can_be_claimed(self, *, suspects: bool) -> bool:
+    def can_be_claimed(self, *, takes_over: bool) -> bool:
         waits = self.status in ("received", "queued") and self.is_due
-        return (waits or self.is_abandoned) and (suspects or not self.is_suspect)
+        return waits or (self.is_abandoned and takes_over)
 
     def tell(self) -> None:
         """One more entry among the attempt errors."""
@@ -100,6 +106,7 @@ class World(RuleBasedStateMachine):
         self.emails: dict[UUID, Email] = {}
         self.claims: list[Claim] = []
         """All that were ever made: of workers alive, paused and vanished."""
+        self.tokens: dict[tuple[UUID, datetime], UUID] = {}
         self.messages: list[UUID] = []
         """What the broker holds."""
         self.dispatches: list[list[Queued]] = []
@@ -211,18 +218,35 @@ class World(RuleBasedStateMachine):
     # Workers.
 
     @precondition(lambda self: self.messages)
-    @rule(data=st.data(), is_delivered_again=st.booleans(), suspects=st.booleans())
-    def deliver(self, data: st.DataObject, is_delivered_again: bool, suspects: bool) -> None:
+    @rule(data=st.data(), is_delivered_again=st.booleans(), may=MAY)
+    def deliver(
+        self, data: st.DataObject, is_delivered_again: bool, may: tuple[bool, bool]
+    ) -> None:
         """A worker gets a message and claims. The broker may keep the message as well."""
         email_id = data.draw(st.sampled_from(self.messages))
         if not is_delivered_again:
             self.messages.remove(email_id)
-        self._claim(email_id, suspects=suspects)
+        self._claim(email_id, uuid4(), may)
 
     @precondition(lambda self: self.emails)
-    @rule(data=st.data(), suspects=st.booleans())
-    def claim_without_a_message(self, data: st.DataObject, suspects: bool) -> None:
-        self._claim(self._draw_email(data), suspects=suspects)
+    @rule(data=st.data(), may=MAY)
+    def claim_without_a_message(self, data: st.DataObject, may: tuple[bool, bool]) -> None:
+        self._claim(self._draw_email(data), uuid4(), may)
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), may=MAY)
+    def claim_again(self, data: st.DataObject, may: tuple[bool, bool]) -> None:
+        """A worker did not get the answer to its claim, and asks again, soon or late."""
+        claim, _ = self._draw_claim(data)
+        email = self.emails.get(claim.email_id)
+        token = self.tokens[claim.email_id, claim.started_at]
+        if email is None or (email.status, email.claim_token) != ("processing", token):
+            self._claim(claim.email_id, token, may)
+            return
+        again = self._run(self._ask(claim.email_id, token, may))
+        assert isinstance(again, tuple)
+        assert again[0].started_at == email.token
+        email.is_abandoned = False
 
     @precondition(lambda self: self.are_there("queued"))
     @rule(data=st.data())
@@ -230,7 +254,7 @@ class World(RuleBasedStateMachine):
         email_id = self._draw_email(data, lambda email: email.is_suspect)
         changed = self._run(transitions.postpone_suspect(self.pool, email_id, delay=A_DAY))
         email = self.emails[email_id]
-        assert changed == (email.status == "queued" and email.is_suspect)
+        assert changed == (email.status == "queued" and email.lost_claims > 0)
         if changed:
             email.wait(is_due=False)
             self._learn_next_attempt(email_id)
@@ -292,7 +316,7 @@ class World(RuleBasedStateMachine):
         claims = data.draw(st.lists(st.sampled_from(self.claims), min_size=1, unique=True))
         standing = self._run(transitions.extend_leases(self.pool, claims, lease=LEASE))
         expected = [claim for claim in claims if self._stands(claim)]
-        assert standing == {(claim.email_id, claim.started_at) for claim in expected}
+        assert standing == {(claim.email_id, claim.started_at): True for claim in expected}
         for claim in expected:
             self.emails[claim.email_id].is_abandoned = False
 
@@ -306,6 +330,7 @@ class World(RuleBasedStateMachine):
         for email_id in rescued:
             email = self.emails[email_id]
             email.wait(is_due=True)
+            email.lost_claims += 1
             email.tell()
 
     @precondition(lambda self: self.are_there("queued"))
@@ -345,7 +370,7 @@ class World(RuleBasedStateMachine):
         assert changed == (email.status in (["failed", "completed"] if force else ["failed"]))
         if changed:
             email.wait(is_due=True)
-            email.retry_count = email.claims = 0
+            email.retry_count = email.claims = email.lost_claims = 0
             email.error = None
             email.tell()
             self._learn_next_attempt(email_id)
@@ -369,7 +394,10 @@ class World(RuleBasedStateMachine):
         assert set(rows) == set(self.emails)
         for email_id, email in self.emails.items():
             row = rows[email_id]
-            for name in ("status", "token", "retry_count", "claims", "queued_at", "errors"):
+            for name in (
+                *("status", "token", "retry_count", "claims", "lost_claims", "claim_token"),
+                *("queued_at", "errors"),
+            ):
                 assert row[name] == getattr(email, name), name
             assert row["is_abandoned"] == email.is_abandoned
             if email.status == "queued":
@@ -430,28 +458,44 @@ class World(RuleBasedStateMachine):
             found.sort(key=lambda email_id: self.emails[email_id].received_at)
         return found[:limit]
 
-    def _claim(self, email_id: UUID, *, suspects: bool) -> None:
-        claimed = self._run(
-            transitions.claim(
-                self.pool, email_id, lease=LEASE, worker="a worker", suspects=suspects
-            )
+    def _ask(
+        self, email_id: UUID, token: UUID, may: tuple[bool, bool]
+    ) -> "Awaitable[tuple[Claim, dict[str, Any]] | Refusal]":
+        suspects, takes_over = may
+        return transitions.claim(
+            self.pool,
+            email_id,
+            lease=LEASE,
+            worker="a worker",
+            token=token,
+            suspects=suspects,
+            takes_over=takes_over,
         )
+
+    def _claim(self, email_id: UUID, token: UUID, may: tuple[bool, bool]) -> None:
+        suspects, takes_over = may
+        claimed = self._run(self._ask(email_id, token, may))
         email = self.emails.get(email_id)
-        can_be_claimed = email is not None and email.can_be_claimed(suspects=suspects)
-        assert (claimed is not None) == can_be_claimed
-        if claimed is None or email is None:
+        if email is None or not email.can_be_claimed(takes_over=takes_over):
+            assert claimed is Refusal.NO_WORK
             return
+        if email.is_suspect and not suspects:
+            assert claimed is Refusal.SUSPECT
+            return
+        assert isinstance(claimed, tuple)
         claim, columns = claimed
         assert columns["id"] == email_id
         assert email.token is None or claim.started_at > email.token
-        assert (claim.retry_count, claim.claims) == (email.retry_count, email.claims + 1)
-        email.status, email.token = "processing", claim.started_at
+        email.status, email.token, email.claim_token = "processing", claim.started_at, token
         email.claims += 1
         if email.is_abandoned:
+            email.lost_claims += 1
             email.tell()
+        assert (claim.retry_count, claim.lost_claims) == (email.retry_count, email.lost_claims)
         email.is_abandoned = False
         email.next_attempt_at, email.is_due = None, True
         self.claims.append(claim)
+        self.tokens[email_id, claim.started_at] = token
 
     def _learn_next_attempt(self, email_id: UUID) -> None:
         self.emails[email_id].next_attempt_at = self._run(
@@ -479,7 +523,7 @@ class World(RuleBasedStateMachine):
                 claimed = await transitions.claim(
                     self.pool, queued.email_id, lease=LEASE, worker="last"
                 )
-                assert claimed is not None
+                assert isinstance(claimed, tuple)
                 assert await transitions.complete(
                     self.pool, claimed[0], extracted_data="{}", cleaned_body=None
                 )

@@ -31,9 +31,10 @@ from app.jobs import dispatcher as dispatcher_module
 from app.jobs import process as process_module
 from app.jobs import transitions
 from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
-from app.jobs.leases import HeldClaims, extend_once
+from app.jobs.leases import Contact, HeldClaims, extend_once
+from app.jobs.outcome import LONGEST_ERROR, LONGEST_PAUSE, backoff
 from app.jobs.patience import DATABASE_AWAY
-from app.jobs.process import SUSPECT_PAUSE, Processor, backoff
+from app.jobs.process import SUSPECT_PAUSE, Processor
 from app.jobs.rescuer import rescue_once
 from app.models.fit import DEEPEST_NESTING, fit_json, fit_text
 from app.models.incoming_email import IncomingEmail
@@ -43,6 +44,11 @@ Row: TypeAlias = dict[str, Any]
 
 LEASE = timedelta(seconds=60)
 LOST = timedelta(seconds=-1)
+
+
+def long_contact() -> Contact:
+    """That of a process which may take over from any other."""
+    return Contact(since=-1e9, last=1e18)
 
 
 async def store(pool: Pool, **columns: Any) -> UUID:
@@ -69,7 +75,9 @@ def errors_of(row: Row) -> list[tuple[int, str]]:
 def make_processor(
     pool: Pool, handler: Any, held_claims: HeldClaims | None = None, **values: Any
 ) -> Processor:
-    return Processor(make_settings(**values), handler, pool, held_claims or HeldClaims())
+    held_claims = held_claims or HeldClaims()
+    held_claims.contact = long_contact()
+    return Processor(make_settings(**values), handler, pool, held_claims)
 
 
 async def process(pool: Pool, handler: Any, email_id: UUID, **values: Any) -> Row:
@@ -81,7 +89,8 @@ async def process(pool: Pool, handler: Any, email_id: UUID, **values: Any) -> Ro
 async def lose_claims(pool: Pool, email_id: UUID, times: int) -> None:
     """Claim an email as workers do that vanish thereafter."""
     for _ in range(times):
-        assert await transitions.claim(pool, email_id, lease=LOST, worker="a worker") is not None
+        made = await transitions.claim(pool, email_id, lease=LOST, worker="a worker")
+        assert isinstance(made, tuple)
 
 
 class Calls:
@@ -191,7 +200,7 @@ async def test_a_permanent_failure_fails_the_email_at_once(pool: Pool) -> None:
         (timedelta(minutes=7), timedelta(minutes=7)),
         (0, timedelta(0)),
         (-30, timedelta(0)),
-        (timedelta.max, process_module.LONGEST_PAUSE),
+        (timedelta.max, LONGEST_PAUSE),
     ],
 )
 async def test_a_handler_can_name_the_pause_before_its_retry(
@@ -348,7 +357,7 @@ async def test_a_long_error_is_kept_in_part(pool: Pool) -> None:
 
     row = await process(pool, handle, await store(pool), max_retries=0)
     assert row["processing_error"].startswith("ValueError: xxx")
-    assert len(row["processing_error"]) == process_module.LONGEST_ERROR
+    assert len(row["processing_error"]) == LONGEST_ERROR
 
 
 async def test_a_permanent_failure_without_words_says_something(pool: Pool) -> None:
@@ -571,7 +580,7 @@ async def test_a_handler_whose_claim_was_lost_is_cancelled_and_others_go_on(pool
             stolen,
         )
         thief = await transitions.claim(pool, stolen, lease=LEASE, worker="a worker")
-        assert thief is not None
+        assert isinstance(thief, tuple)
         before = await read(pool, stolen)
         lease_before = (await read(pool, kept))["lease_expires_at"]
         await extend_once(pool, held, timedelta(hours=1))
@@ -1007,8 +1016,12 @@ async def test_the_rescuer_brings_back_what_is_stuck_and_nothing_else(pool: Pool
         {"processing_status": "failed"},
     ):
         await store(pool, **columns)
-    assert await rescue_once(pool, lost_after=timedelta(minutes=2), is_idle=True) == 2
-    assert await rescue_once(pool, lost_after=timedelta(minutes=2), is_idle=True) == 0
+    assert (
+        await rescue_once(pool, lost_after=timedelta(minutes=2), is_idle=True, takes_over=True) == 2
+    )
+    assert (
+        await rescue_once(pool, lost_after=timedelta(minutes=2), is_idle=True, takes_over=True) == 0
+    )
     sent: list[UUID] = []
     dispatcher = Dispatcher(pool, send=send_to(sent), depth=10)
     await dispatcher.dispatch_batch()
@@ -1025,7 +1038,10 @@ async def test_of_several_rescuers_at_once_each_email_is_brought_back_by_one(poo
             pool, processing_status="processing", started_at=long_ago, lease_expires_at=long_ago
         )
     rescued = await asyncio.gather(
-        *(rescue_once(pool, lost_after=timedelta(minutes=2), is_idle=True) for _ in range(5))
+        *(
+            rescue_once(pool, lost_after=timedelta(minutes=2), is_idle=True, takes_over=True)
+            for _ in range(5)
+        )
     )
     assert sum(rescued) == 20
     assert await statuses(pool) == {"queued": 20}

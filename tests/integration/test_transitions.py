@@ -16,7 +16,7 @@ from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.emails import Search, count_matching, retry_failed
 from app.jobs.story import SELECT_STUCK
-from app.jobs.transitions import Claim, Queued
+from app.jobs.transitions import Claim, Queued, Refusal
 from app.models.incoming_email import ProcessingStatus
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -37,10 +37,11 @@ BASE: Row = {
     "updated_at": LONG_AGO,
     "retry_count": 2,
     "claims": 4,
+    "lost_claims": 1,
     "attempt_errors": '[{"at": "2026-01-01", "attempt": 1, "error": "first"}]',
 }
 IN_STATE: dict[str, Row] = {
-    "received": {"retry_count": 0, "claims": 0, "attempt_errors": "[]"},
+    "received": {"retry_count": 0, "claims": 0, "lost_claims": 0, "attempt_errors": "[]"},
     "queued": {"queued_at": LONG_AGO, "started_at": TOKEN, "next_attempt_at": LONG_AGO},
     "processing": {"queued_at": LONG_AGO, "started_at": TOKEN, "lease_expires_at": LONG_AGO},
     "completed": {
@@ -96,13 +97,13 @@ async def queue(database: Any, *, limit: int, depth: int, odd_to_fresh: bool = T
 
 async def claimed(pool: Pool, email_id: UUID, *, lease: timedelta = LEASE) -> Claim:
     made = await transitions.claim(pool, email_id, lease=lease, worker="a worker")
-    assert made is not None
+    assert isinstance(made, tuple)
     return made[0]
 
 
 def standing(email_id: UUID) -> Claim:
     """The claim of a row that `store` put into `processing`."""
-    return Claim(email_id, TOKEN, retry_count=2, claims=4)
+    return Claim(email_id, TOKEN, retry_count=2, lost_claims=1)
 
 
 @attrs.frozen
@@ -151,7 +152,9 @@ STEPS = [
                 "started_at",
                 "lease_expires_at",
                 "claims",
+                "lost_claims",
                 "claimed_by",
+                "claim_token",
                 "next_attempt_at",
                 "attempt_errors",
             }
@@ -222,7 +225,7 @@ STEPS = [
         lambda pool, _: transitions.rescue_expired(pool, limit=10),
         ["processing"],
         "queued",
-        frozenset({"queued_at", "lease_expires_at", "attempt_errors"}),
+        frozenset({"queued_at", "lease_expires_at", "lost_claims", "attempt_errors"}),
     ),
     Step(
         "rescue_unheard",
@@ -247,6 +250,7 @@ STEPS = [
                 "next_attempt_at",
                 "retry_count",
                 "claims",
+                "lost_claims",
                 "attempt_errors",
             }
         ),
@@ -265,6 +269,7 @@ STEPS = [
                 "next_attempt_at",
                 "retry_count",
                 "claims",
+                "lost_claims",
                 "attempt_errors",
             }
         ),
@@ -283,6 +288,7 @@ STEPS = [
                 "next_attempt_at",
                 "retry_count",
                 "claims",
+                "lost_claims",
                 "attempt_errors",
             }
         ),
@@ -311,7 +317,7 @@ async def test_a_transition_leaves_its_own_states_only_and_sets_its_own_columns_
         assert await read(pool, neighbour) == neighbour_before
         await pool.execute("DELETE FROM incoming_emails WHERE id = $1", email_id)
         if state not in step.leaves:
-            assert not answer, state
+            assert not answer or answer is Refusal.NO_WORK, state
             assert after == before, state
             continue
         assert answer, state
@@ -322,7 +328,7 @@ async def test_a_transition_leaves_its_own_states_only_and_sets_its_own_columns_
             # Some columns are set to null and are null already in some states, and a claim tells
             # of an earlier one only where it takes over.
             is_first_claim = step.name == "claim" and state != "processing"
-            is_untold = name == "attempt_errors" and is_first_claim
+            is_untold = name in ("attempt_errors", "lost_claims") and is_first_claim
             assert is_untold or before[name] is after[name] is None, (state, name)
         if step.name != "extend_leases":
             assert after["updated_at"] > before["updated_at"], state
@@ -362,10 +368,12 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     row = await read(pool, email_id)
     assert row["next_attempt_at"] >= start + timedelta(hours=1)
     assert row["completed_at"] is None
-    assert await transitions.claim(pool, email_id, lease=LEASE, worker="a worker") is None
+    refused = await transitions.claim(pool, email_id, lease=LEASE, worker="a worker")
+    assert refused is Refusal.NO_WORK
     await pool.execute("UPDATE incoming_emails SET next_attempt_at = now()")
     second = await claimed(pool, email_id)
-    assert (second.claims, second.retry_count, second.lost_claims) == (2, 1, 0)
+    assert (second.retry_count, second.lost_claims) == (1, 0)
+    assert (await read(pool, email_id))["claims"] == 2
     assert second.started_at > first.started_at
     assert await transitions.fail(pool, second, error="broken")
     row = await read(pool, email_id)
@@ -382,7 +390,8 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     assert json.loads(row["attempt_errors"])[-1]["error"] == "retried by erika"
     assert await queue(pool, limit=1, depth=1) == [email_id]
     third = await claimed(pool, email_id)
-    assert (third.claims, third.retry_count, third.lost_claims) == (1, 0, 0)
+    assert (third.retry_count, third.lost_claims) == (0, 0)
+    assert (await read(pool, email_id))["claims"] == 1
     assert await transitions.complete(pool, third, extracted_data='{"n": 1}', cleaned_body="x")
     row = await read(pool, email_id)
     assert json.loads(row["extracted_data"]) == {"n": 1}
@@ -513,22 +522,184 @@ async def test_retries_that_wait_for_their_time_take_no_room_in_the_broker(pool:
 
 async def test_an_email_that_does_not_exist_changes_nothing(pool: Pool) -> None:
     await store(pool, "processing")
-    nobody = Claim(uuid4(), TOKEN, retry_count=0, claims=1)
-    assert await transitions.claim(pool, nobody.email_id, lease=LEASE, worker="a worker") is None
+    nobody = Claim(uuid4(), TOKEN, retry_count=0, lost_claims=0)
+    refused = await transitions.claim(pool, nobody.email_id, lease=LEASE, worker="a worker")
+    assert refused is Refusal.NO_WORK
     assert not await transitions.complete(pool, nobody, extracted_data=None, cleaned_body=None)
     assert not await transitions.fail(pool, nobody, error="x")
     assert not await transitions.retry(pool, nobody.email_id, by="erika", force=True)
-    assert await transitions.extend_leases(pool, [], lease=LEASE) == set()
+    assert await transitions.extend_leases(pool, [], lease=LEASE) == {}
 
 
 async def test_a_claim_is_held_until_its_lease_runs_out(pool: Pool) -> None:
     email_id = await store(pool)
     first = await claimed(pool, email_id)
-    assert await transitions.claim(pool, email_id, lease=LEASE, worker="a worker") is None
+    refused = await transitions.claim(pool, email_id, lease=LEASE, worker="a worker")
+    assert refused is Refusal.NO_WORK
     await pool.execute("UPDATE incoming_emails SET lease_expires_at = now() - interval '1 second'")
     second = await claimed(pool, email_id)
     assert second.started_at > first.started_at
-    assert (second.claims, second.lost_claims) == (2, 1)
+    assert second.lost_claims == 1
+
+
+async def test_a_claim_whose_answer_was_lost_is_the_same_when_it_is_made_again(pool: Pool) -> None:
+    email_id = await store(pool)
+    token = uuid4()
+
+    async def claim(**differing: Any) -> Claim | Refusal:
+        arguments: Any = {"lease": LEASE, "worker": "a worker", "token": token, **differing}
+        made = await transitions.claim(pool, email_id, **arguments)
+        return made[0] if isinstance(made, tuple) else made
+
+    first = await claim()
+    await pool.execute("UPDATE incoming_emails SET lease_expires_at = now() + interval '1 second'")
+    before = await read(pool, email_id)
+    # As a suspect or not, and whether or not others may be taken over.
+    for differing in ({}, {"suspects": False}, {"takes_over": False}):
+        assert await claim(**differing) == first
+    after = await read(pool, email_id)
+    assert set(changes(before, after)) == {"lease_expires_at", "updated_at"}
+    assert after["lease_expires_at"] > before["lease_expires_at"]
+    # Nobody else is taken for its claimer: an older version takes over and leaves the token alone.
+    assert await claim(token=uuid4()) is Refusal.NO_WORK
+    assert await claim(worker="another") is Refusal.NO_WORK
+    assert isinstance(first, Claim)
+    assert await transitions.complete(pool, first, extracted_data=None, cleaned_body=None)
+    assert await claim() is Refusal.NO_WORK
+
+
+async def test_a_claim_that_comes_again_while_the_first_has_not_committed_is_the_same(
+    pool: Pool,
+) -> None:
+    email_id = await store(pool)
+    token = uuid4()
+    async with pool.acquire() as connection, connection.transaction():
+        first = await transitions.claim(
+            connection, email_id, lease=LEASE, worker="a worker", token=token
+        )
+        waiting = asyncio.create_task(
+            transitions.claim(pool, email_id, lease=LEASE, worker="a worker", token=token)
+        )
+        await wait_for_lock(pool)
+    second = await waiting
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
+    assert second[0] == first[0]
+    assert (await read(pool, email_id))["claims"] == 1
+
+
+async def test_who_may_not_take_over_leaves_a_lease_that_ran_out(pool: Pool) -> None:
+    email_id = await store(pool, "processing")
+    before = await read(pool, email_id)
+    for suspects in (True, False):
+        refused = await transitions.claim(
+            pool, email_id, lease=LEASE, worker="b", suspects=suspects, takes_over=False
+        )
+        assert refused is Refusal.NO_WORK
+    assert await read(pool, email_id) == before
+
+
+async def wait_for_lock(pool: Pool) -> None:
+    """Wait until a statement on this database waits for a lock."""
+    async with asyncio.timeout(60):
+        while not await pool.fetchval(  # noqa: ASYNC110
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database()"
+        ):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("what", ["claim", "take over", "extend", "retry_later", "postpone"])
+async def test_leases_and_pauses_begin_after_the_wait_for_a_row(pool: Pool, what: str) -> None:
+    state = {"claim": "queued", "postpone": "queued"}.get(what, "processing")
+    email_id = await store(pool, state)
+    long_pause = timedelta(hours=1)
+
+    async def change() -> object:
+        match what:
+            case "claim" | "take over":
+                return await claimed(pool, email_id, lease=long_pause)
+            case "extend":
+                # It passes over what is locked; a lock that is gone before it comes to the row
+                # costs it no time.
+                return await transitions.extend_leases(pool, [standing(email_id)], lease=long_pause)
+            case "retry_later":
+                return await transitions.retry_later(
+                    pool, standing(email_id), error="x", delay=long_pause
+                )
+        return await transitions.postpone_suspect(pool, email_id, delay=long_pause)
+
+    async with pool.acquire() as holder, holder.transaction():
+        await holder.execute("SELECT FROM incoming_emails WHERE id = $1 FOR UPDATE", email_id)
+        changing = asyncio.create_task(change())
+        if what == "extend":
+            assert await changing == {(email_id, TOKEN): False}
+        else:
+            await wait_for_lock(pool)
+        waited_until = await holder.fetchval("SELECT clock_timestamp()")
+    if what == "extend":
+        assert await change() == {(email_id, TOKEN): True}
+    assert await changing
+    row = await read(pool, email_id)
+    column = "next_attempt_at" if what in ("retry_later", "postpone") else "lease_expires_at"
+    assert row[column] >= waited_until + long_pause
+    if what == "retry_later":
+        entry = json.loads(row["attempt_errors"])[-1]
+        assert datetime.fromisoformat(entry["next_attempt_at"]) == row["next_attempt_at"]
+
+
+async def test_one_locked_email_does_not_keep_the_other_leases_from_being_extended(
+    pool: Pool,
+) -> None:
+    held = [await claimed(pool, await store(pool)) for _ in range(3)]
+    async with pool.acquire() as holder, holder.transaction():
+        await holder.execute(
+            "SELECT FROM incoming_emails WHERE id = $1 FOR UPDATE", held[1].email_id
+        )
+        async with asyncio.timeout(60):
+            standing = await transitions.extend_leases(pool, held, lease=LEASE)
+    assert [standing[claim.email_id, claim.started_at] for claim in held] == [True, False, True]
+
+
+async def test_attempt_errors_keep_the_first_and_the_newest_and_count_the_others(
+    pool: Pool,
+) -> None:
+    email_id = await store(pool, attempt_errors="[]")
+    told = 3 * transitions.MOST_ENTRIES
+    for number in range(told):
+        held = await claimed(pool, email_id)
+        if number % 2:
+            assert await transitions.hand_back(pool, held, reason=f"entry {number}")
+        else:
+            await transitions.retry_later(pool, held, error=f"entry {number}", delay=timedelta(0))
+        entries = json.loads((await read(pool, email_id))["attempt_errors"])
+        if number < transitions.MOST_ENTRIES:
+            assert [entry["error"] for entry in entries] == [
+                f"entry {n}" for n in range(number + 1)
+            ]
+            continue
+        assert len(entries) == transitions.MOST_ENTRIES
+        first, newest = transitions.FIRST_ENTRIES, transitions.MOST_ENTRIES - 11
+        left_out = number + 1 - first - newest
+        assert [entry["error"] for entry in entries] == [
+            *(f"entry {n}" for n in range(first)),
+            f"left out here: {left_out} entries",
+            *(f"entry {n}" for n in range(number + 1 - newest, number + 1)),
+        ]
+        assert entries == sorted(entries, key=lambda entry: entry["at"])
+
+
+async def test_attempt_errors_that_grew_before_there_was_a_bound_are_cut(pool: Pool) -> None:
+    entries = [
+        {"at": f"2026-01-01T00:00:00.{n:06}+00:00", "attempt": 0, "error": f"entry {n}"}
+        for n in range(1_000)
+    ]
+    email_id = await store(pool, "failed", attempt_errors=json.dumps(entries))
+    assert await transitions.retry(pool, email_id, by="erika")
+    kept = json.loads((await read(pool, email_id))["attempt_errors"])
+    assert len(kept) == transitions.MOST_ENTRIES
+    assert kept[transitions.FIRST_ENTRIES]["error"] == "left out here: 952 entries"
+    assert [kept[0]["error"], kept[-1]["error"]] == ["entry 0", "retried by erika"]
 
 
 async def test_who_takes_over_tells_of_the_claim_that_it_ends(pool: Pool) -> None:
@@ -537,8 +708,8 @@ async def test_who_takes_over_tells_of_the_claim_that_it_ends(pool: Pool) -> Non
     first = await transitions.claim(pool, email_id, lease=lost, worker="one")
     second = await transitions.claim(pool, email_id, lease=lost, worker="another")
     assert await transitions.claim(pool, email_id, lease=LEASE, worker="a third")
-    assert first is not None
-    assert second is not None
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
     entries = json.loads((await read(pool, email_id))["attempt_errors"])
     assert [entry["worker"] for entry in entries] == ["one", "another"]
     for entry, made in zip(entries, (first, second), strict=True):
@@ -584,7 +755,7 @@ async def test_of_many_claimers_at_once_one_gets_the_email(pool: Pool) -> None:
     claims = await asyncio.gather(
         *(transitions.claim(pool, email_id, lease=LEASE, worker="a worker") for _ in range(20))
     )
-    assert len([claim for claim in claims if claim is not None]) == 1
+    assert len([claim for claim in claims if isinstance(claim, tuple)]) == 1
     assert (await read(pool, email_id))["claims"] == 1
 
 
@@ -631,7 +802,7 @@ async def test_leases_are_extended_for_those_that_still_stand(pool: Pool) -> Non
     longer = timedelta(hours=1)
     start = await now(pool)
     still = await transitions.extend_leases(pool, [*mine, stolen, finished], lease=longer)
-    assert still == {(claim.email_id, claim.started_at) for claim in mine}
+    assert still == {(claim.email_id, claim.started_at): True for claim in mine}
     for claim in mine:
         assert (await read(pool, claim.email_id))["lease_expires_at"] >= start + longer
     assert (await read(pool, thief.email_id))["lease_expires_at"] < start + longer
@@ -653,10 +824,10 @@ async def test_the_token_grows_within_one_transaction(pool: Pool) -> None:
     email_id = await store(pool)
     async with pool.acquire() as connection, connection.transaction():
         first = await transitions.claim(connection, email_id, lease=LEASE, worker="a worker")
-        assert first is not None
+        assert isinstance(first, tuple)
         assert await transitions.hand_back(connection, first[0])
         second = await transitions.claim(connection, email_id, lease=LEASE, worker="a worker")
-        assert second is not None
+        assert isinstance(second, tuple)
     assert second[0].started_at > first[0].started_at
 
 
@@ -763,7 +934,7 @@ async def test_only_what_lost_its_worker_is_rescued(pool: Pool) -> None:
     row = await read(pool, new)
     assert (row["queued_at"], row["lease_expires_at"]) == (None, None)
     # The lost claim counts.
-    assert (await claimed(pool, new)).lost_claims == BASE["claims"] - BASE["retry_count"]
+    assert (await claimed(pool, new)).lost_claims == BASE["lost_claims"] + 1
 
 
 async def test_only_what_was_queued_for_too_long_is_sent_again(pool: Pool) -> None:
@@ -828,23 +999,23 @@ async def test_only_an_email_whose_worker_vanished_is_a_suspect(pool: Pool) -> N
         taken = await transitions.claim(
             pool, email_id, lease=LEASE, suspects=False, worker="a worker"
         )
-        assert taken is None
+        assert taken is Refusal.SUSPECT
         return True
 
     assert not await is_suspect()
     held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
-    assert held is not None
+    assert isinstance(held, tuple)
     assert not await is_suspect()
     # Neither an attempt that failed nor one handed back makes it one; a lease that ran out does.
     assert await transitions.retry_later(pool, held[0], error="x", delay=timedelta(0))
     assert not await is_suspect()
     held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
-    assert held is not None
+    assert isinstance(held, tuple)
     assert await transitions.hand_back(pool, held[0])
     assert not await is_suspect()
-    assert await transitions.claim(
-        pool, email_id, lease=timedelta(seconds=-1), suspects=False, worker="a worker"
-    )
+    lost = timedelta(seconds=-1)
+    held = await transitions.claim(pool, email_id, lease=lost, suspects=False, worker="a worker")
+    assert isinstance(held, tuple)
     assert await transitions.rescue_expired(pool, limit=1) == [email_id]
     assert await is_suspect()
     last = await claimed(pool, email_id)
@@ -946,7 +1117,7 @@ PLANS: list[tuple[str, list[object], str]] = [
     ("UNQUEUE", [["id"], [TOKEN], [True]], "incoming_emails_pkey"),
     ("RESCUE_EXPIRED", [500], STATUS_INDEX),
     ("RESCUE_UNHEARD", [500, LOST_AFTER, False], SENT_INDEX),
-    ("CLAIM", ["id", LEASE, "a worker", False], "incoming_emails_pkey"),
+    ("CLAIM", ["id", LEASE, "a worker", uuid4(), False, True], "incoming_emails_pkey"),
     ("POSTPONE_SUSPECT", ["id", LEASE], "incoming_emails_pkey"),
     ("COMPLETE", ["id", TOKEN, "{}", "text"], "incoming_emails_pkey"),
     ("EXTEND_LEASES", [["id"], [TOKEN], LEASE], "incoming_emails_pkey"),
@@ -988,7 +1159,7 @@ async def test_an_email_in_processing_without_a_lease_is_rescued(pool: Pool) -> 
     )
     assert await transitions.rescue_expired(pool, limit=10) == [email_id]
     assert await queue(pool, limit=10, depth=10) == [email_id]
-    assert await transitions.claim(pool, email_id, lease=LEASE, worker="a worker") is not None
+    await claimed(pool, email_id)
 
 
 async def test_a_long_queue_is_not_taken_for_lost_messages(pool: Pool) -> None:
