@@ -40,7 +40,7 @@ for kind in ("connect", "read", "write", "pool"):
 
 PROJECT = Path(__file__).parent.parent
 # Tests with one of these start servers or commands.
-START_PROCESSES = {"services", "home", "empty_database_url"}
+START_PROCESSES = {"services", "short_folder", "empty_database_url"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -145,6 +145,37 @@ def services(database_url: str, tmp_path: Path) -> Iterator[Services]:
     running = Services(database_url, tmp_path)
     yield running
     running.end()
+
+
+@pytest.fixture(scope="module")
+def shared_web(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Services]:
+    """A web process for the tests of a module, on a database that they use one after the other."""
+    url = databases.create(migrated=True)
+    running = Services(url, tmp_path_factory.mktemp("web"))
+    running.start_web()
+    yield running
+    running.end()
+    databases.drop(url)
+
+
+@pytest.fixture
+def shared_database_url(databases: Databases, shared_web: Services) -> str:
+    """The database of that web process, emptied. A module that shares a web process has it for its
+    `database_url`."""
+    url = shared_web.environment["DATABASE_URL"]
+    databases.empty(url)
+    return url
+
+
+@pytest.fixture
+def web(services: Services, shared_web: Services) -> Services:
+    """The test's services, of which the web process runs already."""
+    services.environment["MAILROOM_PORT"] = shared_web.environment["MAILROOM_PORT"]
+    services.log_path = shared_web.log_path
+    services.log_path.write_bytes(b"")
+    return services
 
 
 @pytest.fixture(params=["postgresql", "redis", "amqp"])

@@ -68,6 +68,26 @@ class Databases:
             connection.execute(f'CREATE DATABASE "{name}"{template}')
         return self._url.replace("/mailroom?", f"/{name}?")
 
+    def empty(self, url: str) -> None:
+        """Take all rows out of a migrated database but those that migrations put there."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            tables = ", ".join(self._filled_by_tests())
+            connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+
+    @functools.cache  # noqa: B019 - there is one a session
+    def _filled_by_tests(self) -> list[str]:
+        """The tables that hold nothing after the migrations."""
+        with psycopg.connect(self._url.replace("/mailroom?", f"/{self.template}?")) as connection:
+            tables = connection.execute(
+                "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
+                " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+            ).fetchall()
+            return [
+                table
+                for (table,) in tables
+                if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
+            ]
+
     def drop(self, url: str) -> None:
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE "{self.name_of(url)}" WITH (FORCE)')
@@ -90,6 +110,7 @@ class Services:
 
     def __init__(self, database_url: str, folder: Path) -> None:
         self.folder = folder
+        self.log_path = folder / "log"
         self.queue = f"test-{uuid4().hex}"
         self.environment = {
             "DATABASE_URL": database_url,
@@ -161,10 +182,6 @@ class Services:
         self.environment["MAILROOM_HANDLER"] = "my_handler:handle"
         inherited = os.environ.get("PYTHONPATH", "")
         self.environment["PYTHONPATH"] = f"{self.folder}{os.pathsep}{inherited}"
-
-    @property
-    def log_path(self) -> Path:
-        return self.folder / "log"
 
     def log(self) -> str:
         """What the processes have printed."""
@@ -322,13 +339,15 @@ def wait_until(
     explain: Callable[[], str] = lambda: "",
     *,
     seconds: float = WAIT_SECONDS,
+    every: float = 0.05,
 ) -> None:
-    """Wait for a condition; fail with an explanation if it does not come."""
+    """Wait for a condition, at which is looked every so many seconds; fail with an explanation if
+    it does not come."""
     deadline = time.monotonic() + seconds
     while not is_done():
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} seconds in vain. {explain()}")
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def email(**fields: Any) -> dict[str, Any]:

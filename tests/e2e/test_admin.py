@@ -25,10 +25,14 @@ EMAILS = "/admin/api/tables/incoming_emails/"
 
 
 @pytest.fixture
-def web(services: Services) -> Iterator[Services]:
-    create_operators(services)
-    services.start_web()
-    return services
+def database_url(shared_database_url: str) -> str:
+    return shared_database_url
+
+
+@pytest.fixture
+def web(web: Services) -> Services:
+    create_operators(web)
+    return web
 
 
 @pytest.fixture

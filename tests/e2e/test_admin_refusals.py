@@ -21,9 +21,8 @@ TIMEOUT = 60.0
 
 
 @pytest.fixture
-def web(services: Services) -> Services:
-    services.start_web()
-    return services
+def database_url(shared_database_url: str) -> str:
+    return shared_database_url
 
 
 @pytest.fixture
@@ -36,10 +35,9 @@ def stranger(web: Services) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def superuser(services: Services) -> Iterator[httpx.Client]:
-    create_operators(services)
-    services.start_web()
-    with httpx.Client(base_url=services.url) as client:
+def superuser(web: Services) -> Iterator[httpx.Client]:
+    create_operators(web)
+    with httpx.Client(base_url=web.url) as client:
         sign_in(client, "ada").raise_for_status()
         yield client
 
@@ -110,8 +108,8 @@ def test_a_login_that_makes_no_sense_is_refused(
     assert "Traceback" not in web.log()
 
 
-def test_an_operator_is_told_what_cannot_be(services: Services, superuser: httpx.Client) -> None:
-    httpx.post(services.url + WEBHOOK_PATH, **signed(email())).raise_for_status()
+def test_an_operator_is_told_what_cannot_be(web: Services, superuser: httpx.Client) -> None:
+    httpx.post(web.url + WEBHOOK_PATH, **signed(email())).raise_for_status()
     for wrong in (
         "retry_count=99999999999",
         "from_email=%00",
@@ -138,10 +136,10 @@ def test_an_operator_is_told_what_cannot_be(services: Services, superuser: httpx
     wrong_time = {"last_login": "0001-01-01T00:00:00+14:00"}
     for values in ({"username": "a\0b"}, wrong_time):
         assert_problem(superuser.patch(f"{users}1/", json=values), 400)
-    assert "Traceback" not in services.log()
+    assert "Traceback" not in web.log()
 
 
-def test_forms_refuse_what_they_cannot_keep(services: Services, superuser: httpx.Client) -> None:
+def test_forms_refuse_what_they_cannot_keep(web: Services, superuser: httpx.Client) -> None:
     form = "/admin/api/forms/settle-by-id/"
     for body in (b"", b"[1]", b"null", b'"x"', b"\xff"):
         assert_problem(superuser.post(form, content=body), 400)
@@ -152,7 +150,7 @@ def test_forms_refuse_what_they_cannot_keep(services: Services, superuser: httpx
     refused = superuser.post(form, json=content)
     assert refused.status_code == 422
     assert "NUL" in refused.json()["custom_form_error"]
-    assert "Traceback" not in services.log()
+    assert "Traceback" not in web.log()
 
 
 def test_the_api_pages_of_piccolo_are_not_there(superuser: httpx.Client) -> None:

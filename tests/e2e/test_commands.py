@@ -12,6 +12,7 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from click.testing import CliRunner
 from support import (
     PASSWORD,
     PROJECT,
@@ -25,7 +26,7 @@ from support import (
     wait_until,
 )
 
-from app.cli.main import COMMANDS
+from app.cli.main import COMMANDS, main
 from app.intake.openapi import WEBHOOK_PATH
 from app.settings import ZENDESK_PUBLIC_TEST_SECRET, Settings, environment_name
 
@@ -38,10 +39,10 @@ def states(connection: "psycopg.Connection[dict[str, object]]") -> dict[object, 
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
-def test_help_is_there_for_every_command(services: Services, command: list[str]) -> None:
-    ended = services.run("mailroom", *command, "--help")
-    assert ended.returncode == 0
-    assert ended.stdout.startswith("Usage: mailroom")
+def test_help_is_there_for_every_command(command: list[str]) -> None:
+    ended = CliRunner().invoke(main, [*command, "--help"], prog_name="mailroom")
+    assert ended.exit_code == 0
+    assert ended.stdout.startswith(" ".join(["Usage: mailroom", *command]))
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,8 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def web(services: Services) -> Services:
-    services.start_web()
-    return services
+def database_url(shared_database_url: str) -> str:
+    return shared_database_url
 
 
 @pytest.fixture

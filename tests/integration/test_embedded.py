@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +17,11 @@ import asyncpg
 import psutil
 import psycopg
 import pytest
+from support import PROJECT, wait_until
 
 from app import embedded
 from app.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
-PROJECT = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
 OTHER_UID = 54321
 
@@ -141,8 +140,8 @@ class Script:
 
 
 def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        time.sleep(0.01)
+    # Some of what is waited for does not last.
+    wait_until(condition, every=0.01)
 
 
 def server_pid(server: EmbeddedPostgres) -> int | None:
@@ -190,7 +189,7 @@ def folder(short_folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def home(folder: Path) -> Iterator[Path]:
+def fresh_home(folder: Path) -> Iterator[Path]:
     """A home that any user may pass, so that root needs no capabilities for its server."""
     folder.chmod(0o755)
     path = folder / "home"
@@ -199,8 +198,25 @@ def home(folder: Path) -> Iterator[Path]:
     put_away(path)
 
 
-async def test_fresh_start_serves_the_database(home: Path) -> None:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data as the first start of a server makes them, which takes a while."""
+    home = tmp_path_factory.mktemp("original")
     server = EmbeddedPostgres(home)
+    server.acquire()
+    server.release()
+    return server.data
+
+
+@pytest.fixture
+def home(fresh_home: Path, original: Path) -> Path:
+    """A home whose server ran and was stopped."""
+    subprocess.run(["cp", "-a", original, fresh_home / "postgres"], check=True)
+    return fresh_home
+
+
+async def test_fresh_start_serves_the_database(fresh_home: Path) -> None:
+    server = EmbeddedPostgres(fresh_home)
     server.acquire()
     connection = await asyncpg.connect(server.url)
     try:
@@ -237,11 +253,11 @@ async def test_fresh_start_serves_the_database(home: Path) -> None:
     assert not server.socket_dir.exists()
 
 
-def test_url_is_known_without_starting_anything(home: Path) -> None:
-    server = EmbeddedPostgres(home)
-    quoted = str(home).replace("/", "%2F")
+def test_url_is_known_without_starting_anything(fresh_home: Path) -> None:
+    server = EmbeddedPostgres(fresh_home)
+    quoted = str(fresh_home).replace("/", "%2F")
     assert server.url == f"postgresql://mailroom@/mailroom?host={quoted}%2Fsocket&port=5432"
-    assert list(home.iterdir()) == []
+    assert list(fresh_home.iterdir()) == []
 
 
 async def test_url_is_not_bent_by_the_environment(
@@ -287,8 +303,8 @@ def test_acquire_and_release_may_be_repeated(home: Path) -> None:
     server.release()
 
 
-def test_threads_may_acquire_at_once(home: Path) -> None:
-    server = EmbeddedPostgres(home)
+def test_threads_may_acquire_at_once(fresh_home: Path) -> None:
+    server = EmbeddedPostgres(fresh_home)
     threads = [threading.Thread(target=server.acquire) for _ in range(5)]
     for thread in threads:
         thread.start()
@@ -325,12 +341,12 @@ def test_starter_may_leave_before_the_others(home: Path) -> None:
     assert server_pid(server) is None
 
 
-def test_processes_may_start_at_once_on_a_fresh_home(home: Path) -> None:
-    with Script(home) as one, Script(home) as two, Script(home) as three:
+def test_processes_may_start_at_once_on_a_home(fresh_home: Path) -> None:
+    with Script(fresh_home) as one, Script(fresh_home) as two, Script(fresh_home) as three:
         assert [script.line() for script in (one, two, three)] == ["ready"] * 3
         for script in (one, two, three):
             script.end()
-    assert server_pid(EmbeddedPostgres(home)) is None
+    assert server_pid(EmbeddedPostgres(fresh_home)) is None
 
 
 def test_server_survives_the_terminals_interrupt(home: Path) -> None:
@@ -426,10 +442,10 @@ def test_server_of_a_killed_process_is_adopted(home: Path) -> None:
     assert server_pid(server) is None
 
 
-def test_process_may_be_killed_while_it_makes_the_data(home: Path) -> None:
-    server = EmbeddedPostgres(home)
-    with Script(home) as other:
-        until(lambda: list(home.glob("postgres.new-*/base")))
+def test_process_may_be_killed_while_it_makes_the_data(fresh_home: Path) -> None:
+    server = EmbeddedPostgres(fresh_home)
+    with Script(fresh_home) as other:
+        until(lambda: list(fresh_home.glob("postgres.new-*/base")))
         other.kill()
     server.acquire()
     remember(server, "kept")
@@ -552,8 +568,8 @@ def test_deleted_home_does_not_break_the_release(home: Path) -> None:
     until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_long_home_gets_a_socket_elsewhere(home: Path) -> None:
-    deep = home / ("x" * 60) / ("y" * 60)
+def test_long_home_gets_a_socket_elsewhere(fresh_home: Path) -> None:
+    deep = fresh_home / ("x" * 60) / ("y" * 60)
     server = EmbeddedPostgres(deep)
     try:
         assert len(str(server.socket_dir)) < 60
@@ -568,11 +584,11 @@ def test_long_home_gets_a_socket_elsewhere(home: Path) -> None:
 
 
 @pytest.mark.parametrize("make", ["folder", "link"])
-def test_socket_folder_of_somebody_else_is_refused(home: Path, make: str) -> None:
-    server = EmbeddedPostgres(home / ("x" * 100))
+def test_socket_folder_of_somebody_else_is_refused(fresh_home: Path, make: str) -> None:
+    server = EmbeddedPostgres(fresh_home / ("x" * 100))
     parent = server.socket_dir.parent
     if make == "link":
-        parent.symlink_to(home)
+        parent.symlink_to(fresh_home)
     elif IS_ROOT:
         parent.mkdir(mode=0o777)
         os.chown(parent, OTHER_UID, OTHER_UID)
@@ -630,10 +646,12 @@ def test_root_may_have_the_programs_in_a_private_folder(
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another user")
-def test_root_without_its_rights_is_told_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_without_its_rights_is_told_so(
+    fresh_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(embedded, "_held_capabilities", lambda: 0)
     with pytest.raises(EmbeddedPostgresError, match="run Mailroom as an ordinary user"):
-        EmbeddedPostgres(home).acquire()
+        EmbeddedPostgres(fresh_home).acquire()
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can give files away")
@@ -655,22 +673,22 @@ def test_root_runs_the_server_as_the_owner_of_the_data(home: Path) -> None:
         server.acquire()
 
 
-def test_nobody_else_reaches_the_server(home: Path) -> None:
-    server = EmbeddedPostgres(home)
+def test_nobody_else_reaches_the_server(fresh_home: Path) -> None:
+    server = EmbeddedPostgres(fresh_home)
     server.acquire()
     assert mode(server.data) == mode(server.socket_dir) == 0o700
     assert mode(server.socket_dir / ".s.PGSQL.5432") == 0o700
     for name in ("postgres.log", "postgres.lock", "postgres.users"):
-        assert mode(home / name) == 0o600
-    assert mode(home) == 0o755
+        assert mode(fresh_home / name) == 0o600
+    assert mode(fresh_home) == 0o755
     if IS_ROOT:
         with Script(server.socket_dir / ".s.PGSQL.5432", CONNECT_AS_OTHER_USER) as other:
             assert other.line() == "Permission denied"
     server.release()
 
 
-def test_home_that_is_made_is_private(home: Path) -> None:
-    server = EmbeddedPostgres(home / "made")
+def test_home_that_is_made_is_private(fresh_home: Path) -> None:
+    server = EmbeddedPostgres(fresh_home / "made")
     try:
         server.acquire()
         assert mode(server.home) == 0o700
@@ -775,42 +793,42 @@ def test_folder_without_data_is_refused(home: Path) -> None:
         server.acquire()
 
 
-def test_missing_programs_are_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_are_named(fresh_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EmbeddedPostgresError, match="set DATABASE_URL"):
-        EmbeddedPostgres(home).acquire()
+        EmbeddedPostgres(fresh_home).acquire()
 
 
-def test_unusable_home_is_named(home: Path) -> None:
-    file = home / "file"
+def test_unusable_home_is_named(fresh_home: Path) -> None:
+    file = fresh_home / "file"
     file.touch()
     with pytest.raises(EmbeddedPostgresError, match=r"file/made.*set MAILROOM_HOME"):
         EmbeddedPostgres(file / "made").acquire()
 
 
 @pytest.mark.skipif(IS_ROOT, reason="root may write everywhere")
-def test_home_without_the_right_to_write_is_named(home: Path) -> None:
-    home.chmod(0o500)
+def test_home_without_the_right_to_write_is_named(fresh_home: Path) -> None:
+    fresh_home.chmod(0o500)
     with pytest.raises(EmbeddedPostgresError, match="Permission denied"):
-        EmbeddedPostgres(home).acquire()
+        EmbeddedPostgres(fresh_home).acquire()
 
 
 def test_failed_initdb_tells_why_and_leaves_nothing(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    programs = home / "programs"
+    programs = fresh_home / "programs"
     programs.mkdir()
     for name in ("initdb", "postgres"):
         program = programs / name
         program.write_text("#!/bin/sh\necho No space left on device\nexit 1\n")
         program.chmod(0o755)
-    server = EmbeddedPostgres(home)
+    server = EmbeddedPostgres(fresh_home)
     with monkeypatch.context() as patch:
         patch.setattr(embedded, "find_binaries", lambda: programs)
         with pytest.raises(EmbeddedPostgresError, match="No space left on device"):
             server.acquire()
     assert not server.data.exists()
-    assert list(home.glob("postgres.new-*")) == []
+    assert list(fresh_home.glob("postgres.new-*")) == []
     server.acquire()
     server.release()
 
