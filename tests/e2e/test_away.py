@@ -52,7 +52,7 @@ def database_proxy(services: Services) -> Iterator[Proxy]:
     url = services.environment["DATABASE_URL"]
     proxy = proxy_of(url)
     services.environment |= {"DATABASE_URL": through(proxy, url), "BROKER_URL": url}
-    services.environment["MAILROOM_LEASE_SECONDS"] = "8"
+    services.environment["MAILROOM_LEASE_SECONDS"] = "30"
     services.write_handler(HANDLER)
     yield proxy
     services.end()
@@ -169,7 +169,7 @@ def test_a_worker_finishes_though_its_connections_to_the_database_fell_silent(
 def test_the_web_process_takes_email_again_after_its_connections_fell_silent(
     services: Services, database_proxy: Proxy, connection: Connection
 ) -> None:
-    web = services.start_web(MAILROOM_INTAKE_DEADLINE_SECONDS="1")
+    web = services.start_web(MAILROOM_INTAKE_DEADLINE_SECONDS="5")
 
     def post() -> int:
         return httpx.post(services.url + WEBHOOK_PATH, **signed(email())).status_code

