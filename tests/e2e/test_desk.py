@@ -115,6 +115,7 @@ def test_an_operator_finds_a_failed_email_and_retries_it_until_it_is_completed(
 
 
 def test_the_overview_updates_itself_until_it_is_paused(web: Services, page: Page) -> None:
+    page.clock.install()
     sign_in_page(page)
     page.goto("/")
     received = page.locator(".figure.received strong")
@@ -127,6 +128,16 @@ def test_the_overview_updates_itself_until_it_is_paused(web: Services, page: Pag
     expect(page.locator(".figure.received")).to_be_focused()
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="Pause")).to_have_attribute("aria-pressed", "true")
+    post(web)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.run_for(60_000)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(received).to_have_text("1")
+    assert asked == []
+    page.get_by_role("button", name="Pause").click()
+    page.clock.run_for(60_000)
+    expect(received).to_have_text("2")
 
 
 def test_the_overview_ends_with_the_session(
