@@ -105,6 +105,23 @@ class Databases:
         return urlsplit(url).path.removeprefix("/")
 
 
+@contextlib.contextmanager
+def shut_out(database_url: str) -> Iterator[None]:
+    """Nobody is connected to a database, nor can connect, for the time of this block."""
+    name = Databases.name_of(database_url)
+    with psycopg.connect(
+        database_url.replace(f"/{name}?", "/mailroom?"), autocommit=True
+    ) as elsewhere:
+        elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        elsewhere.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+        )
+        try:
+            yield
+        finally:
+            elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+
+
 class Services:
     """Real processes of Mailroom, each with its log."""
 
@@ -167,7 +184,8 @@ class Services:
     def start_web(self, **environment: str) -> "subprocess.Popen[bytes]":
         """Start the web process and wait until it answers."""
         process = self.start("mailroom", "web", **environment)
-        wait_until(lambda: process.poll() is not None or self._is_live(), self.log)
+        live = f"{self.url}/health/live"
+        wait_until(lambda: process.poll() is not None or is_success(live), self.log)
         if process.poll() is not None:
             raise AssertionError(self.log())
         return process
@@ -204,12 +222,6 @@ class Services:
                 process.wait(10)
             self.kill_group(process)
         delete_queue(self.environment.get("BROKER_URL", ""), self.queue)
-
-    def _is_live(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health/live").is_success
-        except httpx.HTTPError:
-            return False
 
 
 def delete_queue(broker_url: str, queue: str) -> None:
@@ -334,6 +346,14 @@ def reach(url: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_success(url: str) -> bool:
+    """Does a server answer a GET of this URL with success?"""
+    try:
+        return httpx.get(url).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def wait_until(

@@ -22,6 +22,7 @@ from support import (
     Services,
     email,
     free_port,
+    is_success,
     sign_in,
     wait_until,
 )
@@ -309,13 +310,6 @@ def test_litestar_runs_the_app_with_nothing_configured(services: Services, tmp_p
         MAILROOM_HOME=str(tmp_path / "h"),
     )
     wait_until(lambda: is_success(f"http://127.0.0.1:{port}/health/live"), services.log)
-
-
-def is_success(url: str) -> bool:
-    try:
-        return httpx.get(url).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def children(services: Services) -> list[psutil.Process]:

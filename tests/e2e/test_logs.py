@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from support import PROJECT, SECRET, Services, email, free_port, signed, wait_until
+from support import PROJECT, SECRET, Services, email, free_port, is_success, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -131,7 +131,7 @@ def test_filters_are_not_logged_by_either_server_command(production: Services) -
         PYTHONPATH=f"{PROJECT}{os.pathsep}{production.environment['PYTHONPATH']}",
     )  # fmt: skip
     urls = [production.url, f"http://127.0.0.1:{port}"]
-    wait_until(lambda: is_live(urls[1]), production.log)
+    wait_until(lambda: is_success(f"{urls[1]}/health/live"), production.log)
     for url in urls:
         found = httpx.get(
             f"{url}/api/v1/jobs",
@@ -142,10 +142,3 @@ def test_filters_are_not_logged_by_either_server_command(production: Services) -
     production.end()
     assert not [secret for secret in KEPT_OUT if secret in production.log()]
     assert "/api/v1/jobs" not in production.log()
-
-
-def is_live(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/live").is_success
-    except httpx.HTTPError:
-        return False

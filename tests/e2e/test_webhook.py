@@ -27,6 +27,7 @@ from support import (
     Services,
     email,
     free_port,
+    shut_out,
     signed,
     wait_until,
 )
@@ -110,23 +111,6 @@ def assert_unavailable(answer: httpx.Response) -> None:
     """The answer is a 503 as Zendesk repeats it."""
     assert_problem(answer, 503)
     assert 0 < int(answer.headers["retry-after"]) < 60
-
-
-@contextlib.contextmanager
-def shut_out(database_url: str) -> Iterator[None]:
-    """Nobody is connected to a database, nor can connect, for the time of this block."""
-    name = Databases.name_of(database_url)
-    with psycopg.connect(
-        database_url.replace(f"/{name}?", "/mailroom?"), autocommit=True
-    ) as elsewhere:
-        elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-        elsewhere.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
-        )
-        try:
-            yield
-        finally:
-            elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
 def connect(services: Services) -> socket.socket:

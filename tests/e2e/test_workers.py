@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 import redis
-from support import WAIT_SECONDS, Databases, Services, wait_until
+from support import WAIT_SECONDS, Services, shut_out, wait_until
 
 from app.jobs.transitions import MESSAGE_LOST
 
@@ -565,36 +565,30 @@ def test_emails_whose_messages_are_lost_with_the_brokers_queue_are_completed(
 
 
 def test_emails_are_completed_after_the_database_was_away(
-    workers: Workers, connection: Connection, databases: Databases
+    workers: Workers, connection: Connection
 ) -> None:
     handler(
         workers,
         """
-    await asyncio.sleep(0.01)
+    if int(email.subject) >= 20:
+        await wait_for_go()
     return {"run": run}
 """,
     )
     database_url = workers.environment["DATABASE_URL"]
-    name = databases.name_of(database_url)
-    worker = workers.start_worker()
-    wait_until(lambda: READY in workers.log(), workers.log)
-    put(connection, *(f"email-{number}" for number in range(150)))
-    wait_until(lambda: statuses(connection).get("completed", 0) > 10, workers.log)
+    worker = workers.start_worker(threads=4)
+    put(connection, *(str(number) for number in range(40)))
+    wait_for(workers, connection, completed=20, processing=4, queued=16)
     connection.close()
-    with psycopg.connect(database_url.replace(f"/{name}", "/mailroom"), autocommit=True) as other:
-        other.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-        other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
-        )
-        try:
-            wait_until(lambda: "duty_interrupted" in workers.log(), workers.log)
-        finally:
-            other.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    with shut_out(database_url):
+        go(workers)
+        wait_until(lambda: "duty_interrupted" in workers.log(), workers.log)
     with psycopg.connect(
         database_url, autocommit=True, row_factory=psycopg.rows.dict_row
     ) as connection:
-        wait_for(workers, connection, completed=150)
+        wait_for(workers, connection, completed=40)
         assert {row["retry_count"] for row in emails(connection).values()} == {0}
+        assert len(notes(workers)) == 40
     assert worker.poll() is None
 
 
