@@ -7,6 +7,7 @@ the embedded server inherits nothing. What another checkout's tests run is not t
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,10 @@ class Leftovers:
     def __init__(self, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._patience_seconds = patience_seconds
         self._told: list[str] = []
+
+    def pytest_configure(self) -> None:
+        # Who ends a run that takes too long leaves nothing either.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
