@@ -142,7 +142,12 @@ class Settings(BaseSettings):
     """Time after which a refused webhook is deleted."""
 
     quarantine_max_share: float = Field(default=0.5, gt=0, le=1)
-    """Share of the quarantine that one sender's address may take."""
+    """Share of the quarantine that one sender's address may take with webhooks whose signature is
+    missing or wrong."""
+
+    quarantine_unsigned_share: float = Field(default=0.8, gt=0, le=1)
+    """Share of the quarantine that webhooks whose signature is missing or wrong may take together.
+    The rest is kept for those that Zendesk signed and a broken template spoilt."""
 
     database_pool_size: int = Field(default=6, ge=2)
     """PostgreSQL connections that one web or worker process opens for its own work."""

@@ -5,6 +5,7 @@ import time
 from typing import Any
 from uuid import UUID
 
+import attrs
 import msgspec
 import structlog
 from litestar import Controller, Request, Response, post
@@ -110,7 +111,7 @@ async def _receive(
 ) -> Response[Any]:
     began = time.perf_counter()
     headers = request.headers
-    body: bytes | None = None
+    body = b""
     reserved = 0
     chunks: list[bytes] = []
     try:
@@ -136,7 +137,11 @@ async def _receive(
         WEBHOOKS.labels(RefusalReason.TOO_LARGE).inc()
         return problem(413, detail)
     except RefusedError as error:
-        await quarantine.store(_refusal(request, error.reason, str(error), body))
+        is_signed = error.reason is not RefusalReason.SIGNATURE and intake.is_signed(
+            body, headers.get(SIGNATURE_HEADER), headers.get(TIMESTAMP_HEADER)
+        )
+        refusal = _refusal(request, error.reason, str(error), body)
+        await quarantine.store(attrs.evolve(refusal, is_signed=is_signed))
         WEBHOOKS.labels(error.reason).inc()
         return _refuse(error)
     finally:

@@ -14,7 +14,7 @@ from app.intake.email_row import EmailRow, make_row
 from app.intake.group_commit import NotStoredError
 from app.intake.json_body import read_json_object
 from app.intake.payload import check_payload
-from app.intake.signature import verify
+from app.intake.signature import SignatureRefusedError, verify
 from app.intake.writer import Admission, EmailWriter
 from app.settings import Settings
 
@@ -100,6 +100,21 @@ class Intake:
         admission = await self._writer.store(row)
         self._warn_of_reused_id(row)
         return admission
+
+    def is_signed(self, body: bytes, signature: str | None, timestamp: str | None) -> bool:
+        """Whether it comes from Zendesk, whatever else is wrong with it."""
+        try:
+            verify(
+                signature=signature,
+                timestamp=timestamp,
+                body=body,
+                secrets=self._secrets,
+                max_age_seconds=self._max_age_seconds,
+                now=datetime.now(UTC),
+            )
+        except SignatureRefusedError:
+            return False
+        return True
 
     async def close(self) -> None:
         """Store what was accepted, then stop."""

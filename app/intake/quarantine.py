@@ -2,14 +2,15 @@
 
 A wrong secret or a broken template must not lose a night's email. A stranger must not fill the
 disk either: rows, bytes, age and the share of one sender's address are bounded, and what does not
-fit is counted.
+fit is counted. What nobody signed shares a part only, so that a webhook of Zendesk's with a broken
+template finds room however many strangers come.
 """
 
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -22,29 +23,42 @@ from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+Database: TypeAlias = "Connection | asyncpg.Pool[asyncpg.Record]"
+
 BATCH_ROWS = 64
 MAX_WAITING = 512
 PAGE_ROWS = 100
 # A page is held in memory, and admitted with one INSERT that has to keep the Intake's deadline.
 PAGE_BYTES = 8 * 1024 * 1024
 EXPIRED_AT_ONCE = 1_000
+# Zendesk's own headers have some 200 characters, and what a sender is told some hundred.
+LONGEST_HEADER = 512
+LONGEST_DETAIL = 10_000
 
 DELETE_EXPIRED = """
 DELETE FROM quarantined_webhooks WHERE id IN (
     SELECT id FROM quarantined_webhooks WHERE received_at < $1 ORDER BY received_at LIMIT $2
 )
 """
-USED = "SELECT count(*) AS rows, coalesce(sum(size), 0)::bigint AS bytes FROM quarantined_webhooks"
+# Rows of an older version know the size of their body alone.
+USED = """
+SELECT count(*) AS all_rows, coalesce(sum(greatest(kept_bytes, size)), 0)::bigint AS all_bytes,
+    count(*) FILTER (WHERE NOT is_signed) AS unsigned_rows,
+    coalesce(sum(greatest(kept_bytes, size)) FILTER (WHERE NOT is_signed), 0)::bigint
+        AS unsigned_bytes
+FROM quarantined_webhooks
+"""
 USED_BY_ADDRESS = """
-SELECT remote_address, count(*) AS rows, sum(size)::bigint AS bytes FROM quarantined_webhooks
-WHERE remote_address = ANY($1::text[]) GROUP BY 1
+SELECT remote_address, count(*) AS rows, sum(greatest(kept_bytes, size))::bigint AS bytes
+FROM quarantined_webhooks
+WHERE remote_address = ANY($1::text[]) AND NOT is_signed GROUP BY 1
 """
 INSERT = """
 INSERT INTO quarantined_webhooks
-    (id, received_at, reason, detail, remote_address, headers, body, size)
+    (id, received_at, reason, detail, remote_address, headers, body, size, kept_bytes, is_signed)
 SELECT * FROM unnest(
     $1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::json[], $7::bytea[],
-    $8::int[]
+    $8::int[], $9::int[], $10::boolean[]
 )
 """
 COUNT_DROPPED = """
@@ -52,7 +66,7 @@ INSERT INTO quarantine_drops AS drops (day, dropped) VALUES ($1, $2)
 ON CONFLICT (day) DO UPDATE SET dropped = drops.dropped + excluded.dropped
 """
 SELECT_PAGE = """
-SELECT id, received_at, reason, detail, remote_address, headers, body
+SELECT id, received_at, reason, detail, remote_address, headers, body, is_signed
 FROM (
     SELECT *, sum(size) OVER (ORDER BY received_at, id) - size AS bytes_before
     FROM (
@@ -66,9 +80,17 @@ WHERE bytes_before < $5
 ORDER BY received_at, id
 """
 SELECT_ONE = """
-SELECT id, received_at, reason, detail, remote_address, headers, body
+SELECT id, received_at, reason, detail, remote_address, headers, body, is_signed
 FROM quarantined_webhooks WHERE id = $1
 """
+
+
+def _cut_detail(detail: str) -> str:
+    return detail[:LONGEST_DETAIL]
+
+
+def _cut_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: value[:LONGEST_HEADER] for name, value in headers.items()}
 
 
 @attrs.frozen
@@ -78,15 +100,22 @@ class Refusal:
     id: UUID = attrs.field(kw_only=True)
     received_at: datetime = attrs.field(factory=lambda: datetime.now(UTC), kw_only=True)
     reason: RefusalReason
-    detail: str
+    detail: str = attrs.field(converter=_cut_detail)
     remote_address: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(converter=_cut_headers)
     body: bytes | None
     """None where it was too large to be read."""
+    is_signed: bool = False
+    """Its signature was right when it came."""
 
     @property
     def size(self) -> int:
         return len(self.body or b"")
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is stored of it, and what the bounds are about."""
+        return self.size + len(json.dumps(self.headers)) + len(self.detail.encode())
 
 
 class Quarantine(GroupCommit[Refusal, bool]):
@@ -103,15 +132,15 @@ class Quarantine(GroupCommit[Refusal, bool]):
         self._max_bytes = settings.quarantine_max_bytes
         self._max_age = timedelta(days=settings.quarantine_max_age_days)
         self._max_share = settings.quarantine_max_share
+        self._unsigned_share = settings.quarantine_unsigned_share
         self._refused: Counter[RefusalReason] = Counter()
 
     async def write(
         self, connection: Connection, rows: Sequence[Refusal]
     ) -> Sequence[bool | NotStoredError]:
         async with connection.transaction():
-            await connection.execute(
-                DELETE_EXPIRED, datetime.now(UTC) - self._max_age, EXPIRED_AT_ONCE
-            )
+            # The keeper comes every few seconds; room that is to be had now is taken now.
+            await expire(connection, self._max_age)
             kept = await self._what_fits(connection, rows)
             if kept:
                 await connection.execute(INSERT, *zip(*map(_columns, kept), strict=True))
@@ -136,24 +165,50 @@ class Quarantine(GroupCommit[Refusal, bool]):
         used = await connection.fetchrow(USED)
         addresses = list({refusal.remote_address for refusal in rows})
         by_address = await connection.fetch(USED_BY_ADDRESS, addresses)
-        all_rows, all_bytes = (used["rows"], used["bytes"]) if used else (0, 0)
-        rows_of = Counter({record["remote_address"]: record["rows"] for record in by_address})
-        bytes_of = Counter({record["remote_address"]: record["bytes"] for record in by_address})
+        room = _Room(self._max_rows, self._max_bytes)
+        unsigned = room.share(self._unsigned_share)
+        of = {address: room.share(self._max_share) for address in addresses}
+        if used:
+            room.take(used["all_rows"], used["all_bytes"])
+            unsigned.take(used["unsigned_rows"], used["unsigned_bytes"])
+        for record in by_address:
+            of[record["remote_address"]].take(record["rows"], record["bytes"])
         kept = []
         for refusal in rows:
-            address = refusal.remote_address
-            if (
-                all_rows < self._max_rows
-                and all_bytes + refusal.size <= self._max_bytes
-                and rows_of[address] < self._max_rows * self._max_share
-                and bytes_of[address] + refusal.size <= self._max_bytes * self._max_share
-            ):
+            bounds = [room]
+            if not refusal.is_signed:
+                bounds += [unsigned, of[refusal.remote_address]]
+            if all(bound.has_room_for(refusal.kept_bytes) for bound in bounds):
                 kept.append(refusal)
-                all_rows += 1
-                all_bytes += refusal.size
-                rows_of[address] += 1
-                bytes_of[address] += refusal.size
+                for bound in bounds:
+                    bound.take(1, refusal.kept_bytes)
         return kept
+
+
+@attrs.define
+class _Room:
+    """How many more webhooks and bytes one of the bounds allows."""
+
+    rows: float
+    bytes: float
+
+    def share(self, share: float) -> "_Room":
+        return _Room(self.rows * share, self.bytes * share)
+
+    def has_room_for(self, size: int) -> bool:
+        return self.rows > 0 and self.bytes >= size
+
+    def take(self, rows: int, size: int) -> None:
+        self.rows -= rows
+        self.bytes -= size
+
+
+async def expire(database: Database, max_age: timedelta) -> int:
+    """Delete refused webhooks that are too old, some at once. Returns how many."""
+    oldest = datetime.now(UTC) - max_age
+    return int(
+        (await database.execute(DELETE_EXPIRED, oldest, EXPIRED_AT_ONCE)).removeprefix("DELETE ")
+    )
 
 
 async def find_refusal(pool: "asyncpg.Pool[asyncpg.Record]", refusal_id: UUID) -> Refusal | None:
@@ -198,6 +253,8 @@ def _columns(refusal: Refusal) -> tuple[Any, ...]:
         json.dumps(dict(refusal.headers)),
         refusal.body,
         refusal.size,
+        refusal.kept_bytes,
+        refusal.is_signed,
     )
 
 
@@ -210,4 +267,5 @@ def _to_refusal(record: asyncpg.Record) -> Refusal:
         remote_address=record["remote_address"],
         headers=json.loads(record["headers"]),
         body=record["body"],
+        is_signed=record["is_signed"],
     )

@@ -2,7 +2,18 @@
 
 from enum import StrEnum
 
-from piccolo.columns import JSON, UUID, BigInt, Bytea, Date, Integer, Text, Timestamptz, Varchar
+from piccolo.columns import (
+    JSON,
+    UUID,
+    BigInt,
+    Boolean,
+    Bytea,
+    Date,
+    Integer,
+    Text,
+    Timestamptz,
+    Varchar,
+)
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.columns.defaults.uuid import UUID4
 from piccolo.table import Table
@@ -40,6 +51,10 @@ class QuarantinedWebhook(Table, tablename="quarantined_webhooks", db=DB):
     headers = JSON(default="{}", help_text="Those that decide: signature, media type, ids")
     body = Bytea(null=True, default=None, help_text="The bytes as they came; null where not read")
     size = Integer(default=0, help_text="Bytes of the body")
+    kept_bytes = Integer(default=0, help_text="Bytes of body, headers and detail together")
+    is_signed = Boolean(
+        default=False, help_text="Its signature was right: it is Zendesk's, and broken otherwise"
+    )
 
 
 class QuarantineDrop(Table, tablename="quarantine_drops", db=DB):

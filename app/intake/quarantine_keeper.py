@@ -1,0 +1,46 @@
+"""The keeper of the quarantine: what is too old goes, whether further webhooks come or not."""
+
+import asyncio
+from datetime import timedelta
+
+import asyncpg
+import structlog
+
+from app.intake.quarantine import expire
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+EXPIRE_EVERY_SECONDS = 10.0
+
+
+class QuarantineKeeper:
+    """Runs in each web process; several at once do not hurt each other."""
+
+    def __init__(self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+        self._max_age = timedelta(days=settings.quarantine_max_age_days)
+        self._is_failing = False
+        self._task = asyncio.create_task(self._run(), name=type(self).__name__)
+
+    async def run_once(self) -> None:
+        """Delete all that is too old now."""
+        while await expire(self._pool, self._max_age):
+            pass
+
+    async def close(self) -> None:
+        """Stop."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.run_once()
+            except Exception as error:  # noqa: BLE001 - it has to go on whatever happens
+                if not self._is_failing:
+                    log.warning("quarantine_not_expired", error=type(error).__name__)
+                self._is_failing = True
+            else:
+                self._is_failing = False
+            await asyncio.sleep(EXPIRE_EVERY_SECONDS)

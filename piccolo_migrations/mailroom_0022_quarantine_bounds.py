@@ -1,0 +1,28 @@
+"""What the bounds of the quarantine are about: all the bytes of a refused webhook, and whether
+Zendesk signed it.
+
+Both columns have a constant default, so no row is written anew.
+"""
+
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.columns import Boolean, Integer
+
+ID = "2026-11-25T00:22:00:000000"
+VERSION = "1.38.0"
+DESCRIPTION = "kept_bytes, is_signed of quarantined_webhooks"
+
+
+async def forwards() -> MigrationManager:
+    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+    for name, column_class, default in (
+        ("kept_bytes", Integer, 0),
+        ("is_signed", Boolean, False),
+    ):
+        manager.add_column(
+            table_class_name="QuarantinedWebhook",
+            tablename="quarantined_webhooks",
+            column_name=name,
+            column_class=column_class,
+            params={"default": default},
+        )
+    return manager
