@@ -19,6 +19,8 @@ from app.desk.health import HealthController
 from app.desk.jobs_api import JobsController
 from app.desk.metrics import EmailCounts, metrics
 from app.desk.overview import OverviewController, static_files, template_config
+from app.desk.quarantine_api import QuarantineController
+from app.desk.quarantine_pages import QuarantinePages
 from app.desk.strict import describe_bodies
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
@@ -59,6 +61,8 @@ def create_app() -> Litestar:
             metrics,
             HealthController,
             OverviewController,
+            QuarantineController,
+            QuarantinePages,
             static_files(),
             mount_admin(settings),
         ],
@@ -90,6 +94,7 @@ def create_app() -> Litestar:
     )
     describe_webhook(app.openapi_schema)
     describe_bodies(app.openapi_schema, JobsController.path)
+    describe_bodies(app.openapi_schema, QuarantineController.path)
     return app
 
 

@@ -8,9 +8,18 @@ from app.models.api_token import ApiToken
 from app.models.incoming_email import IncomingEmail
 from app.models.quarantined_webhook import QuarantineDrop, QuarantinedWebhook
 from app.models.worker import Worker
+from app.models.zendesk_event import WaitingAttachment, ZendeskErasure
 
 APP_CONFIG = AppConfig(
     app_name="mailroom",
     migrations_folder_path=str(Path(__file__).resolve().parent.parent / "piccolo_migrations"),
-    table_classes=[IncomingEmail, QuarantinedWebhook, QuarantineDrop, ApiToken, Worker],
+    table_classes=[
+        IncomingEmail,
+        QuarantinedWebhook,
+        QuarantineDrop,
+        ApiToken,
+        Worker,
+        WaitingAttachment,
+        ZendeskErasure,
+    ],
 )

@@ -6,6 +6,7 @@ fill the clipboard, and characters of direction show text other than it is.
 """
 
 import re
+import sys
 
 import click
 
@@ -31,6 +32,17 @@ def say_lines(text: str, *, is_error: bool = False) -> None:
         click.echo(
             "\t".join(_NOT_SHOWN.sub(_escape, part) for part in line.split("\t")), err=is_error
         )
+
+
+def write_bytes(body: bytes) -> None:
+    """Write bytes as they are, to a file or another program and never to a terminal.
+
+    Raises:
+        UsageError: standard output is a terminal.
+    """
+    if sys.stdout.isatty():
+        raise click.UsageError("these bytes are not for a terminal: name a file, or redirect them")
+    sys.stdout.buffer.write(body)
 
 
 def _escape(character: re.Match[str]) -> str:

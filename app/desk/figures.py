@@ -42,6 +42,11 @@ SELECT state, (
 FROM unnest(ARRAY['received', 'queued', 'processing', 'failed']) AS state
 """
 
+COUNT_QUARANTINED = """
+SELECT count(*) AS all, count(*) FILTER (WHERE is_signed) AS signed
+FROM (SELECT is_signed FROM quarantined_webhooks LIMIT $1) AS counted
+"""
+
 SELECT_OLDEST_WAITING = """
 SELECT oldest.id, oldest.received_at
 FROM unnest(ARRAY['received', 'queued']) AS state, LATERAL (
@@ -127,6 +132,15 @@ class OldestWaiting:
 
 
 @attrs.frozen
+class Quarantined:
+    """Refused webhooks that wait for somebody; at most COUNTED_AT_MOST are counted."""
+
+    all: int
+    signed: int
+    """Those that Zendesk signed, so each is an email with a fault."""
+
+
+@attrs.frozen
 class Worker:
     """A worker process that was heard of lately."""
 
@@ -192,6 +206,7 @@ class Figures:
     completed_today: int
     """In the last 24 hours."""
 
+    quarantined: Quarantined
     oldest_waiting: OldestWaiting | None
     hour: Rates
     day: Rates
@@ -293,10 +308,12 @@ class Lookout:
             self._looked_at_day = time.monotonic()
         states = await database.fetch(COUNT_STATES, COUNTED_AT_MOST)
         oldest = await database.fetchrow(SELECT_OLDEST_WAITING)
+        quarantined = await database.fetchrow(COUNT_QUARANTINED, COUNTED_AT_MOST)
         workers = await database.fetch(SELECT_WORKERS, COUNTED_AT_MOST, WORKERS_LISTED)
         return Figures(
             at=now,
             states={ProcessingStatus(row["state"]): row["emails"] for row in states},
+            quarantined=Quarantined(**(quarantined or {"all": 0, "signed": 0})),
             completed_today=self._completed.total(),
             oldest_waiting=(
                 OldestWaiting(oldest["id"], now - oldest["received_at"]) if oldest else None

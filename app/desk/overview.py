@@ -38,6 +38,7 @@ FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
 STATIC_PATH = "/overview/files"
 FIGURES_PATH = "/overview/figures"
+QUARANTINE_PATH = "/quarantine"
 
 CHART_WIDTH, CHART_HEIGHT = 600, 120
 
@@ -59,7 +60,7 @@ class OverviewController(Controller):
             "overview.html",
             context={
                 "username": user.username,
-                "file": _file_url,
+                "file": file_url,
                 "figures_address": _address(FIGURES_PATH),
                 **await _context(request),
             },
@@ -108,6 +109,7 @@ async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
         "failures_grouped": FAILURES_GROUPED,
         "forgotten_after": FORGOTTEN_AFTER,
         "admin": _admin(),
+        "quarantine": _address(QUARANTINE_PATH),
         "emails": _list_of_emails,
         "email": lambda email_id: f"{_admin()}#/incoming_emails/{email_id}/",
         "duration": _duration,
@@ -179,7 +181,8 @@ def _duration(time: timedelta) -> str:
     return " ".join(part for part in parts[:2] if not part.startswith("0 "))
 
 
-def _file_url(name: str) -> str:
+def file_url(name: str) -> str:
+    """Where a browser finds a style or script of the desk."""
     return _address(f"{STATIC_PATH}/{name}?{_VERSIONS[name]}")
 
 

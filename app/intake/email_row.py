@@ -35,6 +35,9 @@ class EmailRow:
     attempt_errors: str
     """What was told of the email before its first attempt."""
 
+    original_body: bytes | None = None
+    """The bytes as they came, where a person mended them."""
+
 
 def make_row(
     body: bytes,

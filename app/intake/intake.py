@@ -3,17 +3,20 @@
 It knows nothing of HTTP beyond the three headers that Zendesk signs or sends.
 """
 
+import json
 from collections import OrderedDict
 from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
+import attrs
 import structlog
 
 from app.intake.email_row import EmailRow, make_row
 from app.intake.group_commit import NotStoredError
 from app.intake.json_body import read_json_object
 from app.intake.payload import check_payload
+from app.intake.placeholders import refuse_unrendered
 from app.intake.signature import SignatureRefusedError, verify
 from app.intake.writer import Admission, EmailWriter
 from app.settings import Settings
@@ -22,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 # Enough to notice a constant `webhook_id`, which is the same in every delivery.
 REMEMBERED_WEBHOOK_IDS = 1_000
+# Stands for the sender while an email without one is checked; it is never stored.
+_NOBODY = "nobody@invalid"
 
 
 class Intake:
@@ -86,22 +91,98 @@ class Intake:
                 max_age_seconds=self._max_age_seconds,
                 now=now,
             )
-        json_body = read_json_object(body)
-        row = make_row(
+        row = self.read(
             body,
-            json_body,
-            check_payload(json_body.fields),
             email_id=email_id,
             invocation_id=invocation_id,
             signature=signature or None,
             now=now,
             day_first=self._day_first,
         )
+        return await self._store(row)
+
+    async def admit_mended(
+        self,
+        body: bytes,
+        *,
+        email_id: UUID,
+        original: bytes | None,
+        signature: str,
+        invocation_id: str | None,
+        received_at: datetime,
+        without_sender: bool,
+        by: str,
+    ) -> Admission:
+        """Store a webhook that an operator answers for, as if it were `received_at`.
+
+        Args:
+            original: the bytes as they came, where the operator changed them.
+            signature: by which it is recognised when it is admitted again.
+            without_sender: its sender is not known; `from_email` is empty then.
+            by: the operator.
+
+        Raises:
+            UnreadableBodyError, InvalidPayloadError, NotStoredError: as in `admit`.
+        """
+        row = self.read(
+            body,
+            email_id=email_id,
+            invocation_id=invocation_id,
+            signature=signature,
+            now=received_at,
+            without_sender=without_sender,
+        )
+        done = "admitted" if original is None else "mended and admitted"
+        told = f"{done} from the quarantine by {by}; it came {received_at.isoformat()}"
+        row = attrs.evolve(row, original_body=original, attempt_errors=_told(row, told))
+        return await self._store(row)
+
+    def read(
+        self,
+        body: bytes,
+        *,
+        email_id: UUID,
+        now: datetime,
+        invocation_id: str | None = None,
+        signature: str | None = None,
+        without_sender: bool = False,
+    ) -> EmailRow:
+        """The row that a body would be stored as.
+
+        Raises:
+            UnreadableBodyError: it is not a JSON object.
+            InvalidPayloadError: fields are missing or wrong.
+        """
+        json_body = read_json_object(body)
+        fields = json_body.fields
+        if without_sender:
+            fields = {**fields, "from_email": _NOBODY}
+        payload = check_payload(fields)
+        refuse_unrendered(payload)
+        row = make_row(
+            body,
+            json_body,
+            payload,
+            email_id=email_id,
+            invocation_id=invocation_id,
+            signature=signature,
+            now=now,
+        )
+        return attrs.evolve(row, from_email="") if without_sender else row
+
+    async def _store(self, row: EmailRow) -> Admission:
         admission = await self._writer.store(row)
         self._warn_of_reused_id(row)
         return admission
 
-    def is_signed(self, body: bytes, signature: str | None, timestamp: str | None) -> bool:
+    def is_signed(
+        self,
+        body: bytes,
+        signature: str | None,
+        timestamp: str | None,
+        *,
+        now: datetime | None = None,
+    ) -> bool:
         """Whether it comes from Zendesk, whatever else is wrong with it."""
         try:
             verify(
@@ -110,7 +191,7 @@ class Intake:
                 body=body,
                 secrets=self._secrets,
                 max_age_seconds=self._max_age_seconds,
-                now=datetime.now(UTC),
+                now=now or datetime.now(UTC),
             )
         except SignatureRefusedError:
             return False
@@ -136,3 +217,9 @@ class Intake:
             self._reused += 1
             if self._reused & (self._reused - 1) == 0:
                 log.warning("webhook_id_reused", email_id=str(row.id), times=self._reused)
+
+
+def _told(row: EmailRow, what: str) -> str:
+    """The entries of `attempt_errors` with one more: `mailroom show` tells them."""
+    entry = {"at": datetime.now(UTC).isoformat(), "attempt": 0, "error": what}
+    return json.dumps([*json.loads(row.attempt_errors), entry])

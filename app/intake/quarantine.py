@@ -31,6 +31,7 @@ PAGE_ROWS = 100
 # A page is held in memory, and admitted with one INSERT that has to keep the Intake's deadline.
 PAGE_BYTES = 8 * 1024 * 1024
 EXPIRED_AT_ONCE = 1_000
+BEFORE_ALL = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 # Zendesk's own headers have some 200 characters, and what a sender is told some hundred.
 LONGEST_HEADER = 512
 LONGEST_DETAIL = 10_000
@@ -79,6 +80,13 @@ FROM (
 WHERE bytes_before < $5
 ORDER BY received_at, id
 """
+SELECT_SUMMARIES = """
+SELECT id, received_at, reason, detail, remote_address, size, is_signed
+FROM quarantined_webhooks
+WHERE (received_at, id) > ($1, $2) AND ($3::text IS NULL OR reason = $3)
+ORDER BY received_at, id
+LIMIT $4
+"""
 SELECT_ONE = """
 SELECT id, received_at, reason, detail, remote_address, headers, body, is_signed
 FROM quarantined_webhooks WHERE id = $1
@@ -91,6 +99,19 @@ def _cut_detail(detail: str) -> str:
 
 def _cut_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     return {name: value[:LONGEST_HEADER] for name, value in headers.items()}
+
+
+@attrs.frozen
+class Summary:
+    """What a list tells of a refused webhook."""
+
+    id: UUID
+    received_at: datetime
+    reason: RefusalReason
+    detail: str
+    remote_address: str
+    size: int
+    is_signed: bool
 
 
 @attrs.frozen
@@ -221,13 +242,25 @@ async def refusals(
     pool: "asyncpg.Pool[asyncpg.Record]", *, reason: RefusalReason | None = None
 ) -> AsyncIterator[list[Refusal]]:
     """All refused webhooks, page by page, the oldest first. Those read may be discarded."""
-    after: tuple[Any, Any] = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+    after = BEFORE_ALL
     while page := [
         _to_refusal(record)
         for record in await pool.fetch(SELECT_PAGE, *after, reason, PAGE_ROWS, PAGE_BYTES)
     ]:
         yield page
         after = (page[-1].received_at, page[-1].id)
+
+
+async def summaries(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    *,
+    reason: RefusalReason | None = None,
+    limit: int,
+    after: tuple[datetime, UUID] | None = None,
+) -> list[Summary]:
+    """Refused webhooks after that one, the oldest first, without their bodies."""
+    records = await pool.fetch(SELECT_SUMMARIES, *(after or BEFORE_ALL), reason, limit)
+    return [Summary(**{**record, "reason": RefusalReason(record["reason"])}) for record in records]
 
 
 async def discard(pool: "asyncpg.Pool[asyncpg.Record]", ids: Sequence[UUID]) -> None:

@@ -68,7 +68,8 @@ def verify(
     if label is None:
         raise SignatureRefusedError(
             "the signature fits none of the active secrets: compare MAILROOM_WEBHOOK_SECRETS with "
-            "the signing secret shown in Zendesk's Admin Center"
+            "the signing secret shown in Zendesk's Admin Center; if they are the same, a proxy in "
+            "between changed the body, which has to arrive byte for byte"
         )
     # Only now is the timestamp known to be Zendesk's own.
     age = abs((now - _parse_timestamp(timestamp)).total_seconds())

@@ -21,13 +21,13 @@ WITH stored AS (
     INSERT INTO incoming_emails (
         id, zendesk_ticket_id, zendesk_webhook_id, from_email, from_name, subject,
         raw_body_html, raw_body_text, received_at, idempotency_key, attachment_urls,
-        raw_payload, delivery_signature, attempt_errors, processing_status
+        raw_payload, delivery_signature, attempt_errors, original_body, processing_status
     )
     SELECT arrived.*, 'received'
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
         $7::text[], $8::text[], $9::timestamptz[], $10::text[], $11::json[],
-        $12::json[], $13::text[], $14::jsonb[]
+        $12::json[], $13::text[], $14::jsonb[], $15::bytea[]
     ) AS arrived
     ON CONFLICT DO NOTHING
     RETURNING id

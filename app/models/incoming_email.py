@@ -10,6 +10,7 @@ from piccolo.columns import (
     JSON,
     JSONB,
     UUID,
+    Bytea,
     Integer,
     Text,
     Timestamptz,
@@ -149,6 +150,20 @@ class IncomingEmail(Table, tablename="incoming_emails", db=DB):
     )
     claim_token = UUID(
         null=True, default=None, help_text="Of the last claim: how a worker knows its own again"
+    )
+
+    original_body = Bytea(
+        null=True, default=None, help_text="The bytes as they came, where a person mended them"
+    )
+
+    zendesk_account_id = Varchar(
+        length=64, null=True, default=None, help_text="Of an event subscription's event"
+    )
+    zendesk_comment_id = Varchar(
+        length=64, null=True, default=None, help_text="The comment that it is, where events tell"
+    )
+    erased_at = Timestamptz(
+        null=True, default=None, help_text="When its content was erased, because Zendesk did"
     )
 
     check_processing_status = Check(

@@ -1,0 +1,88 @@
+"""What the commands of the quarantine share: which webhooks are meant, and how they are read."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import click
+
+from app.cli.database_access import told_in_a_sentence
+from app.database import DB
+from app.errors import MailroomError
+from app.intake.quarantine import Refusal, find_refusal, refusals
+from app.models.quarantined_webhook import RefusalReason
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+REASON = click.option(
+    "--reason", type=click.Choice([reason.value for reason in RefusalReason]), help="Only these."
+)
+ALL = click.option("--all", "all_of_them", is_flag=True, help="All of them.")
+IDS = click.argument("ids", type=click.UUID, nargs=-1)
+
+
+class SelectionError(MailroomError):
+    """Which webhooks are meant is not clear."""
+
+
+def to_reason(reason: str | None) -> RefusalReason | None:
+    return RefusalReason(reason) if reason else None
+
+
+def check_selection(ids: Sequence[UUID], all_of_them: bool, reason: str | None) -> None:
+    if bool(ids) == all_of_them:
+        raise SelectionError("say which: ids, or --all (with --reason, all of that reason)")
+    if reason and ids:
+        raise SelectionError("--reason goes with --all, not with ids")
+
+
+def run_with_pool(work: Callable[[Pool], Coroutine[Any, Any, Any]]) -> Any:
+    async def run() -> Any:
+        await DB.ensure_running()
+        async with DB.make_pool(min_size=0, max_size=2) as pool:
+            return await work(pool)
+
+    try:
+        with told_in_a_sentence():
+            return asyncio.run(run())
+    finally:
+        DB.release()
+
+
+async def selected(
+    pool: Pool, ids: Sequence[UUID], reason: RefusalReason | None
+) -> AsyncIterator[list[Refusal]]:
+    if ids:
+        each = list(dict.fromkeys(ids))
+        # Where one is wrong, nothing is done.
+        for refusal_id in each:
+            await find(pool, refusal_id)
+        for refusal_id in each:
+            yield [await find(pool, refusal_id)]
+    else:
+        async for page in refusals(pool, reason=reason):
+            yield page
+
+
+async def find(pool: Pool, refusal_id: UUID) -> Refusal:
+    refusal = await find_refusal(pool, refusal_id)
+    if refusal is None:
+        raise SelectionError(f"there is no {refusal_id} in the quarantine")
+    return refusal
+
+
+def to_json(refusal: Refusal) -> str:
+    return json.dumps(
+        {
+            "id": str(refusal.id),
+            "received_at": refusal.received_at.isoformat(),
+            "reason": refusal.reason,
+            "detail": refusal.detail,
+            "remote_address": refusal.remote_address,
+            "size": refusal.size,
+            "is_signed": refusal.is_signed,
+        }
+    )

@@ -1,0 +1,122 @@
+"""How an operator gets an email out of the quarantine that no retry can admit: what keeps it out,
+and its admission after its text was mended by hand."""
+
+from uuid import UUID
+
+import asyncpg
+import attrs
+
+from app.errors import MailroomError
+from app.intake.intake import Intake
+from app.intake.quarantine import Refusal, discard
+from app.intake.refused import RefusedError
+from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
+from app.intake.writer import Admission
+from app.request_id import uuid7
+
+# Larger ones are mended in a file.
+LARGEST_ON_A_PAGE = 1024 * 1024
+
+
+class MendingError(MailroomError):
+    """A refused webhook cannot be admitted in this way; the message says in which it can."""
+
+
+@attrs.frozen
+class Findings:
+    """What an operator has to know of a refused webhook."""
+
+    is_genuine: bool
+    """Its signature is right by today's secrets, so Zendesk sent it."""
+
+    wrong: list[str]
+    """What is wrong with the text, in words; empty where it is an email."""
+
+
+def examine(intake: Intake, refusal: Refusal, body: bytes | None = None) -> Findings:
+    """Look at a refused webhook as it came, or with a mended body."""
+    text = refusal.body if body is None else body
+    if text is None:
+        wrong = ["the body was not kept, because it was too large"]
+    else:
+        wrong = what_is_wrong(intake, refusal, text)
+    return Findings(is_genuine=_is_genuine(intake, refusal), wrong=wrong)
+
+
+def what_is_wrong(intake: Intake, refusal: Refusal, body: bytes) -> list[str]:
+    """What keeps a body from being an email, a sentence each."""
+    try:
+        intake.read(body, email_id=refusal.id, now=refusal.received_at)
+    except RefusedError as error:
+        named = getattr(error, "errors", None)
+        return [f"{one.field}: {one.message}" for one in named] if named else [str(error)]
+    return []
+
+
+def as_text(refusal: Refusal) -> str:
+    """The body as text to be mended: bytes that are not UTF-8 are U+FFFD in it."""
+    return (refusal.body or b"").decode("utf-8-sig", "replace")
+
+
+async def admit_mended(
+    intake: Intake,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    refusal: Refusal,
+    *,
+    body: bytes | None = None,
+    by: str,
+    accept_unsigned: bool = False,
+    without_sender: bool = False,
+) -> Admission:
+    """Admit a refused webhook on an operator's word, with its time of receipt.
+
+    Args:
+        body: what the operator made of it; as it came, where it is None. The original stays with
+            the email.
+        by: who does it; stands in the email's story.
+        accept_unsigned: the operator knows that it comes from Zendesk, though no signature says so.
+        without_sender: its sender is not known, and nobody's address is written in its place.
+
+    Raises:
+        MendingError: its body was not kept, or its signature is not right.
+        RefusedError: it is still no email.
+        NotStoredError: it could not be made durable.
+    """
+    text = refusal.body if body is None else body
+    if text is None:
+        raise MendingError(
+            "its body was not kept, because it was too large: give the text that Zendesk sent"
+        )
+    is_genuine = _is_genuine(intake, refusal)
+    if not is_genuine and not accept_unsigned:
+        raise MendingError(
+            "its signature fits none of the active secrets, so anybody may have sent it: mend "
+            "MAILROOM_WEBHOOK_SECRETS and retry it, or say that it is to be accepted unsigned, "
+            "where a proxy changed the body or you know its sender"
+        )
+    admission = await intake.admit_mended(
+        text,
+        email_id=uuid7(),
+        original=refusal.body if text != refusal.body else None,
+        # Whoever admits it twice gets one email, and so does a replay of what Zendesk signed.
+        signature=refusal.headers[SIGNATURE_HEADER] if is_genuine else _own_signature(refusal.id),
+        invocation_id=refusal.headers.get(INVOCATION_HEADER),
+        received_at=refusal.received_at,
+        without_sender=without_sender,
+        by=by,
+    )
+    await discard(pool, [refusal.id])
+    return admission
+
+
+def _is_genuine(intake: Intake, refusal: Refusal) -> bool:
+    return refusal.body is not None and intake.is_signed(
+        refusal.body,
+        refusal.headers.get(SIGNATURE_HEADER),
+        refusal.headers.get(TIMESTAMP_HEADER),
+        now=refusal.received_at,
+    )
+
+
+def _own_signature(refusal_id: UUID) -> str:
+    return f"quarantine:{refusal_id}"

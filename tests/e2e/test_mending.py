@@ -1,0 +1,130 @@
+"""The ways out of the quarantine, as programs, operators and commands go them."""
+
+import json
+import re
+import sys
+from typing import Any
+
+import httpx
+import psycopg
+from support import Services, create_operators, create_token, email, sign_in, signed, wait_until
+
+from app.intake.openapi import WEBHOOK_PATH
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+BROKEN = b'{"ticket_id": "7", "from_email": "kim@example.org", "subject": "say "yes" <b>"}'
+MENDED = BROKEN.replace(b'"yes"', b'\\"yes\\"')
+
+
+def refuse(services: Services, body: bytes = BROKEN) -> str:
+    answer = httpx.post(services.url + WEBHOOK_PATH, **signed(body), timeout=60)
+    assert answer.status_code == 400
+    return answer.headers["x-request-id"]
+
+
+def stored(connection: Connection) -> list[dict[str, Any]]:
+    return connection.execute("SELECT * FROM incoming_emails ORDER BY created_at").fetchall()
+
+
+def test_a_program_mends_and_admits(services: Services, connection: Connection) -> None:
+    services.start_web()
+    refused = refuse(services)
+    unrendered = json.dumps(email(ticket_id="{{ticket.id}}")).encode()
+    refuse(services, unrendered)
+    reader, operator = (
+        create_token(services, "reader"),
+        create_token(services, "olga", "--scope", "operate"),
+    )
+    url = f"{services.url}/api/v1/quarantine"
+    page = httpx.get(url, headers=reader, params={"limit": 1}, timeout=60).json()
+    assert [item["id"] for item in page["items"]] == [refused]
+    assert page["items"][0]["is_signed"] is True
+    rest = httpx.get(url, headers=reader, params={"cursor": page["next_cursor"]}, timeout=60).json()
+    assert "placeholder {{ticket.id}}" in rest["items"][0]["detail"]
+    assert rest["next_cursor"] is None
+    detail = httpx.get(f"{url}/{refused}", headers=reader, timeout=60).json()
+    assert detail["text"] == BROKEN.decode()
+    assert detail["is_genuine"] is True
+    assert "not JSON" in detail["wrong"][0]
+    admit = f"{url}/{refused}/admit"
+    mended = {"body": MENDED.decode()}
+    assert httpx.post(admit, headers=reader, json=mended, timeout=60).status_code == 403
+    unmended = httpx.post(admit, headers=operator, timeout=60)
+    assert unmended.status_code == 409
+    assert "not JSON" in unmended.json()["detail"]
+    admitted = httpx.post(admit, headers=operator, json=mended, timeout=60)
+    assert admitted.json()["status"] == "accepted"
+    (row,) = stored(connection)
+    assert str(row["id"]) == admitted.json()["email_id"]
+    assert row["subject"] == 'say "yes" <b>'
+    assert bytes(row["original_body"]) == BROKEN
+    assert httpx.post(admit, headers=operator, json=mended, timeout=60).status_code == 404
+    discarded = httpx.delete(f"{url}/{rest['items'][0]['id']}", headers=operator, timeout=60)
+    assert discarded.status_code == 204
+    assert httpx.get(url, headers=reader, timeout=60).json()["items"] == []
+
+
+def test_an_operator_sees_it_on_the_overview_and_mends_it(
+    services: Services, connection: Connection
+) -> None:
+    services.start_web()
+    create_operators(services)
+    refused = refuse(services)
+    with httpx.Client(base_url=services.url, timeout=60) as client:
+        assert client.get(f"/quarantine/{refused}").status_code == 303
+        assert sign_in(client, "olga").is_success
+        wait_until(lambda: ">1</strong> refused" in client.get("/").text)
+        assert f"/quarantine/{refused}" in client.get("/quarantine").text
+        page = client.get(f"/quarantine/{refused}").text
+        assert "say &#34;yes&#34; &lt;b&gt;" in page
+        assert "not JSON" in page
+        token = re.search('name="token" value="([0-9a-f]+)"', page)
+        assert token
+        form = {"text": MENDED.decode(), "action": "admit"}
+        assert client.post(f"/quarantine/{refused}", data=form).status_code == 403
+        form["token"] = token[1]
+        checked = client.post(f"/quarantine/{refused}", data={**form, "action": "check"})
+        assert "<li>Nothing.</li>" in checked.text
+        assert stored(connection) == []
+        still_wrong = client.post(f"/quarantine/{refused}", data={**form, "text": "{"})
+        assert "It is not admitted" in still_wrong.text
+        admitted = client.post(f"/quarantine/{refused}", data=form)
+        assert admitted.status_code == 303, admitted.text
+        (row,) = stored(connection)
+        assert str(row["id"]) in client.get(admitted.headers["location"]).text
+        assert client.get(f"/quarantine/{refused}").status_code == 404
+    assert "by olga" in row["attempt_errors"][0]["error"]
+
+
+def test_a_command_mends_by_a_file_and_by_an_editor(
+    services: Services, connection: Connection
+) -> None:
+    services.start_web()
+    first, second = refuse(services), refuse(services, BROKEN.replace(b"7", b"8"))
+    exported = services.run("mailroom", "quarantine", "export", first)
+    assert exported.stdout.encode() == BROKEN
+    everything = services.run("mailroom", "quarantine", "export", "--all", "--folder", "out")
+    assert everything.stdout == "2 written to out\n"
+    assert (services.folder / "out" / f"{first}.body").read_bytes() == BROKEN
+    shown = services.run("mailroom", "quarantine", "show", first)
+    assert "signature: right" in shown.stdout
+    assert "wrong: the body is not JSON" in shown.stdout
+    unmended = services.run("mailroom", "quarantine", "edit", first, "--file", "-", stdin=BROKEN)
+    assert unmended.returncode == 1
+    assert "not admitted" in unmended.stderr
+    (services.folder / "mended.json").write_bytes(MENDED)
+    mended = services.run("mailroom", "quarantine", "edit", first, "--file", "mended.json")
+    assert mended.returncode == 0, mended.stderr
+    (services.folder / "editor.py").write_text(
+        "import pathlib, sys\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        'path.write_text(path.read_text().replace(\'"yes"\', "yes"))\n'
+    )
+    edited = services.run(
+        *("mailroom", "quarantine", "edit", second), EDITOR=f"{sys.executable} editor.py"
+    )
+    assert edited.returncode == 0, edited.stderr
+    subjects = [row["subject"] for row in stored(connection)]
+    assert subjects == ['say "yes" <b>', "say yes <b>"]
+    assert not list((services.folder / "home" / "mending").iterdir())

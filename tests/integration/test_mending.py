@@ -1,0 +1,150 @@
+"""Refused webhooks that no retry can admit: what keeps them out, and how an operator mends them."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from support import email, make_settings, signed
+
+from app.intake.intake import Intake
+from app.intake.mending import MendingError, admit_mended, examine
+from app.intake.payload import InvalidPayloadError
+from app.intake.quarantine import Quarantine, Refusal, find_refusal
+from app.intake.refused import RefusedError
+from app.models.quarantined_webhook import RefusalReason
+
+Pool = asyncpg.Pool
+
+BROKEN = b'{"ticket_id": "7", "from_email": "kim@example.org", "subject": "the "A-17" order"}'
+MENDED = b'{"ticket_id": "7", "from_email": "kim@example.org", "subject": "the \\"A-17\\" order"}'
+
+
+@pytest.fixture
+async def intake(pool: "Pool[asyncpg.Record]") -> AsyncIterator[Intake]:
+    intake = Intake(make_settings(), pool)
+    yield intake
+    await intake.close()
+
+
+async def refuse(
+    pool: "Pool[asyncpg.Record]", body: bytes, *, secret: str | None = None
+) -> Refusal:
+    """A webhook that came two days ago and was refused."""
+    came = datetime.now(UTC) - timedelta(days=2)
+    delivery = signed(body, at=came, **({"secret": secret} if secret else {}))
+    refusal = Refusal(
+        id=uuid4(),
+        received_at=came,
+        reason=RefusalReason.UNREADABLE,
+        detail="the body is not JSON",
+        remote_address="192.0.2.7",
+        headers=delivery["headers"],
+        body=body,
+    )
+    quarantine = Quarantine(make_settings(), pool)
+    assert await quarantine.store(refusal)
+    await quarantine.close()
+    return refusal
+
+
+async def rows(pool: "Pool[asyncpg.Record]") -> list[dict[str, Any]]:
+    return [dict(row) for row in await pool.fetch("SELECT * FROM incoming_emails")]
+
+
+async def test_a_mended_email_has_its_time_of_receipt_and_its_original(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    refusal = await refuse(pool, BROKEN)
+    findings = examine(intake, refusal)
+    assert findings.is_genuine
+    assert "not JSON" in findings.wrong[0]
+    assert examine(intake, refusal, MENDED).wrong == []
+    with pytest.raises(RefusedError):
+        await admit_mended(intake, pool, refusal, by="olga")
+    admission = await admit_mended(intake, pool, refusal, body=MENDED, by="olga")
+    (row,) = await rows(pool)
+    assert row["id"] == admission.email_id
+    assert row["subject"] == 'the "A-17" order'
+    assert row["received_at"] == refusal.received_at
+    assert row["original_body"] == BROKEN
+    assert row["processing_status"] == "received"
+    (told,) = json.loads(row["attempt_errors"])
+    assert "mended and admitted from the quarantine by olga" in told["error"]
+    assert await find_refusal(pool, refusal.id) is None
+
+
+async def test_what_is_admitted_twice_or_sent_again_is_one_email(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    refusal = await refuse(pool, BROKEN)
+    first = await admit_mended(intake, pool, refusal, body=MENDED, by="olga")
+    again = await admit_mended(intake, pool, refusal, body=MENDED + b" ", by="ada")
+    assert again.is_duplicate
+    assert again.email_id == first.email_id
+    assert len(await rows(pool)) == 1
+
+
+async def test_nobodys_signature_needs_an_operators_word(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    body = json.dumps(email()).encode()
+    refusal = await refuse(pool, body, secret="of a stranger")
+    assert not examine(intake, refusal).is_genuine
+    with pytest.raises(MendingError, match="MAILROOM_WEBHOOK_SECRETS"):
+        await admit_mended(intake, pool, refusal, by="olga")
+    assert await rows(pool) == []
+    await admit_mended(intake, pool, refusal, by="olga", accept_unsigned=True)
+    (row,) = await rows(pool)
+    # The signature is a stranger's text, and may be that of another email.
+    assert row["delivery_signature"] == f"quarantine:{refusal.id}"
+    assert row["original_body"] is None
+
+
+async def test_an_email_without_a_sender_can_be_admitted(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    body = b'{"ticket_id": "4711", "from_email": "", "body_text": "a call of an unknown person"}'
+    refusal = await refuse(pool, body)
+    assert examine(intake, refusal).wrong == [
+        "from_email: is blank: it has to be sent with a value"
+    ]
+    with pytest.raises(InvalidPayloadError):
+        await admit_mended(intake, pool, refusal, by="olga")
+    await admit_mended(intake, pool, refusal, by="olga", without_sender=True)
+    (row,) = await rows(pool)
+    assert (row["from_email"], row["raw_body_text"]) == ("", "a call of an unknown person")
+    assert "admitted from the quarantine by olga" in row["attempt_errors"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ticket_id": "{{ticket.id}}"},
+        {"ticket_id": "{{ ticket.id }}", "from_email": "{{ticket.requester.email}}"},
+        {"from_email": "Kim <{{current_user.email}}>"},
+        {"from_email": "{% if ticket.requester.email %}a@example.org{% endif %}"},
+        {"ticket_id": "#{{- ticket.id -}}"},
+    ],
+)
+async def test_a_template_that_was_not_rendered_is_no_email(
+    intake: Intake, pool: "Pool[asyncpg.Record]", wrong: dict[str, str]
+) -> None:
+    with pytest.raises(InvalidPayloadError, match="placeholder") as refused:
+        intake.read(json.dumps(email(**wrong)).encode(), email_id=uuid4(), now=datetime.now(UTC))
+    assert {error.field for error in refused.value.errors} == set(wrong)
+    assert "template" in str(refused.value)
+
+
+async def test_a_customer_may_write_braces(intake: Intake, pool: "Pool[asyncpg.Record]") -> None:
+    body = email(
+        subject="{{ticket.title}} looks wrong",
+        body_text="I typed {{x}} and {% if y %}",
+        from_name="{{who}}",
+        webhook_id="{{ticket.id}}",
+    )
+    row = intake.read(json.dumps(body).encode(), email_id=uuid4(), now=datetime.now(UTC))
+    assert row.raw_body_text == "I typed {{x}} and {% if y %}"
