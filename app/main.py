@@ -24,9 +24,9 @@ from app.desk.quarantine_pages import QuarantinePages
 from app.desk.strict import describe_bodies
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
+from app.intake.keeper import IntakeKeeper
 from app.intake.openapi import describe_webhook
 from app.intake.quarantine import Quarantine
-from app.intake.quarantine_keeper import QuarantineKeeper
 from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
 from app.problems import any_exception_to_problem, http_exception_to_problem
@@ -116,14 +116,14 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     app.state.intake = intake
     quarantine = Quarantine(get_settings(), intake_pool)
     app.state.quarantine = quarantine
-    quarantine_keeper = QuarantineKeeper(get_settings(), running_pool())
+    intake_keeper = IntakeKeeper(get_settings(), running_pool())
     email_counts = EmailCounts(running_pool())
     app.state.email_counts = email_counts
     try:
         yield
     finally:
         await intake.close()
-        await quarantine_keeper.close()
+        await intake_keeper.close()
         await quarantine.close()
         await email_counts.close()
         stop_tracing()

@@ -11,6 +11,7 @@ from prometheus_client import Counter, Histogram, disable_created_metrics
 
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_schemas import WebhookStatus
+from app.models.zendesk_event import EventKind
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -71,6 +72,12 @@ BATCH_ROWS = Histogram(
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
 )
 
+EVENTS = Counter(
+    "mailroom_events",
+    "Events of Zendesk's event subscriptions, by what Mailroom did about them.",
+    ["kind"],
+)
+
 CLAIMS = Counter("mailroom_claims", "Emails that a worker claimed.")
 COMPLETIONS = Counter("mailroom_completions", "Emails that became completed.")
 FAILURES = Counter("mailroom_failures", "Emails that became failed, by the last failure.", ["kind"])
@@ -86,6 +93,7 @@ BROKER_ERRORS = Counter("mailroom_broker_errors", "Errors of the broker, by its 
 
 for counter, values in (
     (WEBHOOKS, RESULTS),
+    (EVENTS, EventKind),
     (FAILURES, FailureKind),
     (RETRIES, FailureKind),
     (RESCUES, RescueKind),

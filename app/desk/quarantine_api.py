@@ -75,7 +75,7 @@ class AdmitAnswer:
     """What became of it."""
 
     status: WebhookStatus
-    email_id: UUID
+    email_id: UUID | None
 
 
 AS_IT_CAME = AdmitRequest()
@@ -172,11 +172,7 @@ class QuarantineController(Controller):
         except (RefusedError, MendingError) as error:
             raise NotAdmittedError(str(error)) from error
         log.info("admitted", refusal_id=str(refusal_id), email_id=str(admission.email_id), by=by)
-        is_duplicate = admission.is_duplicate
-        return AdmitAnswer(
-            status=WebhookStatus.DUPLICATE if is_duplicate else WebhookStatus.ACCEPTED,
-            email_id=admission.email_id,
-        )
+        return AdmitAnswer(status=admission.status, email_id=admission.email_id)
 
     @delete(
         "/{refusal_id:uuid}",

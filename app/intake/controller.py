@@ -43,6 +43,7 @@ RETRY_AFTER_SECONDS = "5"
 MESSAGES = {
     WebhookStatus.ACCEPTED: "The email is stored and will be processed.",
     WebhookStatus.DUPLICATE: "The email was stored by an earlier delivery; nothing was added.",
+    WebhookStatus.ACKNOWLEDGED: "There is no email to be stored.",
 }
 
 
@@ -189,7 +190,7 @@ def _refuse(error: RefusedError) -> Response[Any]:
 
 
 def _answer(admission: Admission) -> Response[Any]:
-    status = WebhookStatus.DUPLICATE if admission.is_duplicate else WebhookStatus.ACCEPTED
+    status = admission.status
     WEBHOOKS.labels(status).inc()
     answer = WebhookResponse(status=status, message=MESSAGES[status], email_id=admission.email_id)
     return Response(msgspec.json.encode(answer), media_type="application/json")

@@ -3,16 +3,20 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import attrs
 
+from app.intake.events import Event, event_key
 from app.intake.json_body import JsonBody
 from app.intake.payload import CheckedPayload
 from app.intake.received_at import parse_received_at
+from app.models.fit import to_fit_json
 from app.models.incoming_email import IncomingEmail
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @attrs.frozen
@@ -37,6 +41,15 @@ class EmailRow:
 
     original_body: bytes | None = None
     """The bytes as they came, where a person mended them."""
+
+    zendesk_account_id: str | None = None
+    """Of an event."""
+
+    zendesk_comment_id: str | None = None
+    """Of an event about a comment."""
+
+    sent_at: datetime = EPOCH
+    """When Zendesk sent it, by which an erasure is earlier or later. It is not stored."""
 
 
 def make_row(
@@ -68,7 +81,45 @@ def make_row(
         attachment_urls=json.dumps(payload.attachment_urls) if payload.attachment_urls else None,
         raw_payload=body.decode() if json_body.is_plain else as_json_string(body),
         delivery_signature=signature,
-        attempt_errors=_entries(payload.left_out, now),
+        attempt_errors=entries(payload.left_out, now),
+        sent_at=now,
+    )
+
+
+def make_event_row(
+    body: bytes,
+    json_body: JsonBody,
+    event: Event,
+    files: Sequence[dict[str, Any]],
+    *,
+    email_id: UUID,
+    invocation_id: str | None,
+    signature: str | None,
+    now: datetime,
+) -> EmailRow:
+    """Build the row of an email that came as an event. `files` came before it."""
+    told = [f"it came as an event of Zendesk's: {event.name}"]
+    if not event.from_email:
+        told.append("the event names no address of its sender")
+    key = event.key or (event_key(event.account_id, invocation_id) if invocation_id else None)
+    return EmailRow(
+        id=email_id,
+        zendesk_ticket_id=event.ticket_id or "",
+        zendesk_webhook_id=None,
+        from_email=_cut(event.from_email.strip(), _LENGTHS["from_email"]),
+        from_name=_cut(event.from_name, _LENGTHS["from_name"]),
+        subject=_cut(event.subject, _LENGTHS["subject"]),
+        raw_body_html=event.body_html,
+        raw_body_text=event.body_text,
+        received_at=event.happened_at,
+        idempotency_key=key,
+        attachment_urls=to_fit_json(list(files)) if files else None,
+        raw_payload=body.decode() if json_body.is_plain else as_json_string(body),
+        delivery_signature=signature,
+        attempt_errors=entries(told, now),
+        zendesk_account_id=event.account_id,
+        zendesk_comment_id=event.comment_id,
+        sent_at=event.happened_at,
     )
 
 
@@ -126,7 +177,7 @@ def _cut(text: Any, length: int) -> Any:
     return text[:length] if text is not None and len(text) > length else text
 
 
-def _entries(told: Sequence[str], now: datetime) -> str:
+def entries(told: Sequence[str], now: datetime) -> str:
     """Entries of `attempt_errors` besides the attempts: `mailroom show` tells them."""
     at = now.isoformat()
     return json.dumps([{"at": at, "attempt": 0, "error": text} for text in told])

@@ -5,6 +5,7 @@ It knows nothing of HTTP beyond the three headers that Zendesk signs or sends.
 
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -12,13 +13,17 @@ import asyncpg
 import attrs
 import structlog
 
-from app.intake.email_row import EmailRow, make_row
+from app.intake import event_store
+from app.intake.email_row import EmailRow, entries, make_event_row, make_row
+from app.intake.events import Event, event_key, is_event, read_event
 from app.intake.group_commit import NotStoredError
-from app.intake.json_body import read_json_object
-from app.intake.payload import check_payload
+from app.intake.json_body import JsonBody, read_json_object
+from app.intake.payload import CheckedPayload, check_payload
 from app.intake.placeholders import refuse_unrendered
 from app.intake.signature import SignatureRefusedError, verify
 from app.intake.writer import Admission, EmailWriter
+from app.metrics import EVENTS
+from app.models.zendesk_event import EventKind
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -33,6 +38,7 @@ class Intake:
     """Admits webhooks: verified, read, stored."""
 
     def __init__(self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
         self._secrets = settings.webhook_secrets
         self._accept_unsigned = settings.accept_unsigned
         self._day_first = settings.day_first
@@ -91,7 +97,7 @@ class Intake:
                 max_age_seconds=self._max_age_seconds,
                 now=now,
             )
-        row = self.read(
+        return await self._take(
             body,
             email_id=email_id,
             invocation_id=invocation_id,
@@ -99,7 +105,6 @@ class Intake:
             now=now,
             day_first=self._day_first,
         )
-        return await self._store(row)
 
     async def admit_mended(
         self,
@@ -124,56 +129,92 @@ class Intake:
         Raises:
             UnreadableBodyError, InvalidPayloadError, NotStoredError: as in `admit`.
         """
-        row = self.read(
+        done = "admitted" if original is None else "mended and admitted"
+        told = f"{done} from the quarantine by {by}; it came {received_at.isoformat()}"
+        return await self._take(
             body,
             email_id=email_id,
             invocation_id=invocation_id,
             signature=signature,
             now=received_at,
             without_sender=without_sender,
+            finish=lambda row: attrs.evolve(
+                row, original_body=original, attempt_errors=_told(row, told)
+            ),
         )
-        done = "admitted" if original is None else "mended and admitted"
-        told = f"{done} from the quarantine by {by}; it came {received_at.isoformat()}"
-        row = attrs.evolve(row, original_body=original, attempt_errors=_told(row, told))
-        return await self._store(row)
 
-    def read(
+    async def _take(
         self,
         body: bytes,
         *,
         email_id: UUID,
         now: datetime,
-        invocation_id: str | None = None,
-        signature: str | None = None,
+        invocation_id: str | None,
+        signature: str | None,
         without_sender: bool = False,
-    ) -> EmailRow:
-        """The row that a body would be stored as.
+        finish: Callable[[EmailRow], EmailRow] = lambda row: row,
+    ) -> Admission:
+        json_body = read_json_object(body)
+        if not is_event(json_body.fields):
+            row = make_row(
+                body,
+                json_body,
+                _check(json_body, without_sender=without_sender),
+                email_id=email_id,
+                invocation_id=invocation_id,
+                signature=signature,
+                now=now,
+            )
+            row = attrs.evolve(row, from_email="") if without_sender else row
+            admission = await self._writer.store(finish(row))
+            self._warn_of_reused_id(row)
+            return admission
+        event = read_event(json_body.fields, now)
+        EVENTS.labels(event.kind).inc()
+        if event.kind is not EventKind.EMAIL:
+            # Without an id of its own, the delivery's or the email's serves: both are unique.
+            key = event.key or event_key(event.account_id, invocation_id or str(email_id))
+            return await self._heed(event, str(key))
+        files = await event_store.waiting_files(self._pool, event)
+        row = make_event_row(
+            body,
+            json_body,
+            event,
+            files,
+            email_id=email_id,
+            invocation_id=invocation_id,
+            signature=signature,
+            now=now,
+        )
+        admission = await self._writer.store(finish(row))
+        if admission.email_id is not None:
+            await event_store.join_waiting(self._pool, event, admission.email_id)
+        return admission
+
+    async def _heed(self, event: Event, key: str) -> Admission:
+        """Do what an event asks for that is no email."""
+        email_id = None
+        match event.kind:
+            case EventKind.ATTACHMENT:
+                email_id = await event_store.keep_attachment(self._pool, event, key)
+            case EventKind.ERASURE:
+                await event_store.erase(self._pool, event, key)
+            case EventKind.RESTORE:
+                await event_store.restore(self._pool, event)
+            case _:
+                log.debug("event_is_no_email")
+        return Admission(email_id, is_duplicate=False, is_email=False)
+
+    def check(self, body: bytes) -> None:
+        """See whether a body can be stored.
 
         Raises:
             UnreadableBodyError: it is not a JSON object.
             InvalidPayloadError: fields are missing or wrong.
         """
         json_body = read_json_object(body)
-        fields = json_body.fields
-        if without_sender:
-            fields = {**fields, "from_email": _NOBODY}
-        payload = check_payload(fields)
-        refuse_unrendered(payload)
-        row = make_row(
-            body,
-            json_body,
-            payload,
-            email_id=email_id,
-            invocation_id=invocation_id,
-            signature=signature,
-            now=now,
-        )
-        return attrs.evolve(row, from_email="") if without_sender else row
-
-    async def _store(self, row: EmailRow) -> Admission:
-        admission = await self._writer.store(row)
-        self._warn_of_reused_id(row)
-        return admission
+        if not is_event(json_body.fields):
+            _check(json_body)
 
     def is_signed(
         self,
@@ -219,7 +260,15 @@ class Intake:
                 log.warning("webhook_id_reused", email_id=str(row.id), times=self._reused)
 
 
+def _check(json_body: JsonBody, *, without_sender: bool = False) -> CheckedPayload:
+    fields = json_body.fields
+    payload = check_payload({**fields, "from_email": _NOBODY} if without_sender else fields)
+    refuse_unrendered(payload)
+    return payload
+
+
 def _told(row: EmailRow, what: str) -> str:
     """The entries of `attempt_errors` with one more: `mailroom show` tells them."""
-    entry = {"at": datetime.now(UTC).isoformat(), "attempt": 0, "error": what}
-    return json.dumps([*json.loads(row.attempt_errors), entry])
+    return json.dumps(
+        json.loads(row.attempt_errors) + json.loads(entries([what], datetime.now(UTC)))
+    )

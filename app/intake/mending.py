@@ -39,14 +39,14 @@ def examine(intake: Intake, refusal: Refusal, body: bytes | None = None) -> Find
     if text is None:
         wrong = ["the body was not kept, because it was too large"]
     else:
-        wrong = what_is_wrong(intake, refusal, text)
+        wrong = what_is_wrong(intake, text)
     return Findings(is_genuine=_is_genuine(intake, refusal), wrong=wrong)
 
 
-def what_is_wrong(intake: Intake, refusal: Refusal, body: bytes) -> list[str]:
+def what_is_wrong(intake: Intake, body: bytes) -> list[str]:
     """What keeps a body from being an email, a sentence each."""
     try:
-        intake.read(body, email_id=refusal.id, now=refusal.received_at)
+        intake.check(body)
     except RefusedError as error:
         named = getattr(error, "errors", None)
         return [f"{one.field}: {one.message}" for one in named] if named else [str(error)]

@@ -9,8 +9,10 @@ import attrs
 import structlog
 
 from app.intake.email_row import EmailRow, as_json_string
+from app.intake.event_store import erasures_of, is_erased
 from app.intake.group_commit import ROW_ERRORS, Connection, GroupCommit, NotStoredError
 from app.metrics import BATCH_ROWS
+from app.models.webhook_schemas import WebhookStatus
 
 log = structlog.get_logger(__name__)
 
@@ -21,13 +23,15 @@ WITH stored AS (
     INSERT INTO incoming_emails (
         id, zendesk_ticket_id, zendesk_webhook_id, from_email, from_name, subject,
         raw_body_html, raw_body_text, received_at, idempotency_key, attachment_urls,
-        raw_payload, delivery_signature, attempt_errors, original_body, processing_status
+        raw_payload, delivery_signature, attempt_errors, original_body, zendesk_account_id,
+        zendesk_comment_id, processing_status
     )
     SELECT arrived.*, 'received'
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
         $7::text[], $8::text[], $9::timestamptz[], $10::text[], $11::json[],
-        $12::json[], $13::text[], $14::jsonb[], $15::bytea[]
+        $12::json[], $13::text[], $14::jsonb[], $15::bytea[],
+        $16::text[], $17::text[]
     ) AS arrived
     ON CONFLICT DO NOTHING
     RETURNING id
@@ -49,11 +53,27 @@ INSERT_TRIES = 3
 class Admission:
     """An email that is stored: under this id, now or since an earlier delivery."""
 
-    email_id: UUID
+    email_id: UUID | None
+    """None where no email was stored, nor found."""
+
     is_duplicate: bool
+    is_email: bool = True
+    """Else nothing was stored as one: an event about something else, or an email that Zendesk had
+    erased."""
+
+    @property
+    def status(self) -> WebhookStatus:
+        """What the sender is told."""
+        if not self.is_email:
+            return WebhookStatus.ACKNOWLEDGED
+        return WebhookStatus.DUPLICATE if self.is_duplicate else WebhookStatus.ACCEPTED
 
 
-_columns = operator.attrgetter(*(field.name for field in attrs.fields(EmailRow)))
+ERASED = Admission(None, is_duplicate=False, is_email=False)
+
+_columns = operator.attrgetter(
+    *(field.name for field in attrs.fields(EmailRow) if field.name != "sent_at")
+)
 
 
 class EmailWriter(GroupCommit[EmailRow, Admission]):
@@ -63,8 +83,13 @@ class EmailWriter(GroupCommit[EmailRow, Admission]):
         self, connection: Connection, rows: Sequence[EmailRow]
     ) -> Sequence[Admission | NotStoredError]:
         BATCH_ROWS.observe(len(rows))
-        admissions = await self._insert_in_order(connection, rows)
-        return [admission or _collided() for admission in admissions]
+        # What Zendesk erased is not brought back by a replay. An erasure that comes at the same
+        # moment is done again a little later.
+        erasures = await erasures_of(connection, list({row.zendesk_ticket_id for row in rows}))
+        wanted = [row for row in rows if not (erasures and is_erased(erasures, row))]
+        admissions = await self._insert_in_order(connection, wanted) if wanted else []
+        answers = {row.id: answer for row, answer in zip(wanted, admissions, strict=True)}
+        return [(answers[row.id] or _collided()) if row.id in answers else ERASED for row in rows]
 
     async def write_alone(
         self, connection: Connection, row: EmailRow

@@ -362,6 +362,24 @@ WHERE id = $1 AND processing_status = 'failed'
 """  # noqa: S608 - a constant
 
 
+# Whatever its state: a worker that holds it loses its claim, and what it found with it. What is
+# derived of the content goes too, errors included, which may quote it.
+ERASE_CONTENT = """
+UPDATE incoming_emails
+SET processing_status = 'completed', completed_at = COALESCE(completed_at, now()),
+    raw_body_html = NULL, raw_body_text = NULL, raw_payload = NULL, original_body = NULL,
+    attachment_urls = NULL, cleaned_body = NULL, extracted_data = NULL, processing_error = NULL,
+    sync_error = NULL, next_attempt_at = NULL, lease_expires_at = NULL,
+    subject = CASE WHEN $3 THEN '' ELSE subject END,
+    from_email = CASE WHEN $3 THEN '' ELSE from_email END,
+    from_name = CASE WHEN $3 THEN NULL ELSE from_name END,
+    erased_at = now(), updated_at = now(),
+    attempt_errors = jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', 0, 'error', $2::text))
+WHERE id = ANY($1::uuid[]) AND erased_at IS NULL
+"""
+
+
 async def queue(
     database: Database, *, limit: int, depth: int, odd_to_fresh: bool = True
 ) -> list[Queued]:
@@ -577,6 +595,22 @@ async def settle(
         Whether it was failed.
     """
     return _changed(await database.execute(SETTLE, email_id, by, reason, discard))
+
+
+async def erase_content(
+    database: Database, email_ids: Collection[UUID], *, told: str, whole: bool
+) -> int:
+    """Any state -> completed, with nothing left of what the sender wrote.
+
+    Args:
+        told: why; stands in the story.
+        whole: the subject and the sender go as well.
+
+    Returns:
+        How many had content.
+    """
+    tag = await database.execute(ERASE_CONTENT, email_ids, told, whole)
+    return int(tag.removeprefix("UPDATE "))
 
 
 def _changed(tag: str) -> bool:

@@ -82,6 +82,7 @@ class WebhookStatus(StrEnum):
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
+    ACKNOWLEDGED = "acknowledged"
 
 
 @attrs.frozen(kw_only=True)
@@ -89,11 +90,20 @@ class WebhookResponse:
     """The answer to a webhook: the email is stored durably, now or since an earlier delivery."""
 
     status: Annotated[
-        WebhookStatus, _about("`duplicate`: it was stored before; nothing was added", "accepted")
+        WebhookStatus,
+        _about(
+            "`duplicate`: it was stored before; nothing was added. `acknowledged`: an event that "
+            "is no email, or an email that Zendesk has erased",
+            "accepted",
+        ),
     ]
     message: Annotated[
         str, _about("The same for people", "The email is stored and will be processed.")
     ]
     email_id: Annotated[
-        UUID, _about("The email's id in Mailroom", "0193587e-8b2f-7c3a-9d4e-5f6a7b8c9d0e")
+        UUID | None,
+        _about(
+            "The email's id in Mailroom; null where it is about none",
+            "0193587e-8b2f-7c3a-9d4e-5f6a7b8c9d0e",
+        ),
     ]

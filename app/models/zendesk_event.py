@@ -10,6 +10,25 @@ from piccolo.table import Table
 from app.database import DB
 
 
+class EventKind(StrEnum):
+    """What Mailroom does about an event."""
+
+    EMAIL = "email"
+    """It is stored and processed."""
+
+    ATTACHMENT = "attachment"
+    """It is joined to its email."""
+
+    ERASURE = "erasure"
+    """What it names is erased."""
+
+    RESTORE = "restore"
+    """A ticket came back from the trash."""
+
+    OTHER = "other"
+    """Nothing: it is no email."""
+
+
 class WaitingAttachment(Table, tablename="waiting_attachments", db=DB):
     """A file whose email has not come yet; events come in any order."""
 

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 from support import make_settings
 
+from app.intake.keeper import IntakeKeeper
 from app.intake.quarantine import LONGEST_HEADER, Quarantine, Refusal, find_refusal
-from app.intake.quarantine_keeper import QuarantineKeeper
 from app.models.quarantined_webhook import RefusalReason
 
 Pool = asyncpg.Pool
@@ -94,7 +94,7 @@ async def test_what_is_too_old_goes_without_a_further_refusal(
         " SELECT 'invalid', now() - interval '31 days' FROM generate_series(1, 2500)"
     )
     await pool.execute("INSERT INTO quarantined_webhooks (reason) VALUES ('invalid')")
-    keeper = QuarantineKeeper(make_settings(), pool)
+    keeper = IntakeKeeper(make_settings(), pool)
     async with asyncio.timeout(60):
         while await pool.fetchval("SELECT count(*) FROM quarantined_webhooks") > 1:  # noqa: ASYNC110
             await asyncio.sleep(0)

@@ -1,4 +1,5 @@
-"""The keeper of the quarantine: what is too old goes, whether further webhooks come or not."""
+"""The Intake's keeper: what is too old in the quarantine goes, whether further webhooks come or
+not, and what events left half done is done."""
 
 import asyncio
 from datetime import timedelta
@@ -6,6 +7,7 @@ from datetime import timedelta
 import asyncpg
 import structlog
 
+from app.intake.event_store import settle
 from app.intake.quarantine import expire
 from app.settings import Settings
 
@@ -14,7 +16,7 @@ log = structlog.get_logger(__name__)
 EXPIRE_EVERY_SECONDS = 10.0
 
 
-class QuarantineKeeper:
+class IntakeKeeper:
     """Runs in each web process; several at once do not hurt each other."""
 
     def __init__(self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
@@ -24,9 +26,10 @@ class QuarantineKeeper:
         self._task = asyncio.create_task(self._run(), name=type(self).__name__)
 
     async def run_once(self) -> None:
-        """Delete all that is too old now."""
+        """Delete all that is too old now, and settle what erasures and late files left."""
         while await expire(self._pool, self._max_age):
             pass
+        await settle(self._pool)
 
     async def close(self) -> None:
         """Stop."""
@@ -39,7 +42,7 @@ class QuarantineKeeper:
                 await self.run_once()
             except Exception as error:  # noqa: BLE001 - it has to go on whatever happens
                 if not self._is_failing:
-                    log.warning("quarantine_not_expired", error=type(error).__name__)
+                    log.warning("intake_keeper_interrupted", error=type(error).__name__)
                 self._is_failing = True
             else:
                 self._is_failing = False

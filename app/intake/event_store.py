@@ -1,0 +1,359 @@
+"""What events change besides bringing emails: files join their email, and what Zendesk erased is
+erased here, for good.
+
+Events come in any order, and each may come twice. A file that is earlier than its email waits for
+it; what is erased leaves its ids behind, so that no replay brings it back.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from app.intake.email_row import EmailRow
+from app.intake.events import Event
+from app.intake.group_commit import Connection
+from app.jobs import transitions
+from app.models.fit import to_fit_json
+from app.models.zendesk_event import ErasureKind
+
+log = structlog.get_logger(__name__)
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+# A file whose email has not come by then belongs to a comment that is none.
+WAITS_AT_MOST = timedelta(days=7)
+# How long a write that began before an erasure may take to end after it.
+SETTLED = timedelta(minutes=2)
+
+# Emails and files of one ticket are joined one after the other, or each could miss the other.
+LOCK_TICKET = "SELECT pg_advisory_xact_lock(hashtextextended('mailroom ticket ' || $1, 0))"
+
+FIND_EMAIL = """
+SELECT id, attachment_urls FROM incoming_emails
+WHERE zendesk_ticket_id = $1 AND zendesk_account_id IS NOT DISTINCT FROM $2
+    AND erased_at IS NULL
+    AND (zendesk_comment_id = $3 OR ($4 AND zendesk_comment_id IS NULL))
+ORDER BY zendesk_comment_id NULLS LAST, created_at
+LIMIT 1
+FOR UPDATE
+"""
+ADD_FILES = """
+UPDATE incoming_emails
+SET attachment_urls = $2::json, updated_at = now(),
+    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', 0, 'error', $3::text))
+WHERE id = $1
+"""
+KEEP_WAITING = """
+INSERT INTO waiting_attachments
+    (event_key, account_id, ticket_id, comment_id, is_of_opening, attachment)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT DO NOTHING
+"""
+SELECT_WAITING = """
+SELECT event_key, attachment FROM waiting_attachments
+WHERE ticket_id = $1 AND account_id = $2
+    AND (comment_id = $3 OR ($3 IS NULL AND is_of_opening))
+ORDER BY created_at
+"""
+FORGET_WAITING = "DELETE FROM waiting_attachments WHERE created_at < now() - $1::interval"
+
+KEEP_ERASURE = """
+INSERT INTO zendesk_erasures
+    (event_key, kind, account_id, ticket_id, comment_id, attachment_id, happened_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT DO NOTHING
+"""
+SELECT_ERASURES = """
+SELECT kind, account_id, ticket_id, comment_id, attachment_id, happened_at
+FROM zendesk_erasures WHERE ticket_id = ANY($1::text[])
+"""
+SELECT_LATE_ERASURES = """
+SELECT * FROM zendesk_erasures WHERE created_at > now() - $1::interval
+"""
+RESTORE = """
+DELETE FROM zendesk_erasures
+WHERE ticket_id = $1 AND account_id = $2 AND kind = 'trashed_ticket' AND happened_at <= $3
+"""
+# An email of a trigger does not tell its account, and an installation has one.
+FIND_OF_TICKET = """
+SELECT id, zendesk_comment_id, attachment_urls FROM incoming_emails
+WHERE zendesk_ticket_id = $1 AND (zendesk_account_id IS NULL OR zendesk_account_id = $2)
+    AND erased_at IS NULL
+"""
+REMOVE_FILES = """
+UPDATE incoming_emails
+SET attachment_urls = $2::json, updated_at = now(), original_body = NULL,
+    raw_payload = CASE WHEN zendesk_account_id IS NULL THEN NULL ELSE raw_payload END,
+    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', 0, 'error', $3::text))
+WHERE id = $1
+"""
+TELL = """
+UPDATE incoming_emails
+SET attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
+    'at', now(), 'attempt', 0, 'error', $2::text))
+WHERE id = ANY($1::uuid[]) AND NOT attempt_errors @> jsonb_build_array(
+    jsonb_build_object('error', $2::text))
+"""
+
+
+async def keep_attachment(pool: Pool, event: Event, key: str) -> UUID | None:
+    """Join a file to its email, or keep it until that comes.
+
+    Returns:
+        The email; None where it has not come, or the file was erased.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(LOCK_TICKET, event.ticket_id)
+        for erasure in await connection.fetch(SELECT_ERASURES, [event.ticket_id]):
+            if _covers_file(erasure, event):
+                return None
+        email = await connection.fetchrow(
+            FIND_EMAIL, event.ticket_id, event.account_id, event.comment_id, event.is_of_opening
+        )
+        if email is not None:
+            await _add_files(connection, email, [event.attachment or {}])
+            email_id: UUID = email["id"]
+            return email_id
+        await connection.execute(
+            KEEP_WAITING,
+            key,
+            event.account_id or "",
+            event.ticket_id,
+            event.comment_id or "",
+            event.is_of_opening,
+            to_fit_json(event.attachment),
+        )
+    return None
+
+
+async def waiting_files(pool: Pool, event: Event) -> list[dict[str, Any]]:
+    """The files that came before this email."""
+    rows = await pool.fetch(
+        SELECT_WAITING, event.ticket_id, event.account_id or "", event.comment_id
+    )
+    return [json.loads(row["attachment"]) for row in rows]
+
+
+async def join_waiting(pool: Pool, event: Event, email_id: UUID) -> None:
+    """Let no file wait any longer for an email that is stored."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(LOCK_TICKET, event.ticket_id)
+        rows = await connection.fetch(
+            SELECT_WAITING, event.ticket_id, event.account_id or "", event.comment_id
+        )
+        if not rows:
+            return
+        email = await connection.fetchrow(
+            "SELECT id, attachment_urls FROM incoming_emails WHERE id = $1 AND erased_at IS NULL"
+            " FOR UPDATE",
+            email_id,
+        )
+        if email is not None:
+            await _add_files(connection, email, [json.loads(row["attachment"]) for row in rows])
+        await connection.execute(
+            "DELETE FROM waiting_attachments WHERE event_key = ANY($1::text[])",
+            [row["event_key"] for row in rows],
+        )
+
+
+async def erase(pool: Pool, event: Event, key: str) -> None:
+    """Erase what Zendesk erased, and remember it."""
+    erasure = {
+        "kind": str(event.erasure),
+        "account_id": event.account_id or "",
+        "ticket_id": event.ticket_id,
+        "comment_id": event.comment_id,
+        "attachment_id": event.attachment_id,
+        "happened_at": event.happened_at,
+    }
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(LOCK_TICKET, event.ticket_id)
+        await connection.execute(KEEP_ERASURE, key, *erasure.values())
+        await _apply(connection, erasure, event)
+
+
+async def restore(pool: Pool, event: Event) -> None:
+    """A ticket came back from the trash: its further emails are taken again."""
+    await pool.execute(RESTORE, event.ticket_id, event.account_id or "", event.happened_at)
+
+
+async def erasures_of(connection: Connection, ticket_ids: Sequence[str]) -> list["asyncpg.Record"]:
+    """What was erased of some tickets."""
+    return await connection.fetch(SELECT_ERASURES, ticket_ids)
+
+
+def is_erased(erasures: Sequence["asyncpg.Record"], row: EmailRow) -> bool:
+    """Whether an email is one that Zendesk erased."""
+    return any(_covers(erasure, row) for erasure in erasures)
+
+
+async def settle(pool: Pool) -> None:
+    """Do what a write that began before an erasure, and ended after it, may have undone; and forget
+    files that nobody fetches."""
+    for late in await pool.fetch(SELECT_LATE_ERASURES, SETTLED):
+        if late["kind"] != ErasureKind.TRASHED_TICKET:
+            async with pool.acquire() as connection, connection.transaction():
+                await _apply(connection, dict(late), None)
+    await pool.execute(FORGET_WAITING, WAITS_AT_MOST)
+
+
+async def _apply(connection: Connection, erasure: dict[str, Any], event: Event | None) -> None:
+    emails = await connection.fetch(FIND_OF_TICKET, erasure["ticket_id"], erasure["account_id"])
+    match erasure["kind"]:
+        case ErasureKind.TICKET | ErasureKind.TRASHED_TICKET:
+            for_good = erasure["kind"] == ErasureKind.TICKET
+            what = "erased its ticket for good" if for_good else "put its ticket into the trash"
+            await _erase(connection, emails, f"erased, because Zendesk {what}", whole=for_good)
+            await connection.execute(
+                "DELETE FROM waiting_attachments WHERE ticket_id = $1 AND account_id = $2",
+                erasure["ticket_id"],
+                erasure["account_id"],
+            )
+        case ErasureKind.COMMENT:
+            await _erase_comment(connection, emails, erasure["comment_id"], event)
+            await connection.execute(
+                "DELETE FROM waiting_attachments WHERE ticket_id = $1 AND comment_id = $2",
+                erasure["ticket_id"],
+                erasure["comment_id"] or "",
+            )
+        case ErasureKind.ATTACHMENT if event is not None:
+            await _erase_file(connection, emails, event)
+
+
+async def _erase(
+    connection: Connection, emails: Sequence["asyncpg.Record"], told: str, *, whole: bool = False
+) -> None:
+    ids = [email["id"] for email in emails]
+    if ids:
+        await transitions.erase_content(connection, ids, told=told, whole=whole)
+        for email_id in ids:
+            log.info("erased", email_id=str(email_id), by="Zendesk")
+
+
+async def _erase_comment(
+    connection: Connection,
+    emails: Sequence["asyncpg.Record"],
+    comment_id: str | None,
+    event: Event | None,
+) -> None:
+    told = "erased, because Zendesk redacted it"
+    exact = [email for email in emails if comment_id and email["zendesk_comment_id"] == comment_id]
+    if exact:
+        await _erase(connection, exact, told)
+        return
+    # A trigger does not tell the comment, nor does the event of a new ticket. Where one email alone
+    # can be meant it is; of several nobody knows which.
+    candidates = [email for email in emails if email["zendesk_comment_id"] is None]
+    if event is None or event.is_by_staff or not candidates:
+        return
+    if len(candidates) == 1:
+        await _erase(connection, candidates, told)
+        return
+    await connection.execute(
+        TELL,
+        [email["id"] for email in candidates],
+        f"Zendesk redacted comment {comment_id} of this ticket: see whether it is this email, and "
+        "erase it then",
+    )
+    log.warning("redaction_not_clear", emails=len(candidates))
+
+
+async def _erase_file(
+    connection: Connection, emails: Sequence["asyncpg.Record"], event: Event
+) -> None:
+    for email in emails:
+        if email["zendesk_comment_id"] not in (None, event.comment_id):
+            continue
+        files = _files(email)
+        left = [item for item in files if not _is_file(item, event)]
+        if len(left) < len(files):
+            await connection.execute(
+                REMOVE_FILES,
+                email["id"],
+                json.dumps(left) if left else None,
+                "a file was removed, because Zendesk redacted it",
+            )
+    await connection.execute(
+        "DELETE FROM waiting_attachments WHERE ticket_id = $1 AND comment_id = $2"
+        " AND attachment ->> 'id' = $3",
+        event.ticket_id,
+        event.comment_id or "",
+        event.attachment_id,
+    )
+
+
+def _is_file(item: Any, event: Event) -> bool:
+    """Whether a stored file is the one that an event names, by its id, or else by its address or
+    name."""
+    if not isinstance(item, dict):
+        return False
+    if item.get("id") is not None and event.attachment_id is not None:
+        return str(item["id"]) == event.attachment_id
+    named = event.attachment or {}
+    url, name = named.get("content_url"), named.get("filename") or named.get("file_name")
+    return (url is not None and item.get("url") == url) or (
+        name is not None and item.get("filename") == name
+    )
+
+
+def _covers(erasure: "asyncpg.Record", row: EmailRow) -> bool:
+    if erasure["ticket_id"] != row.zendesk_ticket_id:
+        return False
+    if row.zendesk_account_id is not None and row.zendesk_account_id != erasure["account_id"]:
+        return False
+    match erasure["kind"]:
+        case ErasureKind.TICKET:
+            return True
+        case ErasureKind.TRASHED_TICKET:
+            # What Zendesk sent afterwards is of a ticket that was restored.
+            sent_at: datetime = row.sent_at
+            return bool(sent_at <= erasure["happened_at"])
+        case ErasureKind.COMMENT:
+            comment_id = row.zendesk_comment_id
+            return comment_id is not None and comment_id == erasure["comment_id"]
+        case _:
+            return False
+
+
+def _covers_file(erasure: "asyncpg.Record", event: Event) -> bool:
+    if erasure["account_id"] != (event.account_id or ""):
+        return False
+    match erasure["kind"]:
+        case ErasureKind.TICKET:
+            return True
+        case ErasureKind.TRASHED_TICKET:
+            return bool(event.happened_at <= erasure["happened_at"])
+        case ErasureKind.COMMENT:
+            return erasure["comment_id"] is not None and erasure["comment_id"] == event.comment_id
+        case _:
+            attachment_id = erasure["attachment_id"]
+            return attachment_id is not None and attachment_id == event.attachment_id
+
+
+async def _add_files(
+    connection: Connection, email: "asyncpg.Record", files: Sequence[dict[str, Any]]
+) -> None:
+    there = _files(email)
+    known = {_identity(item) for item in there}
+    new = [item for item in files if _identity(item) not in known]
+    if new:
+        told = f"a file joined it: {len(new)} of Zendesk's events"
+        await connection.execute(ADD_FILES, email["id"], to_fit_json([*there, *new]), told)
+
+
+def _files(email: "asyncpg.Record") -> list[Any]:
+    files = json.loads(email["attachment_urls"]) if email["attachment_urls"] else []
+    return files if isinstance(files, list) else []
+
+
+def _identity(item: Any) -> str:
+    if isinstance(item, dict):
+        return str(item.get("id") or item.get("url"))
+    return str(item)
