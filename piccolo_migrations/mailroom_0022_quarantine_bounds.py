@@ -4,16 +4,17 @@ Zendesk signed it.
 Both columns have a constant default, so no row is written anew.
 """
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import Boolean, Integer
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-11-25T00:22:00:000000"
 VERSION = "1.38.0"
 DESCRIPTION = "kept_bytes, is_signed of quarantined_webhooks"
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
     for name, column_class, default in (
         ("kept_bytes", Integer, 0),
         ("is_signed", Boolean, False),

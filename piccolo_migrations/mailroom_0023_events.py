@@ -4,10 +4,11 @@ the bytes that a person mended, files that came before their email, and what Zen
 The columns are null in the rows that are there, so none is written anew.
 """
 
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.columns import JSON, Boolean, Bytea, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.columns.indexes import IndexMethod
+
+from app.online_migration import OnlineMigration
 
 ID = "2026-11-25T00:23:00:000000"
 VERSION = "1.38.0"
@@ -16,8 +17,8 @@ DESCRIPTION = "event columns of incoming_emails, waiting_attachments, zendesk_er
 INDEX = {"index": True, "index_method": IndexMethod.btree}
 
 
-async def forwards() -> MigrationManager:
-    manager = MigrationManager(migration_id=ID, app_name="mailroom", description=DESCRIPTION)
+async def forwards() -> OnlineMigration:
+    manager = OnlineMigration(ID, DESCRIPTION)
 
     def add(table: str, name: str, column_class: type, **params: object) -> None:
         tablename = {

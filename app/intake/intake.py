@@ -103,7 +103,6 @@ class Intake:
             invocation_id=invocation_id,
             signature=signature or None,
             now=now,
-            day_first=self._day_first,
         )
 
     async def admit_mended(
@@ -164,6 +163,7 @@ class Intake:
                 invocation_id=invocation_id,
                 signature=signature,
                 now=now,
+                day_first=self._day_first,
             )
             row = attrs.evolve(row, from_email="") if without_sender else row
             admission = await self._writer.store(finish(row))
