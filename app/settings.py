@@ -42,6 +42,9 @@ EMBEDDED = "embedded"
 # Browsers resolve `.` and `..`, so a prefix with such a part would never be asked for.
 ROOT_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
 
+ZENDESK_SUBDOMAIN = re.compile(r"([A-Za-z0-9](-?[A-Za-z0-9])*)?")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 class SettingsError(MailroomError):
     """A setting is missing or has a value that cannot be used."""
@@ -101,6 +104,19 @@ class Settings(BaseSettings):
     webhook_secrets: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(default=(), repr=False)
     """Signing secrets of the Zendesk webhook, comma-separated, each `secret` or `label:secret`.
     All are accepted, so that one can be rotated without losing email."""
+
+    zendesk_subdomain: str = ""
+    """The account's name: `example` of `https://example.zendesk.com`. It is asked who wrote an
+    email that came as an event."""
+
+    zendesk_url: str = ""
+    """Address of the account's API, in place of the subdomain's."""
+
+    zendesk_email: str = ""
+    """Address of the agent whose API token is used."""
+
+    zendesk_token: str = Field(default="", repr=False)
+    """API token of the Zendesk account. Empty: nobody is looked up."""
 
     api_token: str = Field(default="", repr=False)
     """Bearer token of the HTTP API."""
@@ -279,6 +295,7 @@ class Settings(BaseSettings):
         for name, url in (("DATABASE_URL", self.database_url), ("BROKER_URL", self.broker_url)):
             if url.startswith(("postgresql://", "postgres://")):
                 _check_user(name, url)
+        self._check_zendesk()
         if self.env == "production":
             self._refuse_development_defaults()
         return self
@@ -317,6 +334,27 @@ class Settings(BaseSettings):
             raise ValueError(
                 "MAILROOM_ACCEPT_UNSIGNED is for development only: unset it in production"
             )
+
+    def _check_zendesk(self) -> None:
+        if not ZENDESK_SUBDOMAIN.fullmatch(self.zendesk_subdomain):
+            raise ValueError(
+                "MAILROOM_ZENDESK_SUBDOMAIN is the first part of the account's host name alone: "
+                "`example` of example.zendesk.com"
+            )
+        if self.zendesk_url:
+            _check_zendesk_url(self.zendesk_url, is_production=self.is_production)
+        if self.zendesk_token and not (
+            self.zendesk_email and (self.zendesk_subdomain or self.zendesk_url)
+        ):
+            raise ValueError(
+                "MAILROOM_ZENDESK_TOKEN needs MAILROOM_ZENDESK_EMAIL, and "
+                "MAILROOM_ZENDESK_SUBDOMAIN or MAILROOM_ZENDESK_URL"
+            )
+
+    @property
+    def zendesk_address(self) -> str:
+        """Where the account's API is."""
+        return self.zendesk_url or f"https://{self.zendesk_subdomain}.zendesk.com"
 
     @property
     def is_production(self) -> bool:
@@ -357,6 +395,23 @@ def _check_user(name: str, url: str) -> None:
             f"{name} names no user, and the user id {os.getuid()} of this process has no name "
             "that could stand for it: write postgresql://user@host/database"
         ) from None
+
+
+def _check_zendesk_url(url: str, *, is_production: bool) -> None:
+    """See that the token would travel to one host, and encrypted.
+
+    Raises:
+        ValueError: it would not.
+    """
+    _check_url("MAILROOM_ZENDESK_URL", url)
+    parts = urlsplit(url)
+    is_bare = not (parts.username or parts.query or parts.fragment) and parts.path in ("", "/")
+    is_near = parts.scheme == "http" and parts.hostname in LOOPBACK and not is_production
+    if not (parts.hostname and is_bare and (parts.scheme == "https" or is_near)):
+        raise ValueError(
+            "MAILROOM_ZENDESK_URL has to be https:// and a host, as in https://example.zendesk.com "
+            "(http:// for this machine's own addresses, outside production)"
+        )
 
 
 def parse_secrets(text: str) -> tuple[WebhookSecret, ...]:

@@ -35,6 +35,7 @@ from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
 from app.settings import Settings, get_settings
 from app.tracing import start_tracing, stop_tracing
+from app.zendesk.senders import with_senders
 
 log = structlog.get_logger(__name__)
 
@@ -232,7 +233,8 @@ def _load() -> tuple[Broker, WorkerProcess]:
     """
     settings = get_settings()
     configure_logging(settings)
-    process = WorkerProcess(settings, load_handler(settings.handler))
+    handler = with_senders(settings, load_handler(settings.handler), running_pool)
+    process = WorkerProcess(settings, handler)
     broker = make_broker(settings, DB.url)
     broker.add_middleware(process)
     return broker, process
