@@ -115,7 +115,10 @@ async def main():
     await execute("INSERT INTO migration (name, app_name) VALUES ('2099-01-01', 'mailroom')")
     await execute("INSERT INTO migration (name, app_name) VALUES ('2099-02-02', 'other')")
     await say()
-    await execute("DELETE FROM migration WHERE name = '2026-11-24T09:00:07:000000'")
+    await execute(
+        "DELETE FROM migration WHERE name = (SELECT max(name) FROM migration"
+        " WHERE app_name = 'mailroom' AND name < '2099')"
+    )
     await say()
 
 asyncio.run(main())
