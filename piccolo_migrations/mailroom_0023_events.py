@@ -34,7 +34,7 @@ async def forwards() -> OnlineMigration:
             params=dict(params),
         )
 
-    add("IncomingEmail", "original_body", Bytea, null=True, default=None)
+    add("IncomingEmail", "original_body", Bytea, null=True, default=None, secret=True)
     add("IncomingEmail", "zendesk_account_id", Varchar, length=64, null=True, default=None)
     add("IncomingEmail", "zendesk_comment_id", Varchar, length=64, null=True, default=None)
     add("IncomingEmail", "erased_at", Timestamptz, null=True, default=None)
@@ -46,7 +46,7 @@ async def forwards() -> OnlineMigration:
     add("WaitingAttachment", "comment_id", Varchar, length=64, default="")
     add("WaitingAttachment", "is_of_opening", Boolean, default=False)
     add("WaitingAttachment", "attachment", JSON, default="{}")
-    add("WaitingAttachment", "created_at", Timestamptz, default=TimestamptzNow())
+    add("WaitingAttachment", "created_at", Timestamptz, default=TimestamptzNow(), **INDEX)
 
     manager.add_table(class_name="ZendeskErasure", tablename="zendesk_erasures")
     add("ZendeskErasure", "event_key", Varchar, length=64, primary_key=True, default="")
@@ -56,5 +56,5 @@ async def forwards() -> OnlineMigration:
     add("ZendeskErasure", "comment_id", Varchar, length=64, null=True, default=None)
     add("ZendeskErasure", "attachment_id", Varchar, length=64, null=True, default=None)
     add("ZendeskErasure", "happened_at", Timestamptz, default=TimestamptzNow())
-    add("ZendeskErasure", "created_at", Timestamptz, default=TimestamptzNow())
+    add("ZendeskErasure", "created_at", Timestamptz, default=TimestamptzNow(), **INDEX)
     return manager

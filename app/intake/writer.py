@@ -99,6 +99,8 @@ class EmailWriter(GroupCommit[EmailRow, Admission]):
         flat = attrs.evolve(row, raw_payload=as_json_string(row.raw_payload.encode()))
         for attempt in (row, flat):
             try:
+                if is_erased(await erasures_of(connection, [row.zendesk_ticket_id]), row):
+                    return ERASED
                 (admission,) = await _insert_rows(connection, [attempt])
             except ROW_ERRORS as error:
                 log.warning("intake_row_refused", email_id=str(row.id), error=type(error).__name__)

@@ -152,8 +152,12 @@ class IncomingEmail(Table, tablename="incoming_emails", db=DB):
         null=True, default=None, help_text="Of the last claim: how a worker knows its own again"
     )
 
+    # Secret to Piccolo: what its admin shows has to be UTF-8.
     original_body = Bytea(
-        null=True, default=None, help_text="The bytes as they came, where a person mended them"
+        null=True,
+        default=None,
+        secret=True,
+        help_text="The bytes as they came, where a person mended them",
     )
 
     zendesk_account_id = Varchar(

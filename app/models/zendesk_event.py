@@ -38,7 +38,7 @@ class WaitingAttachment(Table, tablename="waiting_attachments", db=DB):
     comment_id = Varchar(length=64)
     is_of_opening = Boolean(default=False, help_text="Linked when its ticket was made")
     attachment = JSON(help_text="As an item of `attachment_urls`")
-    created_at = Timestamptz(default=TimestamptzNow())
+    created_at = Timestamptz(default=TimestamptzNow(), index=True)
 
 
 class ErasureKind(StrEnum):
@@ -67,4 +67,4 @@ class ZendeskErasure(Table, tablename="zendesk_erasures", db=DB):
     comment_id = Varchar(length=64, null=True, default=None)
     attachment_id = Varchar(length=64, null=True, default=None)
     happened_at = Timestamptz(default=TimestamptzNow())
-    created_at = Timestamptz(default=TimestamptzNow())
+    created_at = Timestamptz(default=TimestamptzNow(), index=True)
