@@ -16,6 +16,8 @@ import structlog
 from piccolo.apps.migrations.commands.backwards import BackwardsMigrationManager
 from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.commands.forwards import ForwardsMigrationManager, run_forwards
+from piccolo.apps.user.piccolo_app import APP_CONFIG as USER_APP
+from piccolo_api.session_auth.piccolo_app import APP_CONFIG as SESSION_APP
 
 from app.database import DB
 from app.errors import MailroomError
@@ -26,6 +28,9 @@ log = structlog.get_logger(__name__)
 # Any number serves, as long as nothing else in the database locks by it: "mailroom" in ASCII.
 MIGRATION_LOCK_KEY = int.from_bytes(b"mailroom", "big")
 LOCK_POLL_SECONDS = 0.2
+
+UTF_8 = "UTF8"
+APPS = (APP_CONFIG, USER_APP, SESSION_APP)
 
 
 Connection: TypeAlias = (
@@ -42,24 +47,44 @@ class SchemaState:
     """How the database's schema compares with the one this code was written for."""
 
     missing: tuple[str, ...]
-    """Migrations that this code has and the database has not run: the database is older."""
+    """Mailroom's migrations that the database has not run: the database is older."""
+
+    missing_of_operators: tuple[str, ...]
+    """Those of the tables of users and sessions: email is taken, and nobody can sign in."""
 
     unknown: tuple[str, ...]
     """Migrations that the database has run and this code does not have: it is newer."""
 
+    encoding: str
+    """The database's character set."""
+
+    @property
+    def takes_email(self) -> bool:
+        """Whether every email can be stored."""
+        return self.encoding == UTF_8 and not self.missing
+
     @property
     def verdict(self) -> str:
-        """`current`, `older` or `newer`; older wins where both are true."""
-        if self.missing:
+        """`wrong encoding`, `older`, `newer` or `current`; the first of them that is true."""
+        if self.encoding != UTF_8:
+            return "wrong encoding"
+        if self.missing or self.missing_of_operators:
             return "older"
         return "newer" if self.unknown else "current"
 
     @property
     def explanation(self) -> str:
         """One sentence for logs and people."""
-        if self.missing:
+        if self.encoding != UTF_8:
             return (
-                f"the database is older than the code (not yet run: {', '.join(self.missing)}): "
+                f"the database's encoding is {self.encoding}, which cannot hold every email (a "
+                "euro sign, an emoji): make a database in UTF-8 (CREATE DATABASE mailroom ENCODING "
+                "'UTF8' TEMPLATE template0), move the data there with pg_dump, and let "
+                "DATABASE_URL lead to it"
+            )
+        if missing := (*self.missing, *self.missing_of_operators):
+            return (
+                f"the database is older than the code (not yet run: {', '.join(missing)}): "
                 "run `mailroom migrate`"
             )
         if self.unknown:
@@ -79,6 +104,7 @@ async def migration_lock() -> AsyncIterator[None]:
     """
     connection = await DB.get_new_connection()
     try:
+        await _refuse_another_encoding(connection)
         while True:
             # The lock of a transaction, because behind a pooler there is no session.
             async with connection.transaction():
@@ -91,6 +117,12 @@ async def migration_lock() -> AsyncIterator[None]:
             await asyncio.sleep(LOCK_POLL_SECONDS)
     finally:
         await connection.close()
+
+
+async def _refuse_another_encoding(connection: "Connection") -> None:
+    state = await schema_state(connection)
+    if state.encoding != UTF_8:
+        raise MigrationError(state.explanation)
 
 
 def serialise_piccolo_migrations() -> None:
@@ -114,11 +146,11 @@ async def migrate() -> int:
     """Run every migration that has not run yet, of Mailroom and of the apps it brings along.
 
     Returns:
-        How many of Mailroom's own migrations ran.
+        How many ran.
 
     Raises:
-        MigrationError: one of them failed, or the database cannot be reached; the message says
-            which and why.
+        MigrationError: one of them failed, the database cannot be reached, or its encoding cannot
+            hold every email; the message says which and why.
     """
     try:
         before = await schema_state()
@@ -135,7 +167,7 @@ async def migrate() -> int:
         raise MigrationError(f"a migration failed: {error}\n{output.getvalue()}") from error
     if not result.success:
         raise MigrationError(f"a migration failed: {result.message}\n{output.getvalue()}")
-    return len(before.missing)
+    return len(before.missing) + len(before.missing_of_operators)
 
 
 async def schema_state(connection: "Connection | None" = None) -> SchemaState:
@@ -150,18 +182,29 @@ async def schema_state(connection: "Connection | None" = None) -> SchemaState:
             return await schema_state(own)
         finally:
             await own.close()
-    ran: set[str] = set()
+    encoding = await connection.fetchval("SELECT getdatabaseencoding()")
+    known, ran = _known(), set[tuple[str, str]]()
     if await connection.fetchval("SELECT to_regclass('migration') IS NOT NULL"):
         rows = await connection.fetch(
-            "SELECT name FROM migration WHERE app_name = $1", APP_CONFIG.app_name
+            "SELECT app_name, name FROM migration WHERE app_name = ANY($1)",
+            [app.app_name for app in APPS],
         )
-        ran = {row["name"] for row in rows}
-    known = _known_ids()
-    return SchemaState(missing=tuple(sorted(known - ran)), unknown=tuple(sorted(ran - known)))
+        ran = {(row["app_name"], row["name"]) for row in rows}
+    missing, unknown = sorted(known - ran), sorted(ran - known)
+    return SchemaState(
+        missing=tuple(name for app, name in missing if app == APP_CONFIG.app_name),
+        missing_of_operators=tuple(
+            f"{app} {name}" for app, name in missing if app != APP_CONFIG.app_name
+        ),
+        unknown=tuple(
+            name if app == APP_CONFIG.app_name else f"{app} {name}" for app, name in unknown
+        ),
+        encoding=encoding,
+    )
 
 
 async def say_whether_the_schema_fits() -> None:
-    """Log where the database is older or newer than the code, or cannot be reached."""
+    """Log where the database does not fit the code, or cannot be reached."""
     try:
         state = await schema_state()
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -172,6 +215,11 @@ async def say_whether_the_schema_fits() -> None:
 
 
 @functools.cache
-def _known_ids() -> frozenset[str]:
-    folder = APP_CONFIG.resolved_migrations_folder_path
-    return frozenset(BaseMigrationManager().get_migration_modules(folder))
+def _known() -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (app.app_name, name)
+        for app in APPS
+        for name in BaseMigrationManager().get_migration_modules(
+            app.resolved_migrations_folder_path
+        )
+    )

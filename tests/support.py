@@ -60,10 +60,12 @@ class Databases:
         self._url = url
         self.template: str | None = None
 
-    def create(self, *, migrated: bool = False) -> str:
+    def create(self, *, migrated: bool = False, encoding: str = "") -> str:
         """Make a database. Returns its URL."""
         name = f"test_{uuid4().hex}"
         template = f' TEMPLATE "{self.template}" STRATEGY file_copy' if migrated else ""
+        if encoding:
+            template = f" TEMPLATE template0 ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'"
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"{template}')
         return self._url.replace("/mailroom?", f"/{name}?")

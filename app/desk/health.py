@@ -108,6 +108,6 @@ async def _look(pool: "asyncpg.Pool[asyncpg.Record]") -> Health:
     ) as error:
         return Health("unavailable", {"database": f"not reachable ({type(error).__name__})"})
     return Health(
-        "unavailable" if state.missing else "ready",
+        "ready" if state.takes_email else "unavailable",
         {"database": "reachable", "migrations": state.explanation},
     )

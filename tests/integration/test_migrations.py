@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 import asyncpg
+import httpx
 import psycopg
 import pytest
 from psycopg.rows import dict_row
@@ -397,7 +398,7 @@ def test_the_state_of_the_schema_is_told_and_migrate_brings_it_up_to_date(empty:
     assert older.startswith("older | the database is older than the code")
     assert all(migration in older for migration in IDS)
     assert "mailroom migrate" in older
-    assert first == f"ran {len(IDS)}"
+    assert first == f"ran {len(IDS) + OTHERS}"
     assert current == "current | the database fits the code"
     assert second == "ran 0"
     assert newer.startswith("newer | the database is newer than the code (unknown: 2099-01-01)")
@@ -420,8 +421,56 @@ def test_a_migration_that_fails_is_named_and_can_be_repeated(empty: Services) ->
     assert "started_at" not in column_names(empty)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER TABLE incoming_emails DROP COLUMN retry_count")
-    assert empty.run("mailroom", "migrate").stdout == f"{len(IDS) - 2} migrations ran.\n"
+    assert empty.run("mailroom", "migrate").stdout == f"{len(IDS) - 2 + OTHERS} migrations ran.\n"
     assert empty.run("mailroom", "migrate").stdout == "The database is up to date.\n"
+
+
+def test_missing_tables_of_users_and_sessions_are_told_and_email_is_taken(
+    empty: Services,
+) -> None:
+    piccolo(empty, "forwards", "mailroom")
+    found = {
+        each["check"]: each for each in json.loads(empty.run("mailroom", "doctor", "--json").stdout)
+    }
+    assert not found["migrations"]["is_well"]
+    explanation = found["migrations"]["explanation"]
+    assert "not yet run: session_auth 20" in explanation and ", user 20" in explanation
+    assert IDS[0] not in explanation
+    empty.start_web()
+    try:
+        ready = httpx.get(f"{empty.url}/health/ready")
+        assert ready.status_code == 200
+        assert ready.json()["checks"]["migrations"] == explanation
+    finally:
+        empty.end()
+    assert empty.run("mailroom", "migrate").stdout == f"{OTHERS} migrations ran.\n"
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_every_email_is_refused_with_the_mend(
+    databases: Databases, tmp_path: Path, encoding: str
+) -> None:
+    url = databases.create(encoding=encoding)
+    services = migrating(Services(url, tmp_path))
+    said = f"encoding is {encoding}, which cannot hold every email"
+    try:
+        for command in (("mailroom", "migrate"), ("piccolo", "migrations", "forwards", "all")):
+            ended = services.run(*command)
+            assert ended.returncode == 1
+            assert said in ended.stdout + ended.stderr
+            assert "ENCODING 'UTF8' TEMPLATE template0" in ended.stdout + ended.stderr
+        doctor = services.run("mailroom", "doctor")
+        assert doctor.returncode == 1
+        assert said in doctor.stdout
+        services.start_web()
+        ready = httpx.get(f"{services.url}/health/ready")
+        assert ready.status_code == 503
+        assert said in ready.json()["checks"]["migrations"]
+        assert said in services.log()
+        assert rows(services, "SELECT to_regclass('incoming_emails') AS found") == [{"found": None}]
+    finally:
+        services.end()
+        databases.drop(url)
 
 
 def test_a_database_that_is_away_is_told_in_one_sentence(empty: Services) -> None:
