@@ -7,6 +7,7 @@ counts as lost after a while, and the Rescuer has it sent again.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -14,7 +15,7 @@ import asyncpg
 import structlog
 
 from app.jobs import transitions
-from app.jobs.transitions import Queued
+from app.jobs.transitions import Database, Queued
 from app.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
@@ -22,7 +23,9 @@ log = structlog.get_logger(__name__)
 # So many messages are lost with a Dispatcher that dies, and so far may two of them disturb the
 # order of receipt.
 BATCH = 50
+# A notification may be lost, with its connection or behind a pooler.
 POLL_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 # What a broker may take for a batch. Where it took one message at least it is slow, and not away.
 BROKER_SECONDS = 30.0
 CHANNEL = "mailroom_received"
@@ -31,7 +34,9 @@ Send = Callable[[UUID], None]
 
 
 class Dispatcher:
-    """Hands emails to the broker, as NOTIFY rings or a second has passed.
+    """Hands emails to the broker. The first of all is woken by NOTIFY as they come. The others look
+    now and then, so that an email does not wake each of them; what they find they send as well,
+    because the first may be busy, hang, or not reach the broker.
 
     Args:
         pool: connections of the event loop it runs in.
@@ -45,6 +50,13 @@ class Dispatcher:
         self._depth = depth
         self._rung = asyncio.Event()
         self._odd_to_fresh = True
+        self._is_first = False
+
+    def be_first(self, is_first: bool) -> None:
+        """Listen from now on, or no longer. To be called in its event loop."""
+        if is_first != self._is_first:
+            self._is_first = is_first
+            self._rung.set()
 
     def _heard(self, *_: object) -> None:
         self._rung.set()
@@ -55,21 +67,38 @@ class Dispatcher:
         Raises:
             Exception: database or broker are away; call it again after a pause.
         """
-        async with self._pool.acquire() as connection:
-            await connection.add_listener(CHANNEL, self._heard)
-            try:
-                while True:
-                    self._rung.clear()
-                    while await self.dispatch_batch():
-                        pass
-                    if connection.is_closed():
-                        raise ConnectionError("the connection that listens was closed")
-                    await _wait_for(self._rung, POLL_SECONDS)
-            finally:
-                await connection.remove_listener(CHANNEL, self._heard)
+        while True:
+            if self._is_first:
+                await self._run_first()
+            else:
+                # Not all of them at the same moment.
+                seconds = LOOK_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311
+                await self._dispatch_all(self._pool, seconds)
 
-    async def dispatch_batch(self) -> bool:
+    async def _run_first(self) -> None:
+        connection = await self._pool.acquire()
+        try:
+            await connection.add_listener(CHANNEL, self._heard)
+            while self._is_first:
+                # Over the connection that listens, so that its death is noticed.
+                await self._dispatch_all(connection, POLL_SECONDS)
+        finally:
+            # One that died without a word would never confirm that it listens no longer.
+            connection.terminate()
+            await self._pool.release(connection)
+
+    async def _dispatch_all(self, database: Database, seconds: float) -> None:
+        """Dispatch what there is, then wait until more comes or so much time has passed."""
+        self._rung.clear()
+        while await self.dispatch_batch(database):
+            pass
+        await _wait_for(self._rung, seconds)
+
+    async def dispatch_batch(self, database: "Database | None" = None) -> bool:
         """Hand one batch to the broker.
+
+        Args:
+            database: over which to ask, instead of the pool.
 
         Returns:
             Whether there may be more.
@@ -78,8 +107,9 @@ class Dispatcher:
             Exception: the database or the broker is away. What was not sent is as it was before,
                 unless the database is away now.
         """
+        database = database or self._pool
         queued = await transitions.queue(
-            self._pool, limit=BATCH, depth=self._depth, odd_to_fresh=self._odd_to_fresh
+            database, limit=BATCH, depth=self._depth, odd_to_fresh=self._odd_to_fresh
         )
         if not queued:
             return False
@@ -91,7 +121,7 @@ class Dispatcher:
                 await sending.run()
         finally:
             if unsent := sending.unsent():
-                await transitions.unqueue(self._pool, unsent)
+                await transitions.unqueue(database, unsent)
         return True
 
 

@@ -18,7 +18,7 @@ from app.database import DB
 from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher, Send
 from app.jobs.duty import without_end
-from app.jobs.heartbeat import BEAT_SECONDS, beat, leave
+from app.jobs.heartbeat import BEAT_SECONDS, beat, leave, worker_name
 from app.jobs.leases import (
     BEATS_PER_LEASE,
     LONGEST_PAUSE_OF_LEASE,
@@ -121,9 +121,7 @@ class Keeper:
                 longest_pause=seconds * LONGEST_PAUSE_OF_LEASE,
             ),
             without_end(
-                "heartbeat",
-                lambda: beat(pool, threads=self._threads, started_at=self._started_at),
-                every_seconds=BEAT_SECONDS,
+                "heartbeat", lambda: self._beat(pool, dispatcher), every_seconds=BEAT_SECONDS
             ),
             without_end("watch", lambda: self._watch(pool), every_seconds=WATCH_EVERY_SECONDS),
         ]
@@ -135,6 +133,12 @@ class Keeper:
         await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS / 2)
         await self._leave(pool)
         pool.terminate()
+
+    async def _beat(self, pool: "asyncpg.Pool[asyncpg.Record]", dispatcher: Dispatcher) -> None:
+        is_first = await beat(
+            pool, name=worker_name(), threads=self._threads, started_at=self._started_at
+        )
+        dispatcher.be_first(is_first)
 
     async def _leave(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         try:

@@ -3,9 +3,10 @@ without loss where the broker or the database goes away, or it dies itself."""
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -15,7 +16,8 @@ import pytest
 
 import app.jobs.dispatcher as dispatcher_module
 from app.jobs import transitions
-from app.jobs.dispatcher import BATCH, Dispatcher
+from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
+from app.jobs.heartbeat import beat
 from app.jobs.rescuer import rescue_once
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -284,6 +286,132 @@ async def test_a_dispatcher_that_dies_before_it_has_sent_loses_nothing(
     assert await rescue_once(pool, lost_after=lost_after, is_idle=True, takes_over=True) == 3
     assert await Dispatcher(pool, send=sent.append, depth=10).dispatch_batch()
     assert sent == ids
+
+
+class Herd:
+    """Dispatchers as of so many worker processes, with their heartbeats."""
+
+    def __init__(self, pool: Pool, size: int, send: Any) -> None:
+        self._pool = pool
+        self.dispatchers = [Dispatcher(pool, send=send, depth=1_000) for _ in range(size)]
+        self.started_at = [datetime.now(UTC) + timedelta(seconds=n) for n in range(size)]
+
+    async def beat(self, *numbers: int) -> list[int]:
+        """Have these, or all, say that they live. Returns those that are the first."""
+        first = []
+        for number in numbers or range(len(self.dispatchers)):
+            is_first = await beat(
+                self._pool, name=f"worker-{number}", threads=8, started_at=self.started_at[number]
+            )
+            self.dispatchers[number].be_first(is_first)
+            first += [number] * is_first
+        return first
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each time that a Dispatcher has asked what is to be sent. By themselves they look
+    once only, as they begin or are made the first."""
+    monkeypatch.setattr(dispatcher_module, "POLL_SECONDS", 3_600.0)
+    monkeypatch.setattr(dispatcher_module, "LOOK_SECONDS", 3_600.0)
+    counted: list[None] = []
+    real_queue = transitions.queue
+
+    async def count(*arguments: Any, **named: Any) -> Any:
+        queued = await real_queue(*arguments, **named)
+        counted.append(None)
+        return queued
+
+    monkeypatch.setattr(transitions, "queue", count)
+    return counted
+
+
+async def wait_for_looks(looks: list[None], number: int) -> None:
+    while len(looks) < number:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def test_an_email_wakes_one_dispatcher_of_many(
+    pool: Pool, database_url: str, looks: list[None]
+) -> None:
+    loop = asyncio.get_running_loop()
+    looked: dict[int, int] = {}
+    for size in (1, 16):
+        sent: asyncio.Queue[UUID] = asyncio.Queue()
+        send = functools.partial(loop.call_soon_threadsafe, sent.put_nowait)
+        async with (
+            asyncio.timeout(120),
+            asyncpg.create_pool(database_url, min_size=0, max_size=size + 1) as wide,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            herd = Herd(wide, size, send)
+            assert await herd.beat() == [0]
+            looks.clear()
+            for dispatcher in herd.dispatchers:
+                await stack.enter_async_context(running(dispatcher))
+            await wait_for_looks(looks, size)
+            looks.clear()
+            for _ in range(20):
+                (email_id,) = await store(pool)
+                await pool.execute(f"NOTIFY {CHANNEL}")
+                assert await sent.get() == email_id
+            looked[size] = len(looks)
+        await pool.execute("DELETE FROM workers")
+    # One more may have been on its way, or two in one.
+    assert looked[16] <= looked[1] + 5
+
+
+async def test_the_first_is_who_started_first_of_those_that_live(pool: Pool) -> None:
+    herd = Herd(pool, 3, send=None)
+    assert await herd.beat(2) == [2]
+    assert await herd.beat(0, 1, 2) == [0]
+    # It was killed, was paused, or hangs: nobody asks it for its place.
+    await pool.execute(
+        "UPDATE workers SET seen_at = seen_at - interval '1 minute' WHERE name = 'worker-0'"
+    )
+    assert await herd.beat(1, 2) == [1]
+    assert await herd.beat(0, 1, 2) == [0]
+    await pool.execute("UPDATE workers SET seen_at = seen_at - interval '1 hour'")
+    assert await herd.beat(2) == [2]
+    assert await pool.fetchval("SELECT count(*) FROM workers") == 1
+
+
+async def test_others_send_what_a_first_that_hangs_leaves(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "LOOK_SECONDS", 0.1)
+    broker = SlowBroker()
+    sent: asyncio.Queue[UUID] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    first = Dispatcher(pool, send=broker.send, depth=10)
+    first.be_first(True)
+    other = Dispatcher(
+        pool, send=lambda email_id: loop.call_soon_threadsafe(sent.put_nowait, email_id), depth=10
+    )
+    async with asyncio.timeout(60), running(first):
+        await store(pool)
+        await broker.wait_until_asked()
+        try:
+            async with running(other):
+                (later,) = await store(pool)
+                assert await sent.get() == later
+        finally:
+            broker.let(10)
+
+
+async def test_the_next_one_listens_when_it_becomes_the_first(
+    pool: Pool, looks: list[None]
+) -> None:
+    sent: asyncio.Queue[UUID] = asyncio.Queue()
+    send = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, sent.put_nowait)
+    dispatcher = Dispatcher(pool, send=send, depth=10)
+    async with asyncio.timeout(60), running(dispatcher):
+        await wait_for_looks(looks, 1)
+        dispatcher.be_first(True)
+        await wait_for_looks(looks, 2)
+        (email_id,) = await store(pool)
+        await pool.execute(f"NOTIFY {CHANNEL}")
+        assert await sent.get() == email_id
 
 
 class Died(Exception):  # noqa: N818

@@ -62,24 +62,24 @@ async def test_workers_are_alive_then_silent_then_forgotten(pool: Pool) -> None:
     await pool.execute(
         "INSERT INTO incoming_emails (processing_status, claimed_by) VALUES ('processing', $1)", me
     )
-    await heartbeat.beat(pool, threads=8, started_at=started_at)
+    await heartbeat.beat(pool, name=heartbeat.worker_name(), threads=8, started_at=started_at)
     await let_pass(pool, heartbeat.SILENT_AFTER)
     silent = await Lookout(pool).look()
     assert [(worker.name, worker.is_alive) for worker in silent.workers] == [(me, False)]
     assert silent.workers_alive == 0
-    await heartbeat.beat(pool, threads=8, started_at=started_at)
+    await heartbeat.beat(pool, name=heartbeat.worker_name(), threads=8, started_at=started_at)
     alive = await Lookout(pool).look()
     assert [(w.name, w.is_alive, w.in_work, w.threads) for w in alive.workers] == [(me, True, 1, 8)]
     assert alive.workers_alive == 1
     await pool.execute("UPDATE workers SET name = 'another:7'")
     await let_pass(pool, heartbeat.FORGOTTEN_AFTER)
-    await heartbeat.beat(pool, threads=8, started_at=started_at)
+    await heartbeat.beat(pool, name=heartbeat.worker_name(), threads=8, started_at=started_at)
     assert [worker.name for worker in (await Lookout(pool).look()).workers] == [me]
 
 
 async def test_a_worker_that_leaves_takes_only_its_own_name_off_the_list(pool: Pool) -> None:
     before, now = datetime.now(UTC) - HOUR, datetime.now(UTC)
-    await heartbeat.beat(pool, threads=8, started_at=now)
+    await heartbeat.beat(pool, name=heartbeat.worker_name(), threads=8, started_at=now)
     # In a container that was started anew the next process has the name of the last one.
     await heartbeat.leave(pool, started_at=before)
     assert (await Lookout(pool).look()).workers_alive == 1

@@ -962,6 +962,7 @@ async def test_a_notification_wakes_the_dispatcher_before_its_next_look(
     dispatcher = Dispatcher(
         pool, send=lambda sent_id: loop.call_soon_threadsafe(sent.put_nowait, sent_id), depth=10
     )
+    dispatcher.be_first(True)
     async with asyncio.timeout(60), running(dispatcher):
         assert await sent.get() == first
         second = await store(pool)
@@ -984,13 +985,16 @@ async def test_a_lost_notification_is_made_up_for_by_looking(pool: Pool) -> None
 async def test_a_dispatcher_whose_listening_connection_ends_says_so(
     pool: Pool, connection: "psycopg.Connection[dict[str, object]]"
 ) -> None:
-    dispatcher = Dispatcher(pool, send=send_to([]), depth=10)
+    is_sent = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    dispatcher = Dispatcher(
+        pool, send=lambda _: loop.call_soon_threadsafe(is_sent.set) and None, depth=10
+    )
+    dispatcher.be_first(True)
+    await store(pool)
     async with asyncio.timeout(60), running(dispatcher) as task:
-        while not await pool.fetchval(  # noqa: ASYNC110
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
-            " AND datname = current_database()"
-        ):
-            await asyncio.sleep(0.01)
+        # It listens before it looks for the first time.
+        await is_sent.wait()
         await asyncio.to_thread(end_other_connections, connection)
         await asyncio.wait({task})
         assert isinstance(task.exception(), (*DATABASE_AWAY, asyncpg.PostgresError))
