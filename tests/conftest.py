@@ -25,6 +25,7 @@ from leftovers import Leftovers, make_folder  # noqa: E402
 from support import WAIT_SECONDS, Databases, Services, reach  # noqa: E402
 
 from app.embedded import EmbeddedPostgres  # noqa: E402
+from app.text.reader import end_readers  # noqa: E402
 
 RUN_FOLDER = make_folder()
 os.environ["MAILROOM_HOME"] = str(RUN_FOLDER / f"home-{os.getpid()}")
@@ -71,6 +72,13 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
         is_cheap = item.path.parent.name in ("unit", "integration")
         if is_cheap and not START_PROCESSES.intersection(item.fixturenames):
             item.add_marker("quick")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def readers() -> Iterator[None]:
+    """Ends the processes that read long bodies."""
+    yield
+    end_readers()
 
 
 def make_short_folder() -> Path:

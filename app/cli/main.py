@@ -17,6 +17,7 @@ COMMANDS = {
     "worker": ("app.cli.worker:worker", "Run workers, which process email."),
     "migrate": ("app.cli.migrate:migrate_database", "Bring the database up to this version."),
     "send": ("app.cli.send:send", "Sign a webhook as Zendesk does, and post it."),
+    "text": ("app.cli.text:show_text", "Show what becomes of the body of an email."),
     "show": ("app.cli.show:show", "Tell the story of one email."),
     "stuck": ("app.cli.show:stuck", "List emails that are older in their state than expected."),
     "quarantine": ("app.cli.quarantine:quarantine", "Look after refused webhooks."),
