@@ -5,13 +5,12 @@ this module (as every `piccolo` command does) needs no database.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 from piccolo.engine.postgres import PostgresEngine
 
+from app.connections import Connect, Connection, Pool, PooledConnection, can_write
 from app.embedded import EmbeddedPostgres
 from app.settings import EMBEDDED, Settings, get_settings
 
@@ -19,36 +18,6 @@ from app.settings import EMBEDDED, Settings, get_settings
 # that is silent for so long has vanished: a failover, or a connection that a router forgot.
 ANSWER_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
-# Time in which a server may confirm that a statement is cancelled.
-CANCEL_SECONDS = 2.0
-
-
-class PooledConnection(asyncpg.Connection):
-    """A connection to a pooler that lends a server's connection for one transaction at a time.
-
-    asyncpg sends a statement and its arguments one after the other. Outside a transaction the
-    pooler may give them to two connections, so none is outside a transaction.
-    """
-
-    async def fetch(self, *args: Any, **kwargs: Any) -> Any:
-        async with self._within_transaction():
-            return await super().fetch(*args, **kwargs)
-
-    async def fetchrow(self, *args: Any, **kwargs: Any) -> Any:
-        async with self._within_transaction():
-            return await super().fetchrow(*args, **kwargs)
-
-    async def fetchval(self, *args: Any, **kwargs: Any) -> Any:
-        async with self._within_transaction():
-            return await super().fetchval(*args, **kwargs)
-
-    async def execute(self, query: str, *args: Any, **kwargs: Any) -> Any:
-        # Without arguments it is sent in one piece, and BEGIN itself comes this way.
-        async with self._within_transaction() if args else contextlib.nullcontext():
-            return await super().execute(query, *args, **kwargs)
-
-    def _within_transaction(self) -> contextlib.AbstractAsyncContextManager[object]:
-        return contextlib.nullcontext() if self.is_in_transaction() else self.transaction()
 
 
 class MailroomEngine(PostgresEngine):
@@ -58,10 +27,11 @@ class MailroomEngine(PostgresEngine):
         self.embedded = (
             EmbeddedPostgres(settings.home) if settings.database_url == EMBEDDED else None
         )
-        self.url = self.embedded.url if self.embedded else settings.database_url
+        self.url = self.embedded.url if self.embedded else can_write(settings.database_url)
         self.pool_size = settings.database_pool_size
+        self._connect = Connect(self.url)
         config: dict[str, Any] = {
-            "dsn": self.url,
+            "connection_class": Connection,
             "server_settings": {"application_name": "mailroom"},
         }
         if settings.behind_pgbouncer:
@@ -76,7 +46,8 @@ class MailroomEngine(PostgresEngine):
 
     async def start_connection_pool(self, **kwargs: Any) -> None:
         await self.ensure_running()
-        await super().start_connection_pool(**{"min_size": 1, "max_size": self.pool_size, **kwargs})
+        if self.pool is None:
+            self.pool = await self._make_pool(**{"max_size": self.pool_size, **kwargs})
 
     async def close_connection_pool(self) -> None:
         """Close the pool; a connection that is still in use, or hangs, is given up."""
@@ -84,14 +55,25 @@ class MailroomEngine(PostgresEngine):
         if pool is not None:
             await close_pool(pool)
 
-    def make_pool(self, **kwargs: Any) -> "asyncpg.Pool[asyncpg.Record]":
+    def make_pool(self, **kwargs: Any) -> Pool:
         """Another pool with the engine's settings, for those who must not wait for the users of
         the first, or have an event loop of their own; to be awaited."""
-        return asyncpg.create_pool(**{"command_timeout": ANSWER_SECONDS, **self.config, **kwargs})
+        return self._make_pool(**{"command_timeout": ANSWER_SECONDS, **kwargs})
+
+    def _make_pool(self, **kwargs: Any) -> Pool:
+        # No connection is opened yet: a database that is away is met by those who ask it.
+        standard = {
+            "min_size": 0,
+            "max_queries": 50_000,
+            "max_inactive_connection_lifetime": 300.0,
+            "record_class": asyncpg.Record,
+            "loop": None,
+        }
+        return Pool(connect=self._connect, **{**standard, **self.config, **kwargs})
 
     async def get_new_connection(self) -> "asyncpg.Connection[asyncpg.Record]":
         await self.ensure_running()
-        return await super().get_new_connection()
+        return await self._connect(**self.config)
 
     async def ensure_running(self) -> None:
         """Start the embedded server if it is configured and does not run yet.
@@ -109,22 +91,6 @@ class MailroomEngine(PostgresEngine):
 
 
 DB = MailroomEngine(get_settings())
-
-
-@contextlib.asynccontextmanager
-async def borrowed(
-    pool: "asyncpg.Pool[asyncpg.Record]",
-) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
-    """A connection of a pool, for those who give up after some time.
-
-    One that went dead would never confirm that a statement is cancelled, and hold up whoever gives
-    it back; it is given up then.
-    """
-    connection = await pool.acquire()
-    try:
-        yield connection
-    finally:
-        await pool.release(connection, timeout=CANCEL_SECONDS)
 
 
 async def close_pool(pool: "asyncpg.Pool[asyncpg.Record]") -> None:

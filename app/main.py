@@ -102,9 +102,9 @@ def create_app() -> Litestar:
 async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     # No connection is opened yet: a database that is away must not keep the process from
     # answering 503, which Zendesk repeats. A refused connection it does not repeat.
-    await DB.start_connection_pool(min_size=0, command_timeout=ANSWER_SECONDS)
+    await DB.start_connection_pool(command_timeout=ANSWER_SECONDS)
     # Operators and programs may search for seconds. Email does not wait for their connections.
-    intake_pool = await DB.make_pool(min_size=0, max_size=INTAKE_CONNECTIONS)
+    intake_pool = await DB.make_pool(max_size=INTAKE_CONNECTIONS)
     app.state.intake_pool = intake_pool
     try:
         async with asyncio.timeout(SCHEMA_CHECK_SECONDS):

@@ -20,6 +20,7 @@ from piccolo.apps.user.piccolo_app import APP_CONFIG as USER_APP
 from piccolo_api.session_auth.piccolo_app import APP_CONFIG as SESSION_APP
 
 from app.database import DB
+from app.database_errors import CANNOT_ASK
 from app.errors import MailroomError
 from app.piccolo_app import APP_CONFIG
 
@@ -154,7 +155,7 @@ async def migrate() -> int:
     """
     try:
         before = await schema_state()
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except CANNOT_ASK as error:
         raise MigrationError(
             f"the database cannot be reached ({error}): see that DATABASE_URL is right and that "
             "the server runs"
@@ -163,7 +164,7 @@ async def migrate() -> int:
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             result = await run_forwards("all")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except CANNOT_ASK as error:
         raise MigrationError(f"a migration failed: {error}\n{output.getvalue()}") from error
     if not result.success:
         raise MigrationError(f"a migration failed: {result.message}\n{output.getvalue()}")
@@ -207,7 +208,7 @@ async def say_whether_the_schema_fits() -> None:
     """Log where the database does not fit the code, or cannot be reached."""
     try:
         state = await schema_state()
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except CANNOT_ASK as error:
         log.error("database_not_reachable", error=type(error).__name__)
         return
     if state.verdict != "current":

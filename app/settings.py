@@ -75,7 +75,8 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default=EMBEDDED, validation_alias=AliasChoices("DATABASE_URL"), repr=False
     )
-    """Where the truth lives: `postgresql://user:password@host/database`, or `embedded`."""
+    """Where the truth lives: `postgresql://user:password@host/database`, or `embedded`. Several
+    hosts, as in `host1:5432,host2:5432`: the one that can write."""
 
     broker_url: str = Field(default="", validation_alias=AliasChoices("BROKER_URL"), repr=False)
     """Job engine: `postgresql://`, `redis://`, `rediss://`, `amqp://` or `amqps://`.
@@ -369,7 +370,9 @@ def _check_url(name: str, url: str) -> None:
     """
     try:
         parts = urlsplit(url)
-        is_whole = not parts.netloc or parts.port is None or parts.port > 0
+        # Several hosts, comma-separated, each with its port or without.
+        ports = [urlsplit(f"//{host}").port for host in parts.netloc.rpartition("@")[2].split(",")]
+        is_whole = all(port is None or port > 0 for port in ports)
     except ValueError:
         is_whole = False
     if not is_whole or re.search("%(?![0-9A-Fa-f]{2})", url):

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from multiprocessing import parent_process
 from multiprocessing.util import Finalize
 from types import FrameType
 from typing import NoReturn, TypeAlias, TypeVar
@@ -14,7 +15,6 @@ from uuid import UUID
 
 import asyncpg
 import dramatiq
-import psycopg
 import structlog
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread
 from dramatiq.broker import Broker
@@ -23,16 +23,20 @@ from dramatiq.worker import Worker
 from prometheus_client import start_http_server
 
 from app.database import DB, running_pool
+from app.database_errors import CANNOT_ASK
+from app.ending import LAST_WORDS_SECONDS, Ending
 from app.errors import MailroomError
 from app.handlers.seam import Handler, load_handler
 from app.jobs import transitions
 from app.jobs.broker import ACTOR_NAME, make_broker, make_message, prepare_broker
 from app.jobs.keeper import Keeper
 from app.jobs.leases import HeldClaims
+from app.jobs.postgres_broker import BROKER_AWAY
 from app.jobs.process import Processor
 from app.jobs.watched_broker import WatchedBroker
 from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
+from app.pauses import GrowingPause
 from app.settings import Settings, get_settings
 from app.tracing import start_tracing, stop_tracing
 from app.zendesk.senders import with_senders
@@ -44,6 +48,9 @@ T = TypeVar("T")
 # The status of Dramatiq itself for a worker that cannot be loaded. Starting again is no help.
 CANNOT_LOAD_EXIT_STATUS = 2
 STOP_SECONDS = 5.0
+# What a stop takes beyond the time of the handlers, before this process is ended by force.
+STOP_MARGIN_SECONDS = 8.0
+CLOSE_SECONDS = 3.0
 POLL_SECONDS = 0.05
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 15.0
@@ -56,8 +63,9 @@ SignalHandler: TypeAlias = Callable[[int, FrameType | None], object] | int | Non
 class WorkerProcess(Middleware):
     """Opens what the actors of one process need when it boots, and closes it when it stops."""
 
-    def __init__(self, settings: Settings, handler: Handler) -> None:
+    def __init__(self, settings: Settings, handler: Handler, ending: Ending) -> None:
         self._settings = settings
+        self._ending = ending
         self._handler = handler
         self._held_claims = HeldClaims()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -79,6 +87,7 @@ class WorkerProcess(Middleware):
         try:
             self._boot(broker, worker.worker_threads)
         except BaseException as error:  # noqa: BLE001 - Dramatiq would go on, half booted
+            self._ending.end_within(CLOSE_SECONDS, 1)
             _end(error)
 
     def _boot(self, broker: Broker, threads: int) -> None:
@@ -91,7 +100,7 @@ class WorkerProcess(Middleware):
         thread = _event_loop_thread()
         # Handlers may use the engine's pool, and take their time. What is recorded of an email must
         # not wait for a server that is gone without a word, so it has connections of its own.
-        _run(DB.start_connection_pool(min_size=0))
+        _run(DB.start_connection_pool())
         self._pool = _run(_open_pool())
         _run(say_whether_the_schema_fits())
         _show_metrics(self._settings)
@@ -106,6 +115,10 @@ class WorkerProcess(Middleware):
             send=lambda email_id: self._send(broker, email_id),
         )
         self._keeper.start()
+        if isinstance(broker, WatchedBroker):
+            # In order, and within the time of every stop; then it is started again.
+            broker.watch(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        self._ending.say_last(lambda: self._hand_back_all(LAST_WORDS_SECONDS / 4))
         signal.signal(signal.SIGTERM, _only_once(stop_when_ready))
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
@@ -117,24 +130,30 @@ class WorkerProcess(Middleware):
             self._keeper.stop()
         unfinished = self._held_claims.all()
         try:
-            if self._pool is not None:
-                _run(self._hand_back(self._pool))
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            self._hand_back_all(STOP_SECONDS)
+        except CANNOT_ASK as error:
             # The leases run out, and other workers take over.
             log.warning("hand_back_failed", error=type(error).__name__)
+        # A handler that works in a thread goes on even if it was cancelled, and Python would wait
+        # for it.
+        self._ending.end_within(CLOSE_SECONDS, 0)
         stop_tracing()
         if unfinished:
-            # Others have these emails by now. A handler that works in a thread goes on even if it
-            # was cancelled, and Python would wait for it.
+            # Others have these emails by now.
             DB.release()
             os._exit(0)
 
-    async def _hand_back(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def _hand_back_all(self, seconds: float) -> None:
+        if self._pool is not None:
+            _run(self._hand_back(self._pool, seconds))
+
+    async def _hand_back(self, pool: "asyncpg.Pool[asyncpg.Record]", seconds: float) -> None:
+        """Cancel what is in hand, and after some seconds hand back what did not end by that."""
         for held in self._held_claims.all():
             log.info("handing_back", email_id=str(held.claim.email_id))
             self._held_claims.give_up(held)
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(seconds):
                 while self._held_claims.all():  # noqa: ASYNC110 - filled by other threads, too
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
@@ -151,7 +170,7 @@ class WorkerProcess(Middleware):
 
 
 async def _open_pool() -> "asyncpg.Pool[asyncpg.Record]":
-    return await DB.make_pool(min_size=0, max_size=DB.pool_size)
+    return await DB.make_pool(max_size=DB.pool_size)
 
 
 def _show_metrics(settings: Settings) -> None:
@@ -174,17 +193,16 @@ def _show_metrics(settings: Settings) -> None:
 
 def _prepare(broker: Broker) -> None:
     """Wait, if need be, until the broker's server can be reached."""
-    pause = FIRST_PAUSE_SECONDS
+    pause = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
     while True:
         try:
             prepare_broker(broker)
-        except psycopg.OperationalError as error:
-            if pause == FIRST_PAUSE_SECONDS:
+        except BROKER_AWAY as error:
+            if pause.is_first:
                 log.warning("broker_away", error=type(error).__name__)
         else:
             return
-        time.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        time.sleep(pause.next_seconds())
 
 
 def _only_once(heed: SignalHandler) -> SignalHandler:
@@ -225,6 +243,18 @@ def _run(work: Awaitable[T]) -> T:
     return _event_loop_thread().run_coroutine(work)
 
 
+def _watch_over_the_end(settings: Settings) -> Ending:
+    # Dramatiq's master, which started this process; its end is noticed even if it came before.
+    master = parent_process()
+    ending = Ending(
+        settings.worker_shutdown_seconds + STOP_MARGIN_SECONDS,
+        parent=master.pid if master is not None else None,
+        release=DB.release,
+    )
+    ending.watch()
+    return ending
+
+
 def _load() -> tuple[Broker, WorkerProcess]:
     """Read the settings and the handler.
 
@@ -233,8 +263,14 @@ def _load() -> tuple[Broker, WorkerProcess]:
     """
     settings = get_settings()
     configure_logging(settings)
-    handler = with_senders(settings, load_handler(settings.handler), running_pool)
-    process = WorkerProcess(settings, handler)
+    # Before the handler: its import may hang, or leave a thread behind and fail.
+    ending = _watch_over_the_end(settings)
+    try:
+        handler = with_senders(settings, load_handler(settings.handler), running_pool)
+    except MailroomError:
+        ending.end_within(CLOSE_SECONDS, CANNOT_LOAD_EXIT_STATUS)
+        raise
+    process = WorkerProcess(settings, handler, ending)
     broker = make_broker(settings, DB.url)
     broker.add_middleware(process)
     return broker, process

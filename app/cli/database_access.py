@@ -8,6 +8,7 @@ from typing import TypeVar
 import asyncpg
 
 from app.database import DB
+from app.database_errors import CANNOT_ASK
 from app.errors import MailroomError
 from app.jobs.transitions import Database
 
@@ -52,13 +53,7 @@ def told_in_a_sentence() -> Iterator[None]:
         raise DatabaseError(
             "the database is older than this version: run `mailroom migrate`"
         ) from error
-    except (
-        OSError,
-        TimeoutError,
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,
-    ) as error:
+    except CANNOT_ASK as error:
         said = f"{type(error).__name__} {error}".splitlines()[0].strip()
         raise DatabaseError(
             f"the database cannot be used ({said}): see that it runs and that DATABASE_URL is right"

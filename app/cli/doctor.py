@@ -12,12 +12,15 @@ import attrs
 import click
 
 from app.cli.printing import say, say_lines
+from app.connections import can_write
 from app.database import DB
+from app.database_errors import CANNOT_ASK
 from app.development_secrets import FILE_NAME
 from app.errors import MailroomError
 from app.handlers.seam import load_handler
 from app.jobs.broker import broker_scheme, try_broker
 from app.migrations import schema_state
+from app.pooler import Pooler, find_pooler
 from app.settings import ZENDESK_PUBLIC_TEST_SECRET, Settings, get_settings
 
 OLDEST_POSTGRES = 130_000
@@ -92,8 +95,9 @@ async def _find(
         return Finding(name, False, str(error))
     except TimeoutError:
         return Finding(name, False, f"no answer within {CHECK_SECONDS:g} seconds")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        return Finding(name, False, f"the database does not answer ({error}): see DATABASE_URL")
+    except CANNOT_ASK as error:
+        said = f"{type(error).__name__} {error}".splitlines()[0].strip()
+        return Finding(name, False, f"the database cannot be used ({said}): see DATABASE_URL")
     except Exception as error:  # noqa: BLE001 - the other findings must not be lost
         # Its text may hold the URL, and with it a password.
         explanation = f"the check failed with {type(error).__name__}: see {WHERE_TO_LOOK[name]}"
@@ -101,13 +105,26 @@ async def _find(
 
 
 async def _database(settings: Settings) -> str:
+    await DB.ensure_running()
+    pooler = await find_pooler(DB.url)
+    if pooler is Pooler.TRANSACTIONS and not settings.behind_pgbouncer:
+        raise NotWellError(
+            "DATABASE_URL leads through a pooler in transaction mode, such as PgBouncer: set "
+            "MAILROOM_BEHIND_PGBOUNCER=true, and let BROKER_URL lead past it"
+        )
     version = int(await _ask("SELECT current_setting('server_version_num')"))
     name = "embedded PostgreSQL" if DB.embedded else "PostgreSQL"
     if version < OLDEST_POSTGRES:
         raise NotWellError(f"{name} {version // 10000} is too old: Mailroom needs 13 or newer")
     if await _ask("SELECT pg_is_in_recovery()"):
         raise NotWellError(
-            "the server is a standby and takes no email: point DATABASE_URL at the primary"
+            "the server is a standby and takes no email: point DATABASE_URL at the primary, or "
+            "name all hosts in it, comma-separated"
+        )
+    if await _ask("SELECT current_setting('transaction_read_only')") == "on":
+        raise NotWellError(
+            "the database is read-only, so no email is taken: see default_transaction_read_only in "
+            "postgresql.conf, and ALTER DATABASE or ALTER ROLE that set it"
         )
     if await _ask("SELECT current_setting('fsync')") != "on":
         raise NotWellError(
@@ -118,19 +135,29 @@ async def _database(settings: Settings) -> str:
             "synchronous_commit is off, so a crash of PostgreSQL loses accepted email: switch it "
             "on in postgresql.conf, or where ALTER DATABASE or ALTER ROLE switched it off"
         )
-    return f"{name} {version // 10000} answers"
+    through = "" if pooler is Pooler.NONE else ", through a pooler"
+    return f"{name} {version // 10000} answers{through}"
 
 
 async def _migrations(settings: Settings) -> str:
     state = await schema_state()
     if state.verdict != "current":
         raise NotWellError(state.explanation)
-    return state.explanation
+    await _try_to_write()
+    return f"{state.explanation}, and emails can be written"
 
 
 async def _broker(settings: Settings) -> str:
     await asyncio.to_thread(try_broker, settings, DB.url)
-    return f"{broker_scheme(settings)} answers"
+    scheme = broker_scheme(settings)
+    if scheme == "postgresql":
+        pooler = await find_pooler(can_write(settings.broker_url) or DB.url)
+        if pooler is Pooler.TRANSACTIONS:
+            raise NotWellError(
+                "the job engine needs sessions, and its database is behind a pooler in transaction "
+                "mode: let BROKER_URL lead past it, or to Redis or RabbitMQ"
+            )
+    return f"{scheme} answers"
 
 
 async def _secrets(settings: Settings) -> str:
@@ -172,6 +199,26 @@ async def _disk(settings: Settings) -> str:
             "room, or move MAILROOM_HOME"
         )
     return f"{free // 1024**3} GiB are free in {folder}"
+
+
+async def _try_to_write() -> None:
+    """Write an email, and take it back.
+
+    Raises:
+        NotWellError: the database does not take it; the message says why.
+    """
+    connection = await DB.get_new_connection()
+    try:
+        trying = connection.transaction()
+        await trying.start()
+        await connection.execute("INSERT INTO incoming_emails (from_email) VALUES ('doctor')")
+        await trying.rollback()
+    except asyncpg.PostgresError as error:
+        raise NotWellError(
+            f"emails cannot be written ({type(error).__name__}: {error}): mend that in PostgreSQL"
+        ) from error
+    finally:
+        await connection.close()
 
 
 async def _ask(query: str) -> Any:

@@ -14,6 +14,8 @@ from types import FrameType
 import attrs
 import structlog
 
+from app.pauses import GrowingPause
+
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -41,7 +43,7 @@ class _Running:
         self.part = part
         self.is_first = True
         self.start_at: float | None = None
-        self._pause = FIRST_PAUSE_SECONDS
+        self._pause = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._start()
 
     def see_to(self) -> None:
@@ -53,8 +55,8 @@ class _Running:
     def plan_start(self) -> float:
         """Have it started again after a pause, which grows while it dies soon after its start."""
         if time.monotonic() - self._started_at > STEADY_AFTER_SECONDS:
-            self._pause = FIRST_PAUSE_SECONDS
-        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+            self._pause.reset()
+        pause = self._pause.next_seconds()
         self.start_at = time.monotonic() + pause
         return pause
 
@@ -68,7 +70,7 @@ class _Running:
             pass_fds=self.part.file_descriptors,
             # Ctrl-C reaches this process alone, which then stops the children in order.
             process_group=0,
-            preexec_fn=_end_with_parent,
+            preexec_fn=_ends_with(os.getpid()),
         )
 
 
@@ -155,7 +157,16 @@ def mailroom_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "app.cli.main", *arguments]
 
 
-def _end_with_parent() -> None:
-    """Linux sends the child SIGTERM when the supervisor is killed, so none is left behind."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _ends_with(parent: int) -> Callable[[], None]:
+    """What a child does before its program starts, so that it does not outlive its parent: Linux
+    sends it SIGTERM when the parent is killed."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def see_to_it() -> None:
+        if libc is not None:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                # It was killed before we asked for the signal.
+                os._exit(0)
+
+    return see_to_it

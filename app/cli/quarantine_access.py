@@ -42,7 +42,7 @@ def check_selection(ids: Sequence[UUID], all_of_them: bool, reason: str | None) 
 def run_with_pool(work: Callable[[Pool], Coroutine[Any, Any, Any]]) -> Any:
     async def run() -> Any:
         await DB.ensure_running()
-        async with DB.make_pool(min_size=0, max_size=2) as pool:
+        async with DB.make_pool(max_size=2) as pool:
             return await work(pool)
 
     try:

@@ -23,8 +23,9 @@ from litestar.types import (
     WebSocketReceiveMessage,
 )
 
+from app.database_errors import CANNOT_ASK
 from app.desk.csv_export import harmless_in_spreadsheets, is_export
-from app.desk.sign_in import DATABASE_IS_AWAY, database_is_away
+from app.desk.sign_in import database_is_away
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +71,7 @@ def guarded(application: ASGIApp) -> ASGIApp:
             raise ClientException(
                 "the request is empty or holds a value that is not possible"
             ) from error
-        except DATABASE_IS_AWAY as error:
+        except CANNOT_ASK as error:
             # A query that is wrong comes here as well, so the log has the kind.
             log.error("admin_not_possible", error=type(error).__name__)
             raise database_is_away() from error

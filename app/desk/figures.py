@@ -15,8 +15,7 @@ from uuid import UUID
 import asyncpg
 import attrs
 
-from app.database import borrowed
-from app.desk.sign_in import DATABASE_IS_AWAY
+from app.database_errors import CANNOT_ASK
 from app.jobs.heartbeat import SILENT_AFTER
 from app.jobs.transitions import Database
 from app.models.incoming_email import ProcessingStatus
@@ -276,15 +275,14 @@ class Lookout:
         """The figures, a few seconds old at most.
 
         Raises:
-            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: the database
-                does not answer.
+            Exception: one of `CANNOT_ASK`: the database does not answer.
         """
         async with self._one_at_a_time:
             if time.monotonic() > self._looked_at + REMEMBERED_SECONDS:
                 try:
-                    async with asyncio.timeout(LOOK_SECONDS), borrowed(self._pool) as connection:
+                    async with asyncio.timeout(LOOK_SECONDS), self._pool.acquire() as connection:
                         self._seen = await self._look(connection)
-                except DATABASE_IS_AWAY as error:
+                except CANNOT_ASK as error:
                     # Whoever waits here would wait as long again, one after the other.
                     self._seen = error
                 self._looked_at = time.monotonic()

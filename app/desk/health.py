@@ -10,7 +10,8 @@ import attrs
 from litestar import Controller, Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 
-from app.database import DB, borrowed
+from app.database import DB
+from app.database_errors import CANNOT_ASK
 from app.errors import MailroomError
 from app.jobs.broker import try_broker
 from app.migrations import schema_state
@@ -21,6 +22,9 @@ REMEMBERED_SECONDS = 1.0
 # It is told to people and decides nothing, so it is asked seldom and not waited for.
 BROKER_REMEMBERED_SECONDS = 10.0
 BROKER_SECONDS = 1.0
+
+# PostgreSQL checks rights and whether the session may write at all, and has nothing to write then.
+TRY_TO_WRITE = "INSERT INTO incoming_emails (from_email) SELECT '' WHERE false"
 
 
 @attrs.frozen
@@ -97,15 +101,16 @@ async def _look_at_broker() -> str:
 
 async def _look(pool: "asyncpg.Pool[asyncpg.Record]") -> Health:
     try:
-        async with asyncio.timeout(READY_SECONDS), borrowed(pool) as connection:
+        async with asyncio.timeout(READY_SECONDS), pool.acquire() as connection:
             state = await schema_state(connection)
-    except (
-        OSError,
-        TimeoutError,
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        MailroomError,
-    ) as error:
+            if not state.missing:
+                await connection.execute(TRY_TO_WRITE)
+    except asyncpg.ReadOnlySQLTransactionError:
+        return Health(
+            "unavailable",
+            {"database": "read-only: see that DATABASE_URL leads to the primary, and may write"},
+        )
+    except (*CANNOT_ASK, MailroomError) as error:
         return Health("unavailable", {"database": f"not reachable ({type(error).__name__})"})
     return Health(
         "ready" if state.takes_email else "unavailable",

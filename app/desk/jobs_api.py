@@ -13,6 +13,7 @@ from litestar.params import Parameter
 from litestar.response import Response
 
 from app.database import running_pool
+from app.database_errors import DATABASE_AWAY
 from app.desk.job_schemas import (
     EXAMPLE_ID,
     BulkRetryAnswer,
@@ -28,7 +29,6 @@ from app.desk.strict import StrictRequest, refuse_unknown_parameters
 from app.desk.tokens import ANSWERS_OF_THE_GUARD, RETRY_AFTER_SECONDS, needs
 from app.jobs import emails, transitions
 from app.jobs.emails import Cursor, CursorError, Search, SearchError
-from app.jobs.patience import DATABASE_AWAY
 from app.jobs.story import tell_story
 from app.models.api_token import Scope
 from app.models.fit import read_json

@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from app.database_errors import CANNOT_ASK
 from app.desk.tokens import ANSWERS_OF_THE_GUARD, REMEMBERED_SECONDS, needs
 from app.models.api_token import Scope
 from app.models.incoming_email import ProcessingStatus
@@ -84,7 +85,7 @@ class _Counted:
         try:
             async with asyncio.timeout(GIVE_UP_SECONDS):
                 rows = await self._pool.fetch(self._query)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except CANNOT_ASK as error:
             log.warning("emails_not_counted", error=type(error).__name__)
             self._found = {}
         else:

@@ -16,6 +16,7 @@ from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
 from app.database import running_pool
+from app.database_errors import CANNOT_ASK
 from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.figures import (
     COUNTED_AT_MOST,
@@ -28,7 +29,7 @@ from app.desk.figures import (
     Rates,
 )
 from app.desk.known_hosts import only_known_hosts
-from app.desk.sign_in import DATABASE_IS_AWAY, database_is_away, signed_in
+from app.desk.sign_in import database_is_away, signed_in
 from app.jobs.heartbeat import FORGOTTEN_AFTER
 from app.settings import get_settings
 
@@ -94,7 +95,7 @@ async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
         state.lookout = Lookout(running_pool())
     try:
         figures: Figures = await state.lookout.look()
-    except DATABASE_IS_AWAY as error:
+    except CANNOT_ASK as error:
         # A query that is wrong comes here as well, so the log has the reason.
         log.error("overview_not_possible", error=type(error).__name__, exc_info=error)
         raise database_is_away() from error

@@ -13,6 +13,7 @@ from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
 from app.database import running_pool
+from app.database_errors import DATABASE_AWAY
 from app.desk.jobs_api import EVERYWHERE, _database_away, _invalid, _problem, _query
 from app.desk.strict import StrictRequest, refuse_unknown_parameters
 from app.desk.tokens import needs
@@ -21,7 +22,6 @@ from app.intake.mending import MendingError, admit_mended, as_text, examine
 from app.intake.quarantine import Refusal, Summary, discard, find_refusal, summaries
 from app.intake.refused import RefusedError
 from app.jobs.emails import Cursor, CursorError
-from app.jobs.patience import DATABASE_AWAY
 from app.models.api_token import Scope
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_schemas import WebhookStatus

@@ -16,11 +16,12 @@ from litestar.response import Redirect, Template
 from piccolo.apps.user.tables import BaseUser
 
 from app.database import running_pool
+from app.database_errors import CANNOT_ASK
 from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.known_hosts import only_known_hosts
 from app.desk.overview import QUARANTINE_PATH as PATH
 from app.desk.overview import file_url
-from app.desk.sign_in import DATABASE_IS_AWAY, database_is_away, signed_in
+from app.desk.sign_in import database_is_away, signed_in
 from app.intake.group_commit import NotStoredError
 from app.intake.mending import LARGEST_ON_A_PAGE, MendingError, admit_mended, as_text, examine
 from app.intake.quarantine import Refusal, discard, find_refusal, summaries
@@ -51,7 +52,7 @@ class QuarantinePages(Controller):
             return Redirect(_admin(), status_code=303)
         try:
             found = await summaries(running_pool(), limit=LISTED)
-        except DATABASE_IS_AWAY as error:
+        except CANNOT_ASK as error:
             raise database_is_away() from error
         return _page("quarantine.html", user, refusals=found, listed=LISTED, done=_done(request))
 
@@ -183,7 +184,7 @@ def _admin() -> str:
 async def _find(refusal_id: UUID) -> Refusal:
     try:
         refusal = await find_refusal(running_pool(), refusal_id)
-    except DATABASE_IS_AWAY as error:
+    except CANNOT_ASK as error:
         raise database_is_away() from error
     if refusal is None:
         raise NotFoundException(f"there is no {refusal_id} in the quarantine")

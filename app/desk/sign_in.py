@@ -1,6 +1,5 @@
 """Who asks: operators sign in to Piccolo Admin, and its session opens the overview as well."""
 
-import asyncpg
 from litestar.exceptions import ServiceUnavailableException
 from litestar.types import Scope
 from piccolo.apps.user.tables import BaseUser
@@ -8,9 +7,8 @@ from piccolo_api.session_auth.middleware import SessionsAuthBackend
 from starlette.authentication import AuthenticationError
 from starlette.requests import HTTPConnection
 
+from app.database_errors import CANNOT_ASK
 from app.settings import get_settings
-
-DATABASE_IS_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 # A page that updates itself is no sign of a person, so asking does not prolong the session.
 SESSIONS = SessionsAuthBackend(admin_only=True, increase_expiry=None)
@@ -26,7 +24,7 @@ async def signed_in(scope: Scope) -> BaseUser | None:
         found = await SESSIONS.authenticate(HTTPConnection(dict(scope)))
     except AuthenticationError:
         return None
-    except DATABASE_IS_AWAY as error:
+    except CANNOT_ASK as error:
         raise database_is_away() from error
     user: BaseUser | None = found[1].user if found else None
     return user

@@ -27,6 +27,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import Guard
 
 from app.database import running_pool
+from app.database_errors import CANNOT_ASK
 from app.errors import MailroomError
 from app.jobs.transitions import Database
 from app.models.api_token import Scope
@@ -48,15 +49,6 @@ LOOK_UP_SECONDS = 2.0
 # email, so that they are shown for as long to a token which was revoked where we cannot see it is
 # the lesser evil.
 REMEMBERED_SECONDS = 3600.0
-
-# What asking the database may end in, the tables not being there yet included.
-NO_ANSWER = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
 
 
 def _problem(description: str) -> ResponseSpec:
@@ -197,7 +189,7 @@ async def _find(token: str, remembered_seconds: float) -> _Granted | None:
         return _Granted(NAME_OF_THE_SETTING, Scope.OPERATE)
     try:
         row = await _look_up(given)
-    except NO_ANSWER as error:
+    except CANNOT_ASK as error:
         granted = _remembered.get(given)
         if granted and time.monotonic() - granted.looked_up_at < remembered_seconds:
             return granted

@@ -14,7 +14,6 @@ import asyncpg
 import attrs
 import structlog
 
-from app.database import borrowed
 from app.errors import MailroomError
 
 log = structlog.get_logger(__name__)
@@ -123,7 +122,7 @@ class GroupCommit(ABC, Generic[Row, Answer]):
             return
         answers: Sequence[Answer | NotStoredError]
         try:
-            async with asyncio.timeout(self._deadline_seconds), borrowed(self._pool) as connection:
+            async with asyncio.timeout(self._deadline_seconds), self._pool.acquire() as connection:
                 answers = await self._write(connection, [waiting.row for waiting in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, the senders must be answered
             log.error("not_stored", rows=len(batch), error=type(error).__name__)

@@ -1,7 +1,6 @@
 """A Dramatiq broker from a URL. The broker is a doorbell: what it loses is rung again."""
 
-import logging
-from typing import Any
+import contextlib
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -14,20 +13,29 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import dq_name
 from dramatiq.middleware import AsyncIO, Middleware, Retries
-from dramatiq_postgres import PostgresBroker
 from dramatiq_postgres.schema import init as init_postgres_schema
-from dramatiq_postgres.utils import getconn
 from pika.exceptions import AMQPError, ChannelClosedByBroker
-from psycopg.conninfo import conninfo_to_dict
-from tenacity import stop_after_attempt
 
+from app.connections import (
+    CONNECT_SECONDS,
+    KEEPALIVE_COUNT,
+    KEEPALIVE_IDLE_SECONDS,
+    KEEPALIVE_INTERVAL_SECONDS,
+    keepalive_options,
+)
 from app.errors import MailroomError
+from app.jobs.postgres_broker import (
+    ANSWER_SECONDS,
+    BoundedPostgresBroker,
+    BrokerAwayError,
+    try_postgres_broker,
+)
 from app.jobs.watched_broker import WatchedBroker
 from app.settings import Settings
 
 NOT_FOUND = 404
-CONNECT_SECONDS = 5
-ANSWER_SECONDS = 20
+# RabbitMQ advises 5 to 20: https://www.rabbitmq.com/docs/heartbeats
+HEARTBEAT_SECONDS = 10
 ACTOR_NAME = "process_email"
 BROKER_URL_SCHEMES = ("postgresql", "postgres", "redis", "rediss", "amqp", "amqps")
 
@@ -36,29 +44,12 @@ class BrokerUrlError(MailroomError):
     """BROKER_URL names no broker that Mailroom can use."""
 
 
-class BrokerAwayError(MailroomError):
-    """The broker cannot be reached."""
-
-
 class WatchedRedisBroker(WatchedBroker, RedisBroker):
     """Redis."""
 
 
-class WatchedPostgresBroker(WatchedBroker, PostgresBroker):  # type: ignore[misc]
-    """PostgreSQL.
-
-    The library tries ten times ten times, for half a minute each, and tells each try. Whoever uses
-    it here asks again by itself, and cannot wait for minutes when it is to stop.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.pool.timeout = CONNECT_SECONDS
-        getconn.retry.stop = stop_after_attempt(1)
-        # The first may meet a connection that the server has ended just now.
-        PostgresBroker.enqueue.retry.stop = stop_after_attempt(2)
-        for tells in ("psycopg.pool", "dramatiq_postgres"):
-            logging.getLogger(tells).setLevel(logging.ERROR)
+class WatchedPostgresBroker(WatchedBroker, BoundedPostgresBroker):
+    """PostgreSQL."""
 
 
 class QuorumRabbitmqBroker(WatchedBroker, RabbitmqBroker):
@@ -120,45 +111,53 @@ def make_broker(settings: Settings, database_url: str) -> WatchedBroker:
     scheme = broker_scheme(settings)
     if scheme == "redis":
         # Keys of the queue are prefixed by its name, so two installations can share a server.
-        client = redis.Redis.from_url(
-            settings.broker_url,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-        )
+        client = _redis_client(settings.broker_url)
         return WatchedRedisBroker(client=client, middleware=middleware, namespace=settings.queue)
     if scheme == "amqp":
-        return QuorumRabbitmqBroker(
-            url=settings.broker_url, middleware=middleware, confirm_delivery=True
-        )
-    broker: WatchedBroker = WatchedPostgresBroker(
-        url=_without_waiting_for_the_disk(settings.broker_url or database_url),
-        middleware=middleware,
-        results=False,
+        broker = QuorumRabbitmqBroker(middleware=middleware, confirm_delivery=True)
+        broker.parameters = _rabbitmq_parameters(settings.broker_url)
+        return broker
+    return WatchedPostgresBroker(settings.broker_url or database_url, middleware=middleware)
+
+
+def _redis_client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
+        socket_keepalive=True,
+        socket_keepalive_options=keepalive_options(),
     )
-    return broker
 
 
-def _without_waiting_for_the_disk(url: str) -> dict[str, object]:
-    """Connection parameters under which a commit does not wait for the disk.
-
-    A message lost in a crash of PostgreSQL is sent again, so its durability is not worth a disk
-    flush for each enqueue and acknowledgement. The emails' own commits are not touched.
-    """
-    parameters: dict[str, object] = dict(conninfo_to_dict(url))
-    given = str(parameters.get("options") or "")
-    parameters["options"] = f"{given} -c synchronous_commit=off".strip()
-    return parameters
+def _rabbitmq_parameters(url: str) -> list[pika.URLParameters]:
+    """The hosts to try, in order. What the URL itself says about heartbeats and limits counts."""
+    hosts = []
+    for one in url.split(";"):
+        parameters = pika.URLParameters(one)
+        if parameters.heartbeat is None:
+            parameters.heartbeat = HEARTBEAT_SECONDS
+        if parameters.blocked_connection_timeout is None:
+            parameters.blocked_connection_timeout = ANSWER_SECONDS
+        if parameters.tcp_options is None:
+            parameters.tcp_options = {
+                "TCP_KEEPIDLE": KEEPALIVE_IDLE_SECONDS,
+                "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_SECONDS,
+                "TCP_KEEPCNT": KEEPALIVE_COUNT,
+            }
+        hosts.append(parameters)
+    return hosts
 
 
 def prepare_broker(broker: Broker) -> None:
     """Create the tables of the PostgreSQL broker where they are missing; others need nothing."""
-    if isinstance(broker, PostgresBroker):
+    if isinstance(broker, BoundedPostgresBroker):
         with broker.pool.connection() as connection, connection.cursor() as cursor:
             init_postgres_schema(cursor)
 
 
 def try_broker(settings: Settings, database_url: str) -> None:
-    """Connect to the broker once.
+    """Connect to the broker once, as the workers do, and see that it takes what they will ask.
 
     Raises:
         BrokerAwayError: it cannot be reached, or refuses us.
@@ -167,13 +166,12 @@ def try_broker(settings: Settings, database_url: str) -> None:
     scheme = broker_scheme(settings)
     try:
         if scheme == "redis":
-            redis.Redis.from_url(settings.broker_url, socket_timeout=CONNECT_SECONDS).ping()
+            with contextlib.closing(_redis_client(settings.broker_url)) as client:
+                client.ping()
         elif scheme == "amqp":
-            hosts = [pika.URLParameters(url) for url in settings.broker_url.split(";")]
-            pika.BlockingConnection(hosts).close()
+            pika.BlockingConnection(_rabbitmq_parameters(settings.broker_url)).close()
         else:
-            url = settings.broker_url or database_url
-            psycopg.connect(url, connect_timeout=CONNECT_SECONDS).close()
+            try_postgres_broker(settings.broker_url or database_url)
     except (redis.RedisError, AMQPError, psycopg.Error, OSError) as error:
         reason = " ".join(f"{type(error).__name__} {error}".split())
         raise BrokerAwayError(

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from app.pauses import GrowingPause
+
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.5
@@ -21,7 +23,7 @@ async def without_end(
 ) -> None:
     """Do it again and again. While it fails the pauses grow, and one line of the log says so."""
     longest_pause = min(longest_pause, LONGEST_PAUSE_SECONDS)
-    pause = first_pause = min(FIRST_PAUSE_SECONDS, longest_pause)
+    pause = GrowingPause(min(FIRST_PAUSE_SECONDS, longest_pause), longest_pause)
     is_failing = False
     while True:
         began = time.monotonic()
@@ -37,15 +39,15 @@ async def without_end(
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if is_failing and (error is None or time.monotonic() - began > longest_pause):
             log.info("duty_resumed", duty=name)
-            is_failing, pause = False, first_pause
+            is_failing = False
+            pause.reset()
         if error is None:
             await asyncio.sleep(every_seconds)
             continue
         if not is_failing:
             log.warning("duty_interrupted", duty=name, error=type(error).__name__)
             is_failing = True
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, longest_pause)
+        await asyncio.sleep(pause.next_seconds())
 
 
 async def _awaited(duty: Awaitable[object]) -> None:

@@ -7,7 +7,6 @@ actors cannot keep it from extending leases, dispatching and rescuing.
 import asyncio
 import faulthandler
 import os
-import signal
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +14,7 @@ import asyncpg
 import structlog
 
 from app.database import DB
+from app.database_errors import CANNOT_ASK
 from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher, Send
 from app.jobs.duty import without_end
@@ -76,7 +76,6 @@ class Keeper:
         self._threads = threads
         self._is_idle = False
         self._send = send
-        self._parent = os.getppid()
         self._started_at = datetime.now(UTC)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
@@ -95,10 +94,8 @@ class Keeper:
             runner.run(self._keep())
 
     async def _keep(self) -> None:
-        # min_size=0: a database that is away must not keep the keeper from starting.
         # A statement to a server that went silent must not hold up the leases.
         pool = await DB.make_pool(
-            min_size=0,
             max_size=POOL_SIZE,
             command_timeout=max(self._settings.lease_seconds / BEATS_PER_LEASE, 1.0),
         )
@@ -144,7 +141,7 @@ class Keeper:
         try:
             async with asyncio.timeout(LAST_WORDS_SECONDS / 4):
                 await leave(pool, started_at=self._started_at)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except CANNOT_ASK as error:
             log.warning("leave_failed", error=type(error).__name__)
 
     async def _rescue(self, pool: "asyncpg.Pool[asyncpg.Record]", lost_after: timedelta) -> None:
@@ -169,10 +166,6 @@ class Keeper:
 
     async def _watch(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._wind_alarm()
-        if os.getppid() != self._parent:
-            log.warning("parent_gone", parent=self._parent)
-            self._parent = os.getppid()
-            os.kill(os.getpid(), signal.SIGTERM)
         blocker = find_blocker(self._actors_loop, self._held_claims.all())
         if blocker is not None:
             await self._give_up(pool, blocker)

@@ -5,29 +5,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import asyncpg
 import structlog
+
+from app.database_errors import DATABASE_AWAY
+from app.pauses import GrowingPause
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-# The database is away, restarting, out of connections or of disk, or wants the transaction
-# repeated: none of it is the email's fault.
-DATABASE_AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    # What asyncpg raises where the connection ends between two messages of its protocol.
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    # After a failover, for a while; after a password was changed, until we have it.
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-)
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
@@ -49,16 +34,13 @@ async def patiently(
         Exception: what the work raised, if it is another error or came after a long time.
     """
     began = time.monotonic()
-    pause = min(FIRST_PAUSE_SECONDS, longest_pause)
-    is_told = False
+    pause = GrowingPause(min(FIRST_PAUSE_SECONDS, longest_pause), longest_pause)
     while True:
         try:
             return await work()
         except DATABASE_AWAY as error:
             if time.monotonic() - began > GIVE_UP_AFTER_SECONDS:
                 raise
-            if not is_told:
+            if pause.is_first:
                 log.warning("database_away", doing=doing, error=type(error).__name__)
-                is_told = True
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, longest_pause)
+        await asyncio.sleep(pause.next_seconds())

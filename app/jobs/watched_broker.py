@@ -6,22 +6,61 @@ answer to what it gives back in the end. None of that is needed: a message that 
 or given back comes again, or is sent again, and finds that its email is done.
 """
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import structlog
 from dramatiq.broker import Broker, Consumer, MessageProxy
+from dramatiq.errors import ConnectionClosed
 
 from app.metrics import BROKER_ERRORS, BrokerUse
+from app.pauses import GrowingPause
 
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+LOOK_SECONDS = 1.0
+# Twice as long as any library may wait for its broker.
+HANGS_AFTER_LOOKS = 60
 # What a worker that stops gives the broker for taking back a batch of messages.
 GIVE_BACK_SECONDS = 5.0
+
+
+class Progress:
+    """Whether the consumers of this process get on, each time that they ask the broker."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asking: dict[str, int] = {}
+        """Of the queues whose consumers wait for an answer: how many looks have found them so."""
+
+    @contextlib.contextmanager
+    def asking(self, queue_name: str) -> Iterator[None]:
+        """The time in which a consumer waits for an answer."""
+        with self._lock:
+            self._asking[queue_name] = 0
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._asking.pop(queue_name, None)
+
+    def look(self) -> str | None:
+        """Look at it once. Returns the queue of a consumer that hangs.
+
+        Looks are counted and not seconds: a process that was stopped, or a machine that slept, has
+        to be given its time anew.
+        """
+        with self._lock:
+            for queue_name in self._asking:
+                self._asking[queue_name] += 1
+            longest = max(self._asking.items(), key=lambda item: item[1], default=("", 0))
+        return longest[0] if longest[1] >= HANGS_AFTER_LOOKS else None
 
 
 class Reach:
@@ -29,7 +68,7 @@ class Reach:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pauses: dict[str, float] = {}
+        self._pauses: dict[str, GrowingPause] = {}
         """Of the queues whose consumers could not ask the last time."""
         self._stopping = threading.Event()
 
@@ -37,8 +76,8 @@ class Reach:
         """A consumer could not ask."""
         with self._lock:
             was_away = bool(self._pauses)
-            pause = self._pauses.get(queue_name, FIRST_PAUSE_SECONDS / 2)
-            self._pauses[queue_name] = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            if queue_name not in self._pauses:
+                self._pauses[queue_name] = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         BROKER_ERRORS.labels(BrokerUse.CONSUME).inc()
         if not was_away:
             log.warning("broker_away", error=type(error).__name__)
@@ -55,7 +94,9 @@ class Reach:
 
     def wait(self, queue_name: str) -> None:
         """Pause before a consumer asks again; not at all once this process stops."""
-        self._stopping.wait(self._pauses.get(queue_name, 0.0))
+        pause = self._pauses.get(queue_name)
+        if pause is not None:
+            self._stopping.wait(pause.next_seconds())
 
     def stop_waiting(self) -> None:
         self._stopping.set()
@@ -68,17 +109,21 @@ class Reach:
 class WatchedConsumer(Consumer):
     """A consumer of a broker that may go away at any time."""
 
-    def __init__(self, consumer: Consumer, queue_name: str, reach: Reach) -> None:
+    def __init__(
+        self, consumer: Consumer, queue_name: str, reach: Reach, progress: Progress
+    ) -> None:
+        self._progress = progress
         self._consumer = consumer
         self._queue_name = queue_name
         self._reach = reach
 
     def __next__(self) -> MessageProxy | None:
         try:
-            message = next(self._consumer)
+            with self._progress.asking(self._queue_name):
+                message = next(self._consumer)
         except Exception as error:
             self._reach.failed(self._queue_name, error)
-            raise
+            raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]
         self._reach.answered(self._queue_name)
         return message
 
@@ -114,6 +159,7 @@ class WatchedBroker(Broker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._reach = Reach()
+        self._progress = Progress()
         super().__init__(*args, **kwargs)
 
     def consume(self, queue_name: str, *args: Any, **kwargs: Any) -> Consumer:
@@ -121,12 +167,25 @@ class WatchedBroker(Broker):
         consumers = logging.getLogger(f"dramatiq.worker.ConsumerThread({queue_name})")
         consumers.addFilter(self._reach.is_worth_a_line)
         try:
-            consumer = super().consume(queue_name, *args, **kwargs)
+            with self._progress.asking(queue_name):
+                consumer = super().consume(queue_name, *args, **kwargs)
         except Exception as error:
             self._reach.failed(queue_name, error)
             raise
-        return WatchedConsumer(consumer, queue_name, self._reach)
+        return WatchedConsumer(consumer, queue_name, self._reach, self._progress)
 
     def stop_waiting(self) -> None:
         """Pause no longer for a broker that is away: this process stops."""
         self._reach.stop_waiting()
+
+    def watch(self, give_up: Callable[[], object]) -> None:
+        """Call `give_up` once if a consumer hangs in spite of all time limits: it would for ever,
+        and emails would wait of which nobody is told."""
+
+        def look() -> None:
+            while (queue_name := self._progress.look()) is None:
+                time.sleep(LOOK_SECONDS)
+            log.critical("consumer_hangs", queue=queue_name)
+            give_up()
+
+        threading.Thread(target=look, name="consumer-watch", daemon=True).start()

@@ -1,6 +1,8 @@
-"""Mailroom behind a real PgBouncer in transaction mode, with few connections to share."""
+"""Mailroom behind a real PgBouncer, in session mode, and in transaction mode with few connections
+to share."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -26,14 +28,25 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {connections}
 """
 
 
 @pytest.fixture
 def behind_pgbouncer(short_folder: Path, tmp_path: Path) -> Iterator[Services]:
-    """Services whose database is a PgBouncer before a PostgreSQL of their own."""
+    """Services whose database is a PgBouncer in transaction mode, set up as the docs say."""
+    with pgbouncer(short_folder, tmp_path, "transaction", SERVER_CONNECTIONS) as (services, url):
+        services.environment |= {"MAILROOM_BEHIND_PGBOUNCER": "true", "BROKER_URL": url}
+        yield services
+
+
+@contextlib.contextmanager
+def pgbouncer(
+    short_folder: Path, tmp_path: Path, mode: str, connections: int
+) -> Iterator[tuple[Services, str]]:
+    """Services whose database is a PgBouncer before a PostgreSQL of their own, and the URL that
+    leads past it."""
     command = need("pgbouncer")
     # Open, for PgBouncer's user.
     short_folder.chmod(0o755)
@@ -44,7 +57,7 @@ def behind_pgbouncer(short_folder: Path, tmp_path: Path) -> Iterator[Services]:
     sockets = psycopg.conninfo.conninfo_to_dict(server.url)["host"]
     configuration = short_folder / "pgbouncer.ini"
     configuration.write_text(
-        CONFIGURATION.format(sockets=sockets, port=port, connections=SERVER_CONNECTIONS)
+        CONFIGURATION.format(sockets=sockets, port=port, mode=mode, connections=connections)
     )
     with (tmp_path / "pgbouncer.log").open("wb") as log:
         # It does not run as root.
@@ -52,10 +65,9 @@ def behind_pgbouncer(short_folder: Path, tmp_path: Path) -> Iterator[Services]:
         pooler = subprocess.Popen([command, configuration], user=user, stdout=log, stderr=log)
     url = f"postgresql://mailroom@127.0.0.1:{port}/mailroom"
     services = Services(url, tmp_path)
-    services.environment |= {"MAILROOM_BEHIND_PGBOUNCER": "true", "BROKER_URL": server.url}
     try:
         wait_until(lambda: _can_connect(url), (tmp_path / "pgbouncer.log").read_text)
-        yield services
+        yield services, server.url
     finally:
         services.end()
         pooler.terminate()
@@ -91,15 +103,8 @@ def test_everything_works_behind_pgbouncer_in_transaction_mode(behind_pgbouncer:
     answers = asyncio.run(post_all(services.url, [*deliveries, *deliveries[: EMAILS // 3]]))
     assert answers == [200] * len(answers)
 
-    def states() -> dict[str, int]:
-        with psycopg.connect(services.environment["BROKER_URL"]) as connection:
-            return dict(
-                connection.execute(
-                    "SELECT processing_status, count(*) FROM incoming_emails GROUP BY 1"
-                ).fetchall()
-            )
-
-    wait_until(lambda: states() == {"completed": EMAILS}, services.log)
+    direct = services.environment["BROKER_URL"]
+    wait_until(lambda: states(direct) == {"completed": EMAILS}, services.log)
     assert httpx.get(f"{services.url}/health/ready").status_code == 200
     for command in (["doctor"], ["stuck"], ["quarantine", "list"]):
         ended = services.run("mailroom", *command)
@@ -107,6 +112,46 @@ def test_everything_works_behind_pgbouncer_in_transaction_mode(behind_pgbouncer:
     log = services.log()
     assert "prepared statement" not in log
     assert "Traceback" not in log
+
+
+def states(url: str) -> dict[str, int]:
+    with psycopg.connect(url) as connection:
+        return dict(
+            connection.execute(
+                "SELECT processing_status, count(*) FROM incoming_emails GROUP BY 1"
+            ).fetchall()
+        )
+
+
+def test_pgbouncer_in_session_mode_needs_nothing(short_folder: Path, tmp_path: Path) -> None:
+    with pgbouncer(short_folder, tmp_path, "session", 40) as (services, direct):
+        assert services.run("mailroom", "migrate").returncode == 0
+        services.start_web()
+        services.start_worker()
+        answers = asyncio.run(post_all(services.url, [signed(email()) for _ in range(20)]))
+        assert answers == [200] * 20
+        wait_until(lambda: states(direct) == {"completed": 20}, services.log)
+        doctor = services.run("mailroom", "doctor")
+        assert doctor.returncode == 0, doctor.stdout
+        assert "through a pooler" in doctor.stdout
+        assert "broker_away" not in services.log()
+
+
+def test_doctor_names_the_setting_that_a_pooler_in_transaction_mode_needs(
+    short_folder: Path, tmp_path: Path
+) -> None:
+    with pgbouncer(short_folder, tmp_path, "transaction", SERVER_CONNECTIONS) as (services, direct):
+        assert services.run("mailroom", "migrate", DATABASE_URL=direct).returncode == 0
+        forgotten = services.run("mailroom", "doctor")
+        assert forgotten.returncode == 1
+        assert "MAILROOM_BEHIND_PGBOUNCER=true" in forgotten.stdout
+        through = {"BROKER_URL": services.environment["DATABASE_URL"]}
+        half = services.run("mailroom", "doctor", MAILROOM_BEHIND_PGBOUNCER="true", **through)
+        assert half.returncode == 1
+        assert "let BROKER_URL lead past it" in half.stdout
+        past = {"BROKER_URL": direct}
+        whole = services.run("mailroom", "doctor", MAILROOM_BEHIND_PGBOUNCER="true", **past)
+        assert whole.returncode == 0, whole.stdout
 
 
 def test_a_job_engine_behind_pgbouncer_is_refused(services: Services) -> None:

@@ -626,3 +626,84 @@ def test_a_worker_is_known_while_it_lives_even_if_it_has_nothing_to_do(
     stops.terminate()
     assert status_of(stops, workers) == 0
     assert known() == [(os.uname().nodename, 2)]
+
+
+THREAD = """
+import threading
+
+def burn():
+    while True:
+        time.sleep(0.01)
+
+"""
+
+
+@pytest.mark.parametrize("command", ["dramatiq", "mailroom"])
+def test_a_worker_whose_handler_left_a_thread_behind_ends(
+    workers: Workers, connection: Connection, command: str
+) -> None:
+    # The claim ended long ago, so that nothing is in hand but the thread.
+    handler(
+        workers,
+        """
+    if email.subject == "burns":
+        await asyncio.to_thread(burn)
+"""
+        + THREAD,
+    )
+    commands = {
+        "dramatiq": ["dramatiq", "app.worker", "--processes", "1", "--threads", "2"],
+        "mailroom": ["mailroom", "worker", "--threads", "2"],
+    }
+    worker = workers.start(
+        *commands[command],
+        MAILROOM_HANDLER_TIMEOUT_SECONDS="0.5",
+        MAILROOM_MAX_RETRIES="0",
+        MAILROOM_WORKER_SHUTDOWN_SECONDS="1",
+    )
+    put(connection, "burns")
+    wait_for(workers, connection, failed=1)
+    family = psutil.Process(worker.pid).children(recursive=True)
+    worker.terminate()
+    assert status_of(worker, workers) == 0
+    wait_until(lambda: all(is_gone(process) for process in family), workers.log)
+    assert "part_killed" not in workers.log()
+
+
+def test_a_process_that_is_stopped_while_its_handler_is_imported_ends(
+    workers: Workers, connection: Connection
+) -> None:
+    workers.write_handler("import time\nprint('importing', flush=True)\ntime.sleep(3600)\n")
+    worker = workers.start_worker(MAILROOM_WORKER_SHUTDOWN_SECONDS="0")
+    wait_until(lambda: "importing" in workers.log(), workers.log)
+    (process,) = psutil.Process(worker.pid).children()
+    process.terminate()
+    wait_until(lambda: is_gone(process), workers.log)
+    wait_until(lambda: "ended_by_force" in workers.log(), workers.log)
+
+
+def test_a_process_whose_master_is_killed_while_it_boots_ends(
+    workers: Workers, connection: Connection
+) -> None:
+    # It would tell its master that it has booted, and wait for ever that the master hears it.
+    workers.write_handler(
+        """
+import time
+from pathlib import Path
+
+print("importing", flush=True)
+while not Path("go").exists():
+    time.sleep(0.02)
+
+async def handle(email):
+    pass
+"""
+    )
+    master = workers.start_worker(MAILROOM_WORKER_SHUTDOWN_SECONDS="0")
+    wait_until(lambda: "importing" in workers.log(), workers.log)
+    family = psutil.Process(master.pid).children(recursive=True)
+    assert family
+    master.kill()
+    master.wait()
+    go(workers)
+    wait_until(lambda: all(is_gone(process) for process in family), workers.log)

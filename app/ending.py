@@ -1,0 +1,115 @@
+"""That this process ends when it is told to, whatever its threads do.
+
+A thread cannot be cancelled, Python waits for each at its exit, and the main thread may hang where
+no handler of a signal gets its turn: in a library's import, or in a lock that a process which was
+killed has taken along. So a thread that does nothing else hears of SIGTERM, and of the end of the
+parent, and ends the process by force when its time is over.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 1.0
+LAST_WORDS_SECONDS = 4.0
+RELEASE_SECONDS = 2.0
+# Where even this thread does not get its turn, the kernel ends the process.
+KERNEL_MARGIN_SECONDS = 2.0
+FORCED_EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
+
+
+class Ending:
+    """Ends this process in time.
+
+    Args:
+        seconds: from SIGTERM, or the end of the parent, to the end of this process.
+        parent: the process that started this one; None where its end does not matter.
+        release: gives up what others wait for; done last, and only as long as it is quick.
+    """
+
+    def __init__(
+        self, seconds: float, *, parent: int | None, release: Callable[[], object] = lambda: None
+    ) -> None:
+        self._seconds = seconds
+        self._parent = parent
+        self._release = release
+        self._last_words: Callable[[], object] | None = None
+        self._ends_at: float | None = None
+        self._status = FORCED_EXIT_STATUS
+        # The interpreter writes to it at the signal, whatever the main thread does.
+        self._signals, self._wakeup = socket.socketpair()
+
+    def watch(self) -> None:
+        """Begin; to be called in the main thread."""
+        self._wakeup.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="ending", daemon=True).start()
+
+    def say_last(self, last_words: Callable[[], object]) -> None:
+        """Have this done, bounded in time, before the process is ended by force."""
+        self._last_words = last_words
+
+    def end_within(self, seconds: float, status: int) -> None:
+        """End by force after some seconds, if nothing has ended this process by then. There is no
+        more to be said."""
+        self._last_words = None
+        self._status = status
+        self._arm(seconds)
+
+    def _arm(self, seconds: float) -> None:
+        ends_at = time.monotonic() + seconds
+        if self._ends_at is None or ends_at < self._ends_at:
+            self._ends_at = ends_at
+            limit = seconds + LAST_WORDS_SECONDS + RELEASE_SECONDS + KERNEL_MARGIN_SECONDS
+            # Nothing of ours handles SIGALRM, which ends a process then.
+            signal.setitimer(signal.ITIMER_REAL, limit)
+            # It may be sleeping for longer than that.
+            self._wakeup.send(b"\0")
+
+    def _watch(self) -> None:
+        while True:
+            if self._ends_at is not None and time.monotonic() >= self._ends_at:
+                self._end()
+            if self._parent is not None and os.getppid() != self._parent:
+                log.warning("parent_gone", parent=self._parent)
+                self._parent = None
+                self._arm(self._seconds)
+                os.kill(os.getpid(), signal.SIGTERM)
+            left = POLL_SECONDS if self._ends_at is None else self._ends_at - time.monotonic()
+            heard, _, _ = select.select([self._signals], [], [], max(0.0, min(left, POLL_SECONDS)))
+            if heard and signal.SIGTERM in self._signals.recv(4096):
+                self._arm(self._seconds)
+
+    def _end(self) -> None:
+        """End it now. Whatever is still done may hang as well, so no thread is waited for long."""
+        tell = log.critical if self._status else log.warning
+        _try(lambda: tell("ended_by_force", status=self._status), 1.0)
+        if self._last_words is not None and _try(self._last_words, LAST_WORDS_SECONDS):
+            self._status = 0
+        _try(self._release, RELEASE_SECONDS)
+        os._exit(self._status)
+
+
+def _try(work: Callable[[], object], seconds: float) -> bool:
+    """Do some work in a thread, which is left alone if it takes longer. Returns whether it was
+    done."""
+    went_well: list[bool] = []
+
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            work()
+            went_well.append(True)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(went_well)
