@@ -319,7 +319,8 @@ def test_rescues_and_broker_errors_are_counted(services: Services, connection: C
         " started_at, claims) VALUES ('erika@example.com', 'x', 'processing', now(), now(), 1)"
     )
     services.environment["MAILROOM_METRICS_PORT"] = str(free_port())
-    services.start_worker()
+    # Nobody takes over before a lease's time of contact with the database.
+    services.start_worker(MAILROOM_LEASE_SECONDS="3")
     (url,) = wait_for_metrics(services, processes=1)
     wait_until(lambda: counts(connection) == {"completed": 1}, services.log)
     assert scrape(url)['mailroom_rescues_total{kind="lease"}'] == 1
