@@ -1,6 +1,6 @@
 """How fast the webhook route takes email, with the database and without.
 
-    python benchmarks/intake.py
+    python -m benchmarks intake
 
 One web process, 32 connections that each wait for their answer, signed bodies of about 1 KB. The
 variants take turns, so that a noisy machine disturbs them alike:

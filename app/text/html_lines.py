@@ -104,7 +104,7 @@ class _Open(NamedTuple):
     is_block: bool
     margin: bool
     link: str | None
-    link_from: int
+    place: tuple[int, int]
 
 
 class HtmlReader:
@@ -199,8 +199,10 @@ class HtmlReader:
         if meaning.mark in (Mark.EARLIER, Mark.PERHAPS_EARLIER):
             self._pending_mark = meaning.mark
         link = unescape(attributes.get("href", ""))[:LONGEST_LINK].strip() if tag == "a" else None
-        position = len(self._parts)
-        self._open.append(_Open(tag, outside, is_block, margin, link or None, position))
+        if link and self._break:
+            self._end_line()
+        place = (len(self.lines), len(self._parts))
+        self._open.append(_Open(tag, outside, is_block, margin, link or None, place))
         self._counts[tag] = self._counts.get(tag, 0) + 1
 
     def _look_at(self, tag: str, text: str) -> tuple[dict[str, str], Style, Meaning]:
@@ -363,13 +365,18 @@ class HtmlReader:
         address = element.link or ""
         if not self._state.is_shown and not self._reads_hidden:
             return
-        shown = "".join(self._parts[element.link_from :]).strip()
+        line, part = element.place
+        # It may have begun some lines above.
+        shown = "".join(self._parts[part if line == len(self.lines) else 0 :]).strip()
         if address.lower().startswith("mailto:"):
             address = address[7:].partition("?")[0]
         elif not re.match(r"(?:https?|ftp)://", address, re.IGNORECASE):
             return
-        if shown and address and not _is_said(address, shown) and self._break == 0:
-            self._words(f" <{_SPACE.sub('', address)}>")
+        if shown and address and not _is_said(address, shown):
+            wanted, self._break = self._break, 0
+            self._space = True
+            self._words(f"<{_SPACE.sub('', address)}>")
+            self._break = wanted
 
     def _void(self, tag: str, attributes: dict[str, str], style: Style, meaning: Meaning) -> None:
         if meaning.mark in (Mark.EARLIER, Mark.PERHAPS_EARLIER):
@@ -446,13 +453,7 @@ class HtmlReader:
         """Write words to the line, after what has to stand before them."""
         if not words:
             return
-        if self._break:
-            self._end_line()
-            if self._break == 2 and self.lines and self.lines[-1].text:
-                self._append("")
-            self._break = 0
-            if self._is_fresh:
-                self._cell_from = len(self.lines)
+        self._take_break()
         parts = self._parts
         if not parts:
             self._line_state = self._state
@@ -470,6 +471,19 @@ class HtmlReader:
         self._is_fresh = False
         parts.append(words)
 
+    def _take_break(self) -> None:
+        """Begin the new line, after a blank one perhaps, that has to stand before what comes."""
+        if not self._break:
+            return
+        self._end_line()
+        if self._break == 2 and self.lines and self.lines[-1].text:
+            if self._state.depth < self._line_state.depth:
+                self._line_state = self._state
+            self._append("")
+        self._break = 0
+        if self._is_fresh:
+            self._cell_from = len(self.lines)
+
     def _block(self, wanted: int) -> None:
         if not self._is_fresh and wanted > self._break:
             self._break = wanted
@@ -479,11 +493,7 @@ class HtmlReader:
     def _line_break(self) -> None:
         if not self._state.is_shown and not self._reads_hidden:
             return
-        if self._break:
-            self._end_line()
-            if self._break == 2 and self.lines and self.lines[-1].text:
-                self._append("")
-            self._break = 0
+        self._take_break()
         if self._parts:
             self._end_line()
         elif len(self.lines) < MOST_BLANK_LINES or any(

@@ -215,7 +215,7 @@ def _add_runs(parts: Parts, runs: list[_Run], *, has_header: bool) -> None:
             parts.quoted += run.lines
         elif index > last_quote and (index or has_header) and quotes:
             _add_tail(parts, run.lines)
-        elif index < last_quote:
+        elif 0 < index < last_quote:
             parts.written += run.lines
         else:
             _add_written(parts, run.lines)

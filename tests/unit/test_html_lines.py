@@ -48,6 +48,8 @@ def read(html: str) -> str:
         ('<a href="https://example.org/x">this</a>', "this <https://example.org/x>"),
         ('<a href="https://example.org/">example.org</a>', "example.org"),
         ('<a href="mailto:kim@example.org">Kim</a>', "Kim <kim@example.org>"),
+        ('<p>a</p><p><a href="https://example.org/x">b</a></p>', "a\n\nb <https://example.org/x>"),
+        ('<a href="https://example.org/x"><div>b</div></a>c', "b <https://example.org/x>\nc"),
         ('<a href="javascript:alert(1)">x</a>', "x"),
         ('<img src="cid:a1@x" alt="lamp">', "[lamp, cid:a1@x]"),
         ('<p>See <img src="cid:a1@x"></p>', "See [cid:a1@x]"),
