@@ -7,6 +7,7 @@ parent, and ends the process by force when its time is over.
 """
 
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -19,6 +20,8 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+# Dramatiq stops by either.
+STOPS = frozenset({signal.SIGTERM, signal.SIGHUP})
 POLL_SECONDS = 1.0
 LAST_WORDS_SECONDS = 4.0
 RELEASE_SECONDS = 2.0
@@ -80,13 +83,14 @@ class Ending:
             if self._ends_at is not None and time.monotonic() >= self._ends_at:
                 self._end()
             if self._parent is not None and os.getppid() != self._parent:
-                log.warning("parent_gone", parent=self._parent)
-                self._parent = None
+                gone, self._parent = self._parent, None
                 self._arm(self._seconds)
                 os.kill(os.getpid(), signal.SIGTERM)
+                # What it writes to may have been the parent's.
+                _try(functools.partial(log.warning, "parent_gone", parent=gone), 1.0)
             left = POLL_SECONDS if self._ends_at is None else self._ends_at - time.monotonic()
             heard, _, _ = select.select([self._signals], [], [], max(0.0, min(left, POLL_SECONDS)))
-            if heard and signal.SIGTERM in self._signals.recv(4096):
+            if heard and STOPS.intersection(self._signals.recv(4096)):
                 self._arm(self._seconds)
 
     def _end(self) -> None:

@@ -4,7 +4,7 @@ import pytest
 from support import make_settings
 
 from app.connections import can_write, each_host
-from app.database_errors import is_spent
+from app.database_errors import CANNOT_ASK, DATABASE_AWAY, is_spent
 from app.pauses import GrowingPause
 
 TWO = "postgresql://mailroom:tiger@one:5433,two/mailroom"
@@ -81,3 +81,7 @@ def test_a_pause_grows_to_its_longest_and_begins_anew() -> None:
     pause.reset()
     assert pause.is_first
     assert pause.next_seconds() == 1.0
+
+
+def test_whoever_gives_up_on_the_database_gives_up_on_all_that_others_wait_for() -> None:
+    assert all(issubclass(error, CANNOT_ASK) for error in DATABASE_AWAY)
