@@ -43,6 +43,16 @@ class FailureKind(StrEnum):
     """Its worker vanished too often."""
 
 
+class Mending(StrEnum):
+    """What became of a webhook that was signed and broken."""
+
+    REPAIRED = "repaired"
+    """There was one way to read it."""
+
+    UNREADABLE = "unreadable"
+    """There was none, or more: it is stored as `failed`."""
+
+
 class RescueKind(StrEnum):
     """What was lost of an email that was brought back."""
 
@@ -78,6 +88,10 @@ EVENTS = Counter(
     ["kind"],
 )
 
+MENDED = Counter(
+    "mailroom_mended", "Signed webhooks with broken JSON, by what became of them.", ["result"]
+)
+
 CLAIMS = Counter("mailroom_claims", "Emails that a worker claimed.")
 COMPLETIONS = Counter("mailroom_completions", "Emails that became completed.")
 FAILURES = Counter("mailroom_failures", "Emails that became failed, by the last failure.", ["kind"])
@@ -94,6 +108,7 @@ BROKER_ERRORS = Counter("mailroom_broker_errors", "Errors of the broker, by its 
 for counter, values in (
     (WEBHOOKS, RESULTS),
     (EVENTS, EventKind),
+    (MENDED, Mending),
     (FAILURES, FailureKind),
     (RETRIES, FailureKind),
     (RESCUES, RescueKind),

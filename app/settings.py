@@ -129,6 +129,11 @@ class Settings(BaseSettings):
     """Whether `03/11/2026` in `received_at` is the 3 November; else it is March 11, as in the US.
     `03.11.2026` is in November, and `2026-03-11` in March, in any case."""
 
+    webhook_fields: Annotated[tuple[tuple[str, ...], ...], NoDecode] = ()
+    """The fields of the trigger's JSON in their order, comma-separated; `;` between several
+    triggers. They tell where a text ends whose quotes are not escaped. Left empty, they are learned
+    from the payloads that come whole."""
+
     signature_max_age_seconds: int = Field(default=86_400, ge=1)
     """How far a signature's timestamp may lie from our clock. Generous on purpose: a late
     delivery is an email, and a replay is recognised as a duplicate."""
@@ -252,6 +257,25 @@ class Settings(BaseSettings):
                 "`support.example.com` or addresses, comma-separated; there are no wildcards"
             )
         return tuple(names)
+
+    @field_validator("webhook_fields", mode="before")
+    @classmethod
+    def _split_fields(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        orders = [
+            tuple(name.strip() for name in order.split(",") if name.strip())
+            for order in value.split(";")
+        ]
+        for order in filter(None, orders):
+            if missing := [name for name in ("ticket_id", "from_email") if name not in order]:
+                raise ValueError(
+                    f"{' and '.join(missing)} is missing: name all fields of the trigger's JSON in "
+                    "their order, such as ticket_id,from_email,subject,body_text"
+                )
+            if len(set(order)) < len(order) or any('"' in name or "\\" in name for name in order):
+                raise ValueError("a field is named twice, or holds a quote or a backslash")
+        return tuple(filter(None, orders))
 
     @field_validator("root_path")
     @classmethod

@@ -144,12 +144,15 @@ async def _admit(intake: Intake, refusal: Refusal) -> str:
             signature=refusal.headers.get(SIGNATURE_HEADER),
             timestamp=refusal.headers.get(TIMESTAMP_HEADER),
             invocation_id=refusal.headers.get(INVOCATION_HEADER),
+            content_type=refusal.headers.get("content-type"),
             received_at=refusal.received_at,
         )
     except RefusedError:
         return "refused"
     except NotStoredError:
         return "not stored"
+    if admission.unreadable is not None:
+        return "refused"
     return "duplicate" if admission.is_duplicate else "accepted"
 
 

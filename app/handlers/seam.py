@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from app.errors import MailroomError
 from app.models.fit import to_fit_json
-from app.models.incoming_email import IncomingEmail
+from app.models.incoming_email import REPAIRED, UNREADABLE, IncomingEmail
 
 Handler: TypeAlias = Callable[[IncomingEmail], Awaitable[Mapping[str, Any] | None]]
 
@@ -77,6 +77,25 @@ def load_handler(path: str) -> Handler:
         )
     loaded: Handler = handler
     return loaded
+
+
+async def run(handler: Handler, email: IncomingEmail) -> str | None:
+    """Have a handler process an email, unless nobody can read it.
+
+    Returns:
+        The JSON text of its result; what was mended of the payload is kept in it.
+
+    Raises:
+        PermanentFailure: as `result_to_json`, or the email cannot be read.
+    """
+    stored: dict[str, Any] = email.extracted_data if isinstance(email.extracted_data, dict) else {}
+    if UNREADABLE in stored:
+        raise PermanentFailure(str(stored[UNREADABLE]))
+    kept = {REPAIRED: stored[REPAIRED]} if REPAIRED in stored else {}
+    result = await handler(email)
+    if kept and (result is None or isinstance(result, Mapping)):
+        result = {**kept, **(result or {})}
+    return result_to_json(result)
 
 
 def result_to_json(result: object) -> str | None:

@@ -128,7 +128,12 @@ async def _receive(
             signature=headers.get(SIGNATURE_HEADER),
             timestamp=headers.get(TIMESTAMP_HEADER),
             invocation_id=headers.get(INVOCATION_HEADER),
+            content_type=headers.get("content-type"),
         )
+        if admission.unreadable is not None and not admission.is_duplicate:
+            # Its row is an email that failed; here it can be mended and admitted in its place.
+            unread = _refusal(request, RefusalReason.UNREADABLE, admission.unreadable, body)
+            await quarantine.store(attrs.evolve(unread, is_signed=True))
     except RequestEntityTooLarge:
         detail = (
             f"the body is larger than {get_settings().max_body_bytes} bytes "

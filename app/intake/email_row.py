@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,12 @@ from app.intake.json_body import JsonBody
 from app.intake.payload import CheckedPayload
 from app.intake.received_at import parse_received_at
 from app.models.fit import to_fit_json
-from app.models.incoming_email import IncomingEmail
+from app.models.incoming_email import REPAIRED, UNREADABLE, IncomingEmail, ProcessingStatus
+
+_CERTAIN_BEGIN = re.compile(
+    r'\s*\{\s*"ticket_id"\s*:\s*"?(?P<ticket>\d{1,64})"?\s*'
+    r'(?:,\s*"from_email"\s*:\s*"(?P<sender>[^\s"\\,]{1,320})"\s*)?[,}]'
+)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,6 +57,13 @@ class EmailRow:
     sent_at: datetime = EPOCH
     """When Zendesk sent it, by which an erasure is earlier or later. It is not stored."""
 
+    extracted_data: str | None = None
+    """What was mended of the payload, or why it cannot be read."""
+
+    processing_status: str = ProcessingStatus.RECEIVED.value
+    processing_error: str | None = None
+    completed_at: datetime | None = None
+
 
 def make_row(
     body: bytes,
@@ -83,6 +96,7 @@ def make_row(
         delivery_signature=signature,
         attempt_errors=entries(payload.left_out, now),
         sent_at=now,
+        extracted_data=_what_was_mended(json_body),
     )
 
 
@@ -120,7 +134,43 @@ def make_event_row(
         zendesk_account_id=event.account_id,
         zendesk_comment_id=event.comment_id,
         sent_at=event.happened_at,
+        extracted_data=_what_was_mended(json_body),
     )
+
+
+def make_broken_row(
+    body: bytes, reason: str, *, email_id: UUID, signature: str, now: datetime
+) -> EmailRow:
+    """Build the row of an email that cannot be read: `failed`, with the bytes that came.
+
+    What stands at the begin of the body, before any text of a customer, is certain all the same.
+    """
+    begin = _CERTAIN_BEGIN.match(body[:2_000].decode("utf-8-sig", "replace"))
+    return EmailRow(
+        id=email_id,
+        zendesk_ticket_id=_cut(begin["ticket"], _LENGTHS["zendesk_ticket_id"]) if begin else "",
+        zendesk_webhook_id=None,
+        from_email=_cut(begin["sender"] or "", _LENGTHS["from_email"]) if begin else "",
+        from_name=None,
+        subject="",
+        raw_body_html=None,
+        raw_body_text=None,
+        received_at=now,
+        idempotency_key=None,
+        attachment_urls=None,
+        raw_payload=as_json_string(body),
+        delivery_signature=signature,
+        attempt_errors="[]",
+        extracted_data=json.dumps({UNREADABLE: reason}),
+        processing_status=ProcessingStatus.FAILED.value,
+        processing_error=reason,
+        completed_at=now,
+        sent_at=now,
+    )
+
+
+def _what_was_mended(json_body: JsonBody) -> str | None:
+    return json.dumps({REPAIRED: json_body.mended}) if json_body.mended else None
 
 
 def idempotency_key(payload: CheckedPayload, invocation_id: str | None) -> str | None:

@@ -14,15 +14,16 @@ import attrs
 import structlog
 
 from app.intake import event_store
-from app.intake.email_row import EmailRow, entries, make_event_row, make_row
+from app.intake.email_row import EmailRow, entries, make_broken_row, make_event_row, make_row
 from app.intake.events import Event, event_key, is_event, read_event
 from app.intake.group_commit import NotStoredError
-from app.intake.json_body import JsonBody, read_json_object
+from app.intake.json_body import BrokenBodyError, JsonBody, read_json_object
 from app.intake.payload import CheckedPayload, check_payload
 from app.intake.placeholders import refuse_unrendered
+from app.intake.reader import BodyReader
 from app.intake.signature import SignatureRefusedError, verify
 from app.intake.writer import Admission, EmailWriter
-from app.metrics import EVENTS
+from app.metrics import EVENTS, MENDED, Mending
 from app.models.zendesk_event import EventKind
 from app.settings import Settings
 
@@ -39,6 +40,7 @@ class Intake:
 
     def __init__(self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
+        self._reader = BodyReader(settings, pool)
         self._secrets = settings.webhook_secrets
         self._accept_unsigned = settings.accept_unsigned
         self._day_first = settings.day_first
@@ -75,20 +77,24 @@ class Intake:
         signature: str | None,
         timestamp: str | None,
         invocation_id: str | None,
+        content_type: str | None = None,
         received_at: datetime | None = None,
     ) -> Admission:
         """Verify, read and store one webhook, as if it were `received_at`; else it is now.
 
-        `email_id` becomes the id of the email, unless it is a duplicate.
+        `email_id` becomes the id of the email, unless it is a duplicate. What Zendesk signed and
+        nobody can read is stored too, as `failed`.
 
         Raises:
             SignatureRefusedError: it does not prove that it comes from Zendesk.
-            UnreadableBodyError: it is not a JSON object.
+            UnreadableBodyError: it is not a JSON object, and nobody signed it, or it is blank or
+                JSON of another type.
             InvalidPayloadError: fields are missing or wrong.
             NotStoredError: it could not be made durable.
         """
         now = received_at or datetime.now(UTC)
-        if signature or timestamp or not self._accept_unsigned:
+        is_signed = bool(signature or timestamp) or not self._accept_unsigned
+        if is_signed:
             verify(
                 signature=signature,
                 timestamp=timestamp,
@@ -97,8 +103,20 @@ class Intake:
                 max_age_seconds=self._max_age_seconds,
                 now=now,
             )
+        try:
+            json_body = await self._reader.read(body, content_type, is_signed=is_signed)
+        except BrokenBodyError as error:
+            if not is_signed:
+                raise
+            MENDED.labels(Mending.UNREADABLE).inc()
+            return await self._writer.store(
+                make_broken_row(
+                    body, str(error), email_id=email_id, signature=str(signature), now=now
+                )
+            )
         return await self._take(
             body,
+            json_body,
             email_id=email_id,
             invocation_id=invocation_id,
             signature=signature or None,
@@ -132,6 +150,7 @@ class Intake:
         told = f"{done} from the quarantine by {by}; it came {received_at.isoformat()}"
         return await self._take(
             body,
+            read_json_object(body),
             email_id=email_id,
             invocation_id=invocation_id,
             signature=signature,
@@ -145,6 +164,7 @@ class Intake:
     async def _take(
         self,
         body: bytes,
+        json_body: JsonBody,
         *,
         email_id: UUID,
         now: datetime,
@@ -153,12 +173,16 @@ class Intake:
         without_sender: bool = False,
         finish: Callable[[EmailRow], EmailRow] = lambda row: row,
     ) -> Admission:
-        json_body = read_json_object(body)
+        if json_body.mended:
+            MENDED.labels(Mending.REPAIRED).inc()
         if not is_event(json_body.fields):
+            payload = _check(json_body, without_sender=without_sender)
+            if signature is not None and not json_body.mended:
+                self._reader.learn(json_body.fields)
             row = make_row(
                 body,
                 json_body,
-                _check(json_body, without_sender=without_sender),
+                payload,
                 email_id=email_id,
                 invocation_id=invocation_id,
                 signature=signature,

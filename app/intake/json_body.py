@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from app.intake.charset import decode, is_read_as_utf_8
 from app.intake.refused import RefusedError
 from app.models.quarantined_webhook import RefusalReason
 
@@ -25,11 +26,18 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 _CLOSES = {"]": "[", "}": "{"}
 
 
+CONTROL_CHARACTERS = "line breaks and the like that were not escaped were kept as they are"
+
+
 class UnreadableBodyError(RefusedError):
     """The body of a webhook is not a JSON object."""
 
     reason = RefusalReason.UNREADABLE
     status = 400
+
+
+class BrokenBodyError(UnreadableBodyError):
+    """The body is not JSON, or not in its charset: what Zendesk signed is an email all the same."""
 
 
 @attrs.frozen
@@ -38,46 +46,77 @@ class JsonBody:
 
     fields: dict[str, Any]
     is_plain: bool
+    mended: tuple[str, ...] = ()
+    """What of it had to be mended, in words."""
 
 
-def read_json_object(body: bytes) -> JsonBody:
-    """Decode a body.
+def read_json_object(body: bytes, content_type: str | None = None) -> JsonBody:
+    """Decode a body, in UTF-8 or the charset that its Content-Type declares.
 
     Raises:
-        UnreadableBodyError: it is not UTF-8, not JSON, or not an object.
+        BrokenBodyError: it is not JSON, or not in its charset.
+        UnreadableBodyError: it is blank, or JSON that is no object.
     """
+    if is_read_as_utf_8(body, content_type):
+        try:
+            decoded = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        else:
+            # PostgreSQL stores the escape of a NUL, and then refuses to read what holds it.
+            return JsonBody(as_object(decoded), is_plain=b"\\u0000" not in body)
     try:
-        decoded = msgspec.json.decode(body)
-        # PostgreSQL stores the escape of a NUL, and then refuses to read what holds it.
-        is_plain = b"\\u0000" not in body
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        decoded = _decode_tolerantly(body)
-        is_plain = False
+        text = decode(body, content_type)
+    except UnicodeDecodeError as error:
+        charset = error.encoding.upper()
+        raise BrokenBodyError(
+            f"the body is not {charset} (byte {error.start}): send it as UTF-8 JSON"
+        ) from None
+    decoded, mended = read_text(text)
+    return JsonBody(as_object(decoded), False, mended)
+
+
+def as_object(decoded: Any) -> dict[str, Any]:
+    """What was decoded.
+
+    Raises:
+        UnreadableBodyError: it is no object.
+    """
     if not isinstance(decoded, dict):
         raise UnreadableBodyError(
             "the body has to be a JSON object such as "
             '{"ticket_id": "35436", "from_email": "erika@example.com"}'
         )
-    return JsonBody(decoded, is_plain)
+    return decoded
 
 
-def _decode_tolerantly(body: bytes) -> Any:
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UnreadableBodyError(
-            f"the body is not UTF-8 (byte {error.start}): send it as UTF-8 JSON"
-        ) from None
+def read_text(text: str) -> tuple[Any, tuple[str, ...]]:
+    """Decode JSON, however odd it is. Returns it and what was mended, in words.
+
+    Raises:
+        BrokenBodyError: it is not JSON.
+        UnreadableBodyError: it is blank.
+    """
+    if not text.strip("\ufeff\x00 \t\r\n"):
+        raise UnreadableBodyError("the body is blank: see that the webhook's template is not")
     try:
         try:
-            return loads_tolerantly(text)
+            return loads_tolerantly(text), _mended_by_tolerance(text)
         except RecursionError:
-            return loads_tolerantly(_without_deep_nesting(text))
+            return loads_tolerantly(_without_deep_nesting(text)), ()
     except ValueError as error:
-        raise UnreadableBodyError(
+        raise BrokenBodyError(
             f"the body is not JSON ({error}): look for unescaped quotes or a stray comma in the "
             "webhook's template"
         ) from None
+
+
+def _mended_by_tolerance(text: str) -> tuple[str, ...]:
+    try:
+        json.loads(text, parse_int=str, parse_float=str)
+    except ValueError:
+        return (CONTROL_CHARACTERS,)
+    return ()
 
 
 def loads_tolerantly(text: str) -> Any:

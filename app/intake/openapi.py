@@ -59,7 +59,7 @@ def _problem(description: str) -> ResponseSpec:
 
 
 PROBLEM_RESPONSES = {
-    400: _problem("Not JSON, or fields are missing, blank or of the wrong type: all are named"),
+    400: _problem("No email: without ticket or sender, blank, no object; or not JSON, unsigned"),
     401: _problem("The signature is missing, wrong, or too old"),
     413: _problem("The body is larger than MAILROOM_MAX_BODY_BYTES"),
     415: _problem("The body is not uncompressed application/json"),

@@ -24,23 +24,51 @@ WITH stored AS (
         id, zendesk_ticket_id, zendesk_webhook_id, from_email, from_name, subject,
         raw_body_html, raw_body_text, received_at, idempotency_key, attachment_urls,
         raw_payload, delivery_signature, attempt_errors, original_body, zendesk_account_id,
-        zendesk_comment_id, processing_status
+        zendesk_comment_id, extracted_data, processing_status, processing_error, completed_at
     )
-    SELECT arrived.*, 'received'
+    SELECT *
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
         $7::text[], $8::text[], $9::timestamptz[], $10::text[], $11::json[],
-        $12::json[], $13::text[], $14::jsonb[], $15::bytea[],
-        $16::text[], $17::text[]
-    ) AS arrived
+        $12::json[], $13::text[], $14::jsonb[], $15::bytea[], $16::text[], $17::text[],
+        $18::json[], $19::text[], $20::text[], $21::timestamptz[]
+    )
     ON CONFLICT DO NOTHING
     RETURNING id
 )
 SELECT id, pg_notify('mailroom_received', '') FROM stored
 """
 
+# What could not be read and now can takes the place of its row: its template became known, or a
+# person mended it. The row is as it was stored, or failed again after an operator's retry.
+REPLACE_UNREADABLE = """
+UPDATE incoming_emails AS email
+SET zendesk_ticket_id = arrived.ticket, zendesk_webhook_id = arrived.webhook,
+    from_email = arrived.sender, from_name = arrived.name, subject = arrived.subject,
+    raw_body_html = arrived.html, raw_body_text = arrived.text, received_at = arrived.received,
+    attachment_urls = arrived.files, raw_payload = arrived.payload,
+    original_body = arrived.original,
+    attempt_errors = email.attempt_errors || arrived.told || jsonb_build_array(jsonb_build_object(
+        'at', now(), 'attempt', 0, 'error', 'could be read now; before, ' || email.processing_error
+    )),
+    extracted_data = arrived.data, processing_status = 'received', processing_error = NULL,
+    completed_at = NULL, processed_at = NULL, retry_count = 0, claims = 0, lost_claims = 0,
+    updated_at = now()
+FROM (
+    SELECT $1::uuid, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text, $8::text,
+        $9::timestamptz, $10::json, $11::json, $12::jsonb, $13::json, $14::bytea
+) AS arrived (
+    id, ticket, webhook, sender, name, subject, html, text, received, files, payload, told, data,
+    original
+)
+WHERE email.id = arrived.id AND email.processing_status = 'failed'
+    AND email.extracted_data::text LIKE '{"unreadable": %'
+RETURNING pg_notify('mailroom_received', '')
+"""
+
 FIND_FIRST = """
-SELECT id, idempotency_key, delivery_signature
+SELECT id, idempotency_key, delivery_signature,
+    processing_status = 'failed' AND extracted_data::text LIKE '{"unreadable": %' AS is_unreadable
 FROM incoming_emails
 WHERE idempotency_key = ANY($1::text[]) OR delivery_signature = ANY($2::text[])
 """
@@ -60,6 +88,9 @@ class Admission:
     is_email: bool = True
     """Else nothing was stored as one: an event about something else, or an email that Zendesk had
     erased."""
+
+    unreadable: str | None = None
+    """Why it is stored as failed: nobody can read it so far."""
 
     @property
     def status(self) -> WebhookStatus:
@@ -133,10 +164,13 @@ def _collided() -> NotStoredError:
 async def _insert_rows(connection: Connection, rows: Sequence[EmailRow]) -> list[Admission | None]:
     admissions: dict[UUID, Admission] = {}
     missing = rows
+    unreadable = {row.id: row.processing_error for row in rows}
     for _ in range(INSERT_TRIES):
         stored = await connection.fetch(INSERT, *zip(*map(_columns, missing), strict=True))
         for record in stored:
-            admissions[record["id"]] = Admission(record["id"], is_duplicate=False)
+            admissions[record["id"]] = Admission(
+                record["id"], is_duplicate=False, unreadable=unreadable[record["id"]]
+            )
         if len(stored) == len(missing):
             break
         missing = [row for row in missing if row.id not in admissions]
@@ -159,8 +193,21 @@ async def _find_first(
     )
     by_key = {record["idempotency_key"]: record["id"] for record in found}
     by_signature = {record["delivery_signature"]: record["id"] for record in found}
+    replaceable = {record["id"] for record in found if record["is_unreadable"]}
     for row in rows:
         first = row.idempotency_key and by_key.get(row.idempotency_key)
         first = first or (row.delivery_signature and by_signature.get(row.delivery_signature))
-        if first:
-            admissions[row.id] = Admission(first, is_duplicate=True)
+        if first and row.processing_error is None and first in replaceable:
+            replaced = await connection.fetch(REPLACE_UNREADABLE, first, *_content(row))
+            admissions[row.id] = Admission(first, is_duplicate=not replaced)
+        elif first:
+            admissions[row.id] = Admission(
+                first, is_duplicate=True, unreadable=row.processing_error
+            )
+
+
+_content = operator.attrgetter(
+    *("zendesk_ticket_id", "zendesk_webhook_id", "from_email", "from_name", "subject"),
+    *("raw_body_html", "raw_body_text", "received_at", "attachment_urls", "raw_payload"),
+    *("attempt_errors", "extracted_data", "original_body"),
+)

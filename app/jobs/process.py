@@ -12,7 +12,7 @@ import attrs
 import structlog
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
-from app.handlers.seam import Handler, PermanentFailure, result_to_json
+from app.handlers.seam import Handler, PermanentFailure, run
 from app.jobs import transitions
 from app.jobs.heartbeat import worker_name
 from app.jobs.leases import (
@@ -216,7 +216,7 @@ class Processor:
 
 async def _call(handler: Handler, email: IncomingEmail) -> str | None:
     try:
-        result = result_to_json(await handler(email))
+        result = await run(handler, email)
     except (SystemExit, KeyboardInterrupt) as error:
         # They would end the event loop, and every other handler with it.
         raise RuntimeError(f"the handler raised {error!r}") from error

@@ -49,6 +49,13 @@ class ProcessingStatus(StrEnum):
     operator may retry it."""
 
 
+REPAIRED = "repaired"
+"""Key of `extracted_data`: what of the payload was mended, in words; handlers do not lose it."""
+
+UNREADABLE = "unreadable"
+"""Key of `extracted_data`: why the payload cannot be read. No handler is asked then."""
+
+
 class SyncStatus(StrEnum):
     """Where the delivery of a finished email to the user's own system stands."""
 

@@ -107,7 +107,7 @@ def post_refused(services: Services) -> None:
     wrong = {**good, "headers": {**good["headers"], "content-type": "text/plain"}}
     for arguments, status in (
         (signed(email(), secret="another"), 401),
-        (signed(b"not JSON"), 400),
+        (signed(b"[]"), 400),
         (signed({"ticket_id": "1"}), 400),
         (signed(b" " * 20_000), 413),
         (wrong, 415),

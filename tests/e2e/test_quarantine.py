@@ -75,7 +75,7 @@ def refused(reason: str) -> dict[str, Any]:
         case "signature":
             return signed(email(), secret="another secret")
         case "unreadable":
-            return signed(b'{"ticket_id": "1", "subject": "sagte "ja""}')
+            return signed(b'[{"ticket_id": "1"}]')
         case "invalid":
             return signed(email(from_email=""))
         case "too_large":

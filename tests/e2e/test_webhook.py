@@ -287,18 +287,77 @@ def test_every_wrong_field_is_named_at_once(client: httpx.Client, rows: Rows) ->
         b'"text"',
         b"{}",
         b'{"ticket_id": 1,}',
-        b'{"ticket_id": "say "hello""}',
-        b"\xff\xfe\x00\x01",
-        b'{"ticket_id": "\xff", "from_email": "a@example.com"}',
-        "ticket_id=1".encode("utf-16"),
         b"[" * 100_000 + b"]" * 100_000,
-        b'{"a":' * 100_000,
         b"\x00",
     ],
 )
 def test_an_unreadable_body_is_400(client: httpx.Client, rows: Rows, body: bytes) -> None:
     assert_problem(client.post(WEBHOOK, **signed(body)), 400)
     assert rows() == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"ticket_id": "say "hello""}',
+        b'{"ticket_id": "1", "from_email": "a@example.com", "subject": "a", "subject": "b"}',
+        b"\xff\xfe\x00\x01",
+        "ticket_id=1".encode("utf-16"),
+        b'{"a":' * 100_000,
+        b"<email/>",
+        b'{"ticket_id": "1", "from_email": "a@example.com", "subject": "cut o',
+    ],
+)
+def test_what_is_signed_and_cannot_be_read_is_an_email_that_failed(
+    client: httpx.Client, rows: Rows, body: bytes
+) -> None:
+    answer = client.post(WEBHOOK, **signed(body))
+    assert (answer.status_code, answer.json()["status"]) == (200, "accepted")
+    (row,) = rows()
+    assert row["processing_status"] == "failed"
+    assert row["processing_error"]
+    assert json.loads(row["payload_text"]) == body.decode("utf-8", "backslashreplace").replace(
+        "\x00", "\\x00"
+    )
+
+
+def test_what_cannot_be_read_is_told_by_its_story_and_kept_to_be_mended(
+    services: Services, connection: "psycopg.Connection[dict[str, Any]]"
+) -> None:
+    services.start_web()
+    body = b'{"ticket_id": "1", "from_email": "a@example.com", "subject": "a "b"", "x": "y"}'
+    answer = post(services, **signed(body))
+    shown = services.run("mailroom", "show", answer.json()["email_id"])
+    assert "failed: the body is not JSON" in shown.stdout
+    (kept,) = connection.execute("SELECT reason FROM quarantined_webhooks").fetchall()
+    assert kept == {"reason": "unreadable"}
+    retried = services.run("mailroom", "quarantine", "retry", "--all")
+    assert retried.stdout == "0 accepted, 0 duplicates, 1 refused again\n"
+    # Its template is known now, so the same bytes can be read.
+    known = {"MAILROOM_WEBHOOK_FIELDS": "ticket_id,from_email,subject,x"}
+    retried = services.run("mailroom", "quarantine", "retry", "--all", **known)
+    assert retried.stdout == "1 accepted, 0 duplicates, 0 refused again\n"
+    (row,) = connection.execute("SELECT * FROM incoming_emails").fetchall()
+    assert (str(row["id"]), row["subject"]) == (answer.json()["email_id"], 'a "b"')
+    assert row["processing_status"] == "received"
+
+
+def test_one_bad_byte_is_replaced_and_told(client: httpx.Client, rows: Rows) -> None:
+    body = b'{"ticket_id": "\xff", "from_email": "a@example.com"}'
+    assert client.post(WEBHOOK, **signed(body)).status_code == 200
+    (row,) = rows()
+    assert row["zendesk_ticket_id"] == "\ufffd"
+    assert "not UTF-8" in row["extracted_data"]["repaired"][0]
+
+
+def test_the_charset_of_the_content_type_is_heeded(client: httpx.Client, rows: Rows) -> None:
+    body = json.dumps(email(subject="Größe 5 €"), ensure_ascii=False).replace("📦", "")
+    arguments = with_headers(
+        signed(body.encode("cp1252")), content_type="application/json; charset=windows-1252"
+    )
+    assert client.post(WEBHOOK, **arguments).status_code == 200
+    (row,) = rows()
+    assert (row["subject"], row["extracted_data"]) == ("Größe 5 €", None)
 
 
 @pytest.mark.parametrize(
@@ -484,7 +543,8 @@ def test_whatever_is_signed_is_stored_whole_or_refused_with_a_reason(
         ).fetchone()
     assert row is not None
     if answer.json()["status"] == "accepted":
-        assert body.decode() in (row[0], json.loads(row[0]))
+        kept = body.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
+        assert kept in (row[0], json.loads(row[0]))
 
 
 @settings(max_examples=60)
@@ -783,7 +843,7 @@ def test_logs_hold_no_content_of_emails_and_no_secret(
         (200, signed(marked(), secret=secret)),
         (200, signed(marked(subject=f"another {mark}"), secret=secret)),
         (400, signed({"subject": [mark], mark: mark}, secret=secret)),
-        (400, signed(f'{{"{mark}'.encode(), secret=secret)),
+        (200, signed(f'{{"{mark}'.encode(), secret=secret)),
         (401, wrong_secret),
         (401, with_headers(wrong_secret, **{SIGNATURE_HEADER: mark, TIMESTAMP_HEADER: mark})),
         (415, with_headers(wrong_secret, content_type=f"text/{mark}")),

@@ -192,7 +192,7 @@ async def test_the_payload_is_kept_whole_to_the_letter(
 ) -> None:
     body = (
         '{"ticket_id":1,  "unknown": {"deep": [1.50, null]}, "from_email":"a@example.com",'
-        '\n"subject": "' + "ä" * 2_000 + '", "subject": "' + "ö" * 2_000 + '", "nul": "\\u0000"}'
+        '\n"n": 1, "n": 2, "subject": "' + "ö" * 2_000 + '"}'
     )
     await admit(intake, body.encode())
     (row,) = await rows_in(pool)
@@ -218,8 +218,20 @@ async def test_an_odd_payload_is_kept_whole_too(
     body = b'{"ticket_id": 1, "from_email": "a@example.com", "odd": %b}' % odd
     await admit(intake, body)
     (row,) = await rows_in(pool)
-    assert json.loads(row["raw_payload"]) == body.decode()
+    assert json.loads(row["raw_payload"]) == body.decode().replace("\x00", "\\x00")
     assert row["from_email"] == "a@example.com"
+
+
+async def test_sql_reads_what_is_stored_of_a_payload_with_nul(
+    intake: Intake, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    await admit(intake, email(attachments=[{"url": "https://example.org/1", "a\x00": "\x00"}]))
+    await admit(intake, json.dumps(email()).encode().replace(b"Erika", b"Erika\x00"))
+    read = await pool.fetch(
+        "SELECT raw_payload::jsonb, raw_payload #>> '{}', attachment_urls::jsonb"
+        " FROM incoming_emails"
+    )
+    assert len(read) == 2
 
 
 async def test_nul_and_half_characters_do_not_keep_an_email_out(
@@ -792,3 +804,89 @@ def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for inner in plan.get("Plans", []):
         yield from nodes_of(inner)
+
+
+BROKEN = b'{"ticket_id": "4711", "from_email": "kim@example.org", "subject": "a "b"", "note": "c"}'
+
+
+async def test_a_payload_that_can_be_read_in_one_way_is_an_ordinary_email(
+    intake: Intake, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    admission = await admit(intake, BROKEN.replace(b', "note": "c"', b""), invocation_id="i")
+    (row,) = await rows_in(pool)
+    assert (admission.email_id, admission.unreadable) == (row["id"], None)
+    assert row["subject"] == 'a "b"'
+    assert (row["processing_status"], row["processing_error"]) == ("received", None)
+    assert json.loads(row["extracted_data"])["repaired"] == [
+        "subject: quotes that were not escaped were kept as they are"
+    ]
+    assert row["idempotency_key"]
+
+
+async def test_what_zendesk_signed_and_nobody_can_read_is_stored_as_failed_once(
+    intake: Intake, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    timestamp = datetime.now(UTC).isoformat()
+    for is_duplicate in (False, True):
+        admission = await admit(intake, BROKEN + b"\xff", timestamp=timestamp)
+        assert admission.is_duplicate is is_duplicate
+        assert admission.unreadable
+    (row,) = await rows_in(pool)
+    assert (row["processing_status"], row["processing_error"]) == ("failed", admission.unreadable)
+    assert (row["zendesk_ticket_id"], row["from_email"]) == ("4711", "kim@example.org")
+    assert json.loads(row["raw_payload"]) == BROKEN.decode() + "\\xff"
+    assert row["completed_at"] is not None
+    # Nothing of it stands in the way of other emails.
+    assert not (await admit(intake, email())).is_duplicate
+
+
+async def test_the_fields_of_earlier_payloads_are_learned_in_memory_and_from_the_database(
+    make_intake: MakeIntake, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    whole = {"ticket_id": "1", "from_email": "kim@example.org", "subject": "a", "note": "b"}
+    intake = make_intake()
+    # It has looked at the empty database.
+    assert (await admit(intake, BROKEN)).unreadable
+    await admit(intake, whole)
+    assert (await admit(intake, BROKEN.replace(b"4711", b"4712"))).unreadable is None
+    # A process that started later.
+    later = make_intake()
+    assert (await admit(later, BROKEN.replace(b"4711", b"4713"))).unreadable is None
+    stated = make_intake(webhook_fields=(("ticket_id", "from_email", "subject"),))
+    assert (await admit(stated, BROKEN.replace(b"4711", b"4714"))).unreadable is None
+    subjects = [row["subject"] for row in await rows_in(pool)]
+    assert subjects == ["", "a", 'a "b"', 'a "b"', 'a "b"", "note": "c']
+
+
+async def test_what_can_be_read_later_takes_the_place_of_what_could_not(
+    make_intake: MakeIntake, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    timestamp = datetime.now(UTC).isoformat()
+    first = await admit(make_intake(), BROKEN, timestamp=timestamp)
+    knowing = make_intake(webhook_fields=(("ticket_id", "from_email", "subject", "note"),))
+    second = await admit(knowing, BROKEN, timestamp=timestamp, invocation_id="i")
+    assert (second.email_id, second.is_duplicate, second.unreadable) == (
+        first.email_id,
+        False,
+        None,
+    )
+    (row,) = await rows_in(pool)
+    assert (row["processing_status"], row["subject"]) == ("received", 'a "b"')
+    assert (row["processing_error"], row["completed_at"]) == (None, None)
+    assert "repaired" in json.loads(row["extracted_data"])
+    (told,) = json.loads(row["attempt_errors"])
+    assert "could be read now" in told["error"]
+    third = await admit(knowing, BROKEN, timestamp=timestamp)
+    assert (third.email_id, third.is_duplicate) == (first.email_id, True)
+
+
+async def test_what_is_broken_and_not_signed_is_refused(
+    make_intake: MakeIntake, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    intake = make_intake(accept_unsigned=True)
+    for body in (BROKEN, b"{", b'{"ticket_id": "\xff"}'):
+        with pytest.raises(UnreadableBodyError):
+            await intake.admit(
+                body, email_id=uuid7(), signature=None, timestamp=None, invocation_id=None
+            )
+    assert await rows_in(pool) == []

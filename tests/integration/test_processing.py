@@ -916,6 +916,30 @@ def test_a_result_that_holds_itself_or_is_bottomless_is_refused(steps: list[int]
         result_to_json(deep)
 
 
+async def test_what_was_mended_of_a_payload_stays_with_the_result(pool: Pool) -> None:
+    async def handle(email: IncomingEmail) -> dict[str, Any]:
+        return {"crm_id": 7}
+
+    async def returns_nothing(email: IncomingEmail) -> None:
+        pass
+
+    mended = '{"repaired": ["quotes"]}'
+    row = await process(pool, handle, await store(pool, extracted_data=mended))
+    assert json.loads(row["extracted_data"]) == {"repaired": ["quotes"], "crm_id": 7}
+    row = await process(pool, returns_nothing, await store(pool, extracted_data=mended))
+    assert json.loads(row["extracted_data"]) == {"repaired": ["quotes"]}
+
+
+async def test_no_handler_is_asked_about_an_email_that_nobody_can_read(pool: Pool) -> None:
+    """It fails again with the same reason, as often as an operator retries it."""
+    calls = Calls()
+    columns = {"extracted_data": '{"unreadable": "the body is not JSON"}', "from_email": ""}
+    row = await process(pool, calls.handle, await store(pool, **columns))
+    assert (row["processing_status"], row["retry_count"]) == ("failed", 0)
+    assert row["processing_error"] == "the body is not JSON"
+    assert calls.emails == []
+
+
 # The Dispatcher.
 
 
