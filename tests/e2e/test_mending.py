@@ -13,13 +13,18 @@ from app.intake.openapi import WEBHOOK_PATH
 
 Connection = psycopg.Connection[dict[str, Any]]
 
-BROKEN = b'{"ticket_id": "7", "from_email": "kim@example.org", "subject": "say "yes" <b>"}'
+# Without knowing the template nobody can tell whether the subject ends before `priority`.
+BROKEN = (
+    b'{"ticket_id": "7", "from_email": "kim@example.org", "subject": "say "yes" <b>", '
+    b'"priority": "high"}'
+)
 MENDED = BROKEN.replace(b'"yes"', b'\\"yes\\"')
 
 
 def refuse(services: Services, body: bytes = BROKEN) -> str:
     answer = httpx.post(services.url + WEBHOOK_PATH, **signed(body), timeout=60)
-    assert answer.status_code == 400
+    # What Zendesk signed and nobody can read is an email that failed, and kept to be mended.
+    assert answer.status_code == (200 if b'"yes"' in body else 400), answer.text
     return answer.headers["x-request-id"]
 
 
@@ -86,7 +91,7 @@ def test_an_operator_sees_it_on_the_overview_and_mends_it(
         form["token"] = token[1]
         checked = client.post(f"/quarantine/{refused}", data={**form, "action": "check"})
         assert "<li>Nothing.</li>" in checked.text
-        assert stored(connection) == []
+        assert [row["processing_status"] for row in stored(connection)] == ["failed"]
         still_wrong = client.post(f"/quarantine/{refused}", data={**form, "text": "{"})
         assert "It is not admitted" in still_wrong.text
         admitted = client.post(f"/quarantine/{refused}", data=form)
