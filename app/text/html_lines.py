@@ -27,8 +27,9 @@ LONGEST_LINK = 4_000
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _NEW_LINE = re.compile(r"\r\n|[\r\n]")
 _TAG = re.compile(r"<(?:/?[a-zA-Z!?](?:[^>\"']++|\"[^\"]*+\"|'[^']*+'|[\"'])*+(?:>|\Z))")
-_LINE_TAG = re.compile(r"<(?:br|/p|/div|/tr|/li|/h[1-6]|/blockquote|/pre)\b", re.IGNORECASE)
-_CELL_TAG = re.compile(r"</t[dh]\b", re.IGNORECASE)
+_LINE_TAG = re.compile(r"(?=<(?:br|/p|/div|/tr|/li|/h[1-6]|/blockquote|/pre)\b)", re.IGNORECASE)
+_CELL_TAG = re.compile(r"(?=</t[dh]\b)", re.IGNORECASE)
+_SPACE_IN_ROW = re.compile(r"[ \f\r]+")
 
 _BLOCK_TAGS = tokens.words(
     "address article aside blockquote body caption center dd details dialog dir div dl dt "
@@ -517,12 +518,12 @@ class HtmlReader:
 
     def _rest(self, html: str) -> None:
         """What stands between the tags, without their meaning but for the ends of lines."""
-        html = _CELL_TAG.sub("\t\\g<0>", _LINE_TAG.sub("\n\\g<0>", html))
-        text = unescape(_TAG.sub("", html))
+        html = _CELL_TAG.sub("\t", _LINE_TAG.sub("\n", html))
+        text = _SPACE_IN_ROW.sub(" ", unescape(_TAG.sub("", html)))
         self._end_line()
         self._line_state = self._state
-        for row in _NEW_LINE.split(text):
-            words = _SPACE.sub(" ", row).strip(" ")
+        for row in text.split("\n", MOST_TAGS):
+            words = row.strip(" \t")
             if words:
                 self._append(words)
 

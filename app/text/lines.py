@@ -12,6 +12,8 @@ LINE_ENDS = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\u2028\u2029]")
 # What a client that flows its text breaks lines at; shorter lines were broken by their writer.
 FLOWED_LENGTH = 55
 FLOWED_SHARE = 0.8
+# What follows is one more line to the rules, as long as it may be.
+MOST_LINES = 110_000
 
 
 class Mark(IntEnum):
@@ -62,7 +64,7 @@ class Line(NamedTuple):
 def lines_of_text(text: str) -> list[Line]:
     """Split plain text into lines, and the marks of quoting from their words."""
     lines = []
-    for raw in LINE_ENDS.split(text):
+    for raw in LINE_ENDS.split(text, MOST_LINES):
         match = QUOTE_MARKS.match(raw)
         if match is None:
             lines.append(Line(raw))

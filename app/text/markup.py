@@ -103,9 +103,8 @@ _SIGNATURES = frozenset(
 )
 # Outlook draws this line above the header of an earlier email; the colours are its versions'.
 _OUTLOOK_RULE = re.compile(
-    r"border-top:\s*(?:solid|1(?:\.0)?p[tx]\s+solid|#(?:e1e1e1|b5c4df)\s)"
-    r"[^;]*(?:#?e1e1e1|#?b5c4df|rgb\(225, ?225, ?225\)|rgb\(181, ?196, ?223\))?"
-    r"|border-top-color:[^;]*(?:229, ?229, ?229|225, ?225, ?225|181, ?196, ?223)"
+    r"border(?:-top)?(?:-color)?:[^;]*(?:#?e1e1e1|#?b5c4df|rgb\((?:225, ?225, ?225|181, ?196, ?223"
+    r"|229, ?229, ?229)\))"
 )
 _QUOTE_BORDER = re.compile(r"border-left(?:-width|-style)?:[^;]*(?:solid|[1-9][0-9.]*p[xt])")
 

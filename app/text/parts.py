@@ -187,10 +187,9 @@ def _is_broken_off(before: Line, run: _Run, after: _Run | None) -> bool:
 
 
 def _without_header(lines: list[Line], parts: Parts) -> None:
-    runs = _runs(lines, None, "")
-    if any(run.is_quoted for run in runs):
+    if any(line.depth for line in lines):
         parts.confidence = 0.8
-        _add_runs(parts, runs, has_header=False)
+        _add_runs(parts, _runs(lines, None, ""), has_header=False)
     else:
         _add_written(parts, lines)
 

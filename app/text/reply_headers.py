@@ -94,6 +94,13 @@ _STARTS_WITH_DATE = re.compile(r"[^\w<]*(?:[^\W\d]{1,14}[.,׳]?,?[\s\u00a0]+){0,
 _GLUED = re.compile(r"(?<![A-Z])(?:On|Am|Le|El|Il|Op|Em) (?:[^\W\d]{2,10}[.,]?,? ){0,2}\d{1,4}")
 _INNER_LABEL = re.compile(r"(?<=\s)\*?([^\W\d][\w ]{0,20}?)\s?\*?[:：]\*?\s")
 _SOME_LABEL = re.compile(r"[*_\s]*[^\W\d][^:：\n]{0,40}[:：]")
+_CLOCK = re.compile(r"\d{1,2}\s?[:.h]\s?\d{2}(?![\d.])|\d{1,2}\s?[時时시]")
+# What Zendesk and its like put above what they send.
+_REPLY_ABOVE = re.compile(
+    r"[\s>]*(?:##-.{3,150}-##|[-=_*\s]*(?:please )?(?:type|write|reply|respond)\b.{0,30}"
+    r"\babove this line.{0,60})\s*",
+    re.IGNORECASE,
+)
 _TIME = re.compile(r"\d{1,2}[:.h]\d{2}|\d{4}|\d{1,2}\s?[時时시]")
 
 
@@ -152,6 +159,8 @@ def _is_forward(text: str) -> bool:
 def _separator(lines: list[Line], index: int, subject: str) -> Header | None:
     text = lines[index].text
     match = _SEPARATOR.fullmatch(text) if len(text) < 200 else None
+    if len(text) < 200 and _REPLY_ABOVE.fullmatch(text):
+        return Header(index, index + 1, Kind.REPLY)
     said = (match["words"] if match else text).strip(" *:：\t").casefold()
     if len(said) > 90:
         return None
@@ -303,11 +312,23 @@ def _read_attribution(lines: list[Line], index: int, end: int, text: str) -> Hea
     has_verb = (has_address or has_date) and _WROTE.search(text) is not None
     ends_in_colon = text.rstrip(" \t*_\u00a0-–—\u200e\u200f\u202c").endswith((":", "："))
     if has_verb and has_date and (begins or has_address):
-        is_certain = begins or _ADDRESS_IN_BRACKETS.search(text) is not None
-    elif ends_in_colon and has_date and _ADDRESS_IN_BRACKETS.search(text):
+        # "On 5 May your colleague wrote:" may as well go on in a sentence.
+        is_certain = (
+            _ADDRESS_IN_BRACKETS.search(text) is not None
+            or (begins and (has_address or _CLOCK.search(text) is not None))
+            or (begins and len(text.split()) <= 8 and (not index or lines[index - 1].is_blank))
+        )
+    elif ends_in_colon and (
+        (has_date and _ADDRESS_IN_BRACKETS.search(text)) or _is_first_of_box(lines, index)
+    ):
         is_certain = True
-    elif (has_verb and has_address) or (
-        begins and has_date and text.endswith(">") and _ADDRESS_IN_BRACKETS.search(text)
+    elif (
+        (has_verb and has_address)
+        or (
+            # "Quoting Kim <kim@example.org>:"
+            ends_in_colon and _ADDRESS_IN_BRACKETS.search(text)
+        )
+        or (begins and has_date and text.endswith(">") and _ADDRESS_IN_BRACKETS.search(text))
     ):
         is_certain = False
     else:
@@ -322,6 +343,12 @@ def _read_attribution(lines: list[Line], index: int, end: int, text: str) -> Hea
     ):
         end += 1
     return Header(index, end, Kind.REPLY, is_certain, lead)
+
+
+def _is_first_of_box(lines: list[Line], index: int) -> bool:
+    """Whether a line is the first in the element that holds an earlier email."""
+    box = lines[index].box
+    return box > 0 and (index == 0 or lines[index - 1].box != box)
 
 
 _ADDRESS_ALONE = re.compile(r"\s*[<(\[][^\s@]{1,80}@[^\s@]{2,80}[>)\]]:?\s*")

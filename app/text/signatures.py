@@ -20,13 +20,14 @@ _CONTACT = re.compile(
     re.IGNORECASE,
 )
 _SENT_FROM = re.compile(
-    rf"[\s*_(\[]*(?:{words.SENT_FROM})(?!\w).*|.*(?:iphone|ipad|android|handy|phone|mobile|telefon|gerät|smartphone|mail|outlook).{{0,20}}(?:{words.SENT_FROM_AT_END})\W*",
+    rf"[\s*_(\[]*(?:{words.SENT_FROM})(?:(?<=[^\x00-\x7f])|(?!\w)).*|.*(?:iphone|ipad|android|handy|phone|mobile|telefon|gerät|smartphone|mail|outlook).{{0,20}}(?:{words.SENT_FROM_AT_END})\W*",
     re.IGNORECASE,
 )
 _LINKS = re.compile(r"[<(\[](?:https?://|mailto:)[^\s<>]*[>)\]]|https?://\S+")
 # A sentence that only begins like one: "Sent from my desk, which is tidy."
 _SENTENCE = re.compile(
-    r",\s\w+\s\w+|[.!?]\s+\w|\b(?:is|was|are|und ich|weil|because|and i|but)\b", re.IGNORECASE
+    r",\s(?!an?\s)\w+\s\w+|[.!?]\s+\w|\b(?:is|was|are|und ich|weil|because|and i|but)\b",
+    re.IGNORECASE,
 )
 
 
@@ -35,7 +36,7 @@ def is_mobile(text: str) -> bool:
     said = _LINKS.sub("", text).strip(" \t*_")
     return (
         3 < len(said) <= LONGEST_MOBILE_LINE
-        and len(said.split()) <= 10
+        and len(said.split()) <= 12
         and _SENT_FROM.fullmatch(said) is not None
         and _SENTENCE.search(said) is None
     )

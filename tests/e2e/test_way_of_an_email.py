@@ -23,7 +23,17 @@ def test_a_signed_webhook_becomes_a_completed_row(
     row = connection.execute(query, [answer.json()["email_id"]]).fetchone()
     assert row is not None
     assert row["cleaned_body"] == "Guten Tag,\nwo ist mein Päckchen?"
-    assert row["extracted_data"] == {"text_source": "html", "characters": 32, "attachments": 0}
+    assert row["extracted_data"] == {
+        "text_source": "html",
+        "characters": 32,
+        "attachments": 0,
+        "quoted": "",
+        "signature": "",
+        "forwarded": "",
+        "language": "de",
+        "kind": "message",
+        "confidence": 1.0,
+    }
     assert row["claims"] == 1
     assert row["retry_count"] == 0
     assert row["completed_at"] is not None
