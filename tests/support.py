@@ -388,6 +388,33 @@ def email(**fields: Any) -> dict[str, Any]:
     }
 
 
+def events() -> list[dict[str, Any]]:
+    """An end user's answer by mail, and its file, as an event subscription sends them; each call
+    makes others."""
+    number = uuid4().hex
+    detail = {
+        "id": int(number[:12], 16),
+        "via": {"channel": "mail"},
+        "requester_id": "5870",
+        "tags": None,
+    }
+    file = {"id": number, "content_url": f"https://example.com/{number}/rechnung.pdf"}
+    author = {"id": "5870", "is_staff": False, "name": "Erika Mustermann"}
+    return [
+        {
+            "type": f"zen:event-type:ticket.{name}",
+            "account_id": 1,
+            "id": f"{name} {number}",
+            "detail": detail,
+            "event": {"comment": {"id": number, **comment}},
+        }
+        for name, comment in (
+            ("comment_added", {"body": "Wo bleibt mein Päckchen?", "author": author}),
+            ("attachment_linked_to_comment", {"attachment": file}),
+        )
+    ]
+
+
 def signed(
     payload: dict[str, Any] | bytes, *, secret: str = SECRET, at: datetime | None = None
 ) -> dict[str, Any]:

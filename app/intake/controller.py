@@ -87,7 +87,8 @@ class ZendeskWebhookController(Controller):
     async def receive(self, request: Request[Any, Any, Any]) -> Response[WebhookResponse]:
         """Store one email durably, then answer. 200 means: it is in the database's log on disk.
 
-        What is refused is kept in the quarantine for a while.
+        It may come from a trigger, in the fields below, or as an event of an event subscription,
+        which has Zendesk's own envelope. What is refused is kept in the quarantine for a while.
         """
         state = request.app.state
         email_id: UUID = request.scope["state"][STATE_KEY]
