@@ -22,6 +22,7 @@ from app.desk.overview import OverviewController, static_files, template_config
 from app.desk.quarantine_api import QuarantineController
 from app.desk.quarantine_pages import QuarantinePages
 from app.desk.strict import describe_bodies
+from app.front_door import FrontDoor
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.keeper import IntakeKeeper
@@ -92,6 +93,7 @@ def create_app() -> Litestar:
         ),
         logging_config=None,
     )
+    app.asgi_handler = FrontDoor(app.asgi_handler)
     describe_webhook(app.openapi_schema)
     describe_bodies(app.openapi_schema, JobsController.path)
     describe_bodies(app.openapi_schema, QuarantineController.path)

@@ -71,6 +71,9 @@ class BrokerUse(StrEnum):
 
 
 WEBHOOKS = Counter("mailroom_webhooks", "Webhooks answered, by result.", ["result"])
+MISDIRECTED = Counter(
+    "mailroom_webhooks_misdirected", "Webhooks with a signature that came to a wrong path."
+)
 ACCEPT_SECONDS = Histogram(
     "mailroom_accept_duration_seconds",
     "From the first byte of a webhook to its 200.",

@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     reverse proxy with https. Where it is set, those answer under no other name."""
 
     root_path: str = ""
-    """Path under which a reverse proxy shows Mailroom, such as `/mailroom`; the proxy removes it
-    before it passes a request on."""
+    """Path under which a reverse proxy shows Mailroom, such as `/mailroom`. Whether the proxy
+    removes it before it passes a request on does not matter."""
 
     webhook_secrets: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(default=(), repr=False)
     """Signing secrets of the Zendesk webhook, comma-separated, each `secret` or `label:secret`.

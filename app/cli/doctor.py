@@ -5,13 +5,14 @@ import json
 import shutil
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import attrs
 import click
 
 from app.cli.printing import say, say_lines
+from app.cli.through_proxy import checks
 from app.connections import can_write
 from app.database import DB
 from app.database_errors import CANNOT_ASK
@@ -35,7 +36,13 @@ WHERE_TO_LOOK = {
     "handler": "MAILROOM_HANDLER",
     "clock": "DATABASE_URL",
     "disk": "MAILROOM_HOME",
+    "webhook": "--url",
+    "body size": "--url",
+    "pages": "--url",
 }
+
+
+Check: TypeAlias = Callable[[Settings], Awaitable[str]]
 
 
 class NotWellError(MailroomError):
@@ -53,14 +60,20 @@ class Finding:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def doctor(as_json: bool) -> None:
+@click.option(
+    "--url", help="Go there as well, as Zendesk and operators do: Mailroom's public address."
+)
+def doctor(as_json: bool, url: str | None) -> None:
     """Check everything that Mailroom needs, and say how to mend what is wrong.
+
+    With --url https://... the way there is checked as well: whether a signed webhook arrives
+    unchanged (nothing is stored), how large it may be, and whether operators can sign in.
 
     Exits with 0 only if all is well.
     """
     settings = get_settings()
     try:
-        findings = asyncio.run(_examine(settings))
+        findings = asyncio.run(_examine(settings, checks(url) if url else {}))
     finally:
         DB.release()
     if as_json:
@@ -72,8 +85,8 @@ def doctor(as_json: bool) -> None:
     raise SystemExit(0 if all(finding.is_well for finding in findings) else 1)
 
 
-async def _examine(settings: Settings) -> list[Finding]:
-    checks: dict[str, Callable[[Settings], Awaitable[str]]] = {
+async def _examine(settings: Settings, more: dict[str, Check]) -> list[Finding]:
+    all_checks: dict[str, Check] = {
         "database": _database,
         "migrations": _migrations,
         "broker": _broker,
@@ -81,8 +94,9 @@ async def _examine(settings: Settings) -> list[Finding]:
         "handler": _handler,
         "clock": _clock,
         "disk": _disk,
+        **more,
     }
-    return [await _find(name, check, settings) for name, check in checks.items()]
+    return [await _find(name, check, settings) for name, check in all_checks.items()]
 
 
 async def _find(

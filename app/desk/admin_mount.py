@@ -13,7 +13,12 @@ import msgspec
 import structlog
 from litestar.datastructures import Headers
 from litestar.enums import ScopeType
-from litestar.exceptions import ClientException, HTTPException, NotFoundException
+from litestar.exceptions import (
+    ClientException,
+    HTTPException,
+    NotFoundException,
+    PermissionDeniedException,
+)
 from litestar.types import (
     ASGIApp,
     HTTPReceiveMessage,
@@ -26,6 +31,8 @@ from litestar.types import (
 from app.database_errors import CANNOT_ASK
 from app.desk.csv_export import harmless_in_spreadsheets, is_export
 from app.desk.sign_in import database_is_away
+from app.host_names import host_name
+from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +46,8 @@ BODY_SECONDS = 30.0
 FIELDS = msgspec.json.Decoder(dict[str, str | int | float | bool | None])
 CREDENTIALS = msgspec.json.Decoder(dict[str, str])
 CREDENTIAL_PATHS = ("/public/login/", "/api/change-password/")
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 TABLES_PATH = "/api/tables/"
 
@@ -62,6 +71,7 @@ def guarded(application: ASGIApp) -> ASGIApp:
         body = await _read_body(scope, receive)
         if body:
             _check_fields(scope["path"], body)
+        _check_origin(scope)
         if scope["path"].startswith(TABLES_PATH) and is_export(scope):
             send = harmless_in_spreadsheets(send)
         try:
@@ -77,6 +87,28 @@ def guarded(application: ASGIApp) -> ASGIApp:
             raise database_is_away() from error
 
     return run
+
+
+def _check_origin(scope: Scope) -> None:
+    """Piccolo refuses what changes something behind https from a host that is not allowed, with a
+    403 that does not say where hosts are allowed.
+
+    Raises:
+        PermissionDeniedException: it would.
+    """
+    if (
+        scope["type"] != ScopeType.HTTP
+        or scope["method"] in SAFE_METHODS
+        or scope["scheme"] != "https"
+    ):
+        return
+    headers = Headers.from_scope(scope)
+    name = host_name(headers.get("origin") or headers.get("referer") or "")
+    allowed = get_settings().allowed_hosts
+    if name is None or name not in allowed:
+        mend = f"add {name} there" if name else "the browser has to send Origin or Referer"
+        is_set = "does not name this host" if allowed else "is not set, and https needs it"
+        raise PermissionDeniedException(f"MAILROOM_ALLOWED_HOSTS {is_set}: {mend}")
 
 
 async def _read_body(scope: Scope, receive: Receive) -> bytes:

@@ -18,6 +18,7 @@ from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
 from app.intake.openapi import PROBLEM_RESPONSES
 from app.intake.payload import InvalidPayloadError
+from app.intake.probe import PROBE_HEADER, answer_probe
 from app.intake.quarantine import Quarantine, Refusal
 from app.intake.refused import RefusedError
 from app.intake.signature import (
@@ -123,6 +124,8 @@ async def _receive(
             chunks.append(chunk)
         body = b"".join(chunks)
         _check_media_type(headers)
+        if PROBE_HEADER in headers:
+            return answer_probe(request, body)
         admission = await intake.admit(
             body,
             email_id=email_id,
@@ -144,6 +147,8 @@ async def _receive(
         WEBHOOKS.labels(RefusalReason.TOO_LARGE).inc()
         return problem(413, detail)
     except RefusedError as error:
+        if PROBE_HEADER in headers:
+            return _refuse(error)
         is_signed = error.reason is not RefusalReason.SIGNATURE and intake.is_signed(
             body, headers.get(SIGNATURE_HEADER), headers.get(TIMESTAMP_HEADER)
         )

@@ -4,12 +4,14 @@ The configurations of nginx and of Mailroom are read from that page; only the ho
 paths of files are replaced.
 """
 
+import json
 import re
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import attrs
@@ -73,6 +75,8 @@ class Proxy:
     certificate: Path
     http_port: int
     https_port: int
+    configuration: Path
+    restart: Callable[[], None]
 
     @property
     def host_url(self) -> str:
@@ -124,21 +128,33 @@ def proxy(services: Services, tmp_path: Path) -> Iterator[Proxy]:
     services.environment |= PRODUCTION
     services.start_web()
     error_log = folder / "error.log"
-    process = subprocess.Popen(
-        [nginx, "-p", folder, "-c", folder / "nginx.conf", "-e", error_log],
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    running = Proxy(services, certificate, http_port, https_port)
-    try:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def end() -> None:
+        for process in started:
+            process.terminate()
+            process.wait()
+        started.clear()
+
+    def restart() -> None:
+        end()
+        process = subprocess.Popen(
+            [nginx, "-p", folder, "-c", folder / "nginx.conf", "-e", error_log],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        started.append(process)
         wait_until(
             lambda: process.poll() is not None or reach(running.host_url), error_log.read_text
         )
         assert process.poll() is None, error_log.read_text()
+
+    running = Proxy(services, certificate, http_port, https_port, folder / "mailroom.conf", restart)
+    try:
+        restart()
         yield running
     finally:
-        process.terminate()
-        process.wait()
+        end()
 
 
 @pytest.fixture
@@ -302,6 +318,94 @@ def test_every_address_that_mailroom_makes_begins_with_the_prefix(
         for address in re.findall(r'(?:href|src)="([^"]+)"', client.get("/admin/").text):
             assert not urlsplit(address).netloc and not address.startswith("/")
             client.get(urljoin("/admin/", address)).raise_for_status()
+
+
+def test_the_doctor_goes_through_the_proxy_and_stores_nothing(
+    proxy: Proxy, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    trust = {"SSL_CERT_FILE": str(proxy.certificate)}
+    found = examine(proxy.web, proxy.url, **trust)
+    for name in ("webhook", "body size", "pages"):
+        assert found[name]["is_well"], found[name]
+    for table in ("incoming_emails", "quarantined_webhooks"):
+        assert connection.execute(f"SELECT FROM {table}").fetchall() == []
+
+    # As nginx is without these lines of its configuration.
+    configuration = proxy.configuration.read_text()
+    for line in (r"client_max_body_size .*;", r"proxy_set_header X-Forwarded-Proto .*;"):
+        assert re.search(line, configuration)
+        configuration = re.sub(line, "", configuration)
+    proxy.configuration.write_text(configuration)
+    proxy.restart()
+    found = examine(proxy.web, proxy.url, **trust)
+    assert "arrive as http and not https" in found["webhook"]["explanation"]
+    assert "X-Forwarded-Proto" in found["webhook"]["explanation"]
+    assert "too large for the proxy" in found["body size"]["explanation"]
+    assert "client_max_body_size" in found["body size"]["explanation"]
+
+    # Without its certificate.
+    found = examine(proxy.web, proxy.url)
+    assert not found["webhook"]["is_well"]
+    assert "certificate" in found["webhook"]["explanation"]
+
+
+def examine(services: Services, url: str, **environment: str) -> dict[str, dict[str, Any]]:
+    ended = services.run("mailroom", "doctor", "--json", "--url", url, **environment)
+    assert ended.returncode in (0, 1), ended.stderr
+    return {each["check"]: each for each in json.loads(ended.stdout)}
+
+
+def test_what_is_wrong_on_the_way_is_told_with_how_to_mend_it(
+    services: Services, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    """A prefix that is not stripped does not matter; a wrong path, secret or host is told."""
+    services.start_web(MAILROOM_ROOT_PATH="/mailroom")
+    for prefix in ("", "/mailroom"):
+        base = services.url + prefix
+        assert httpx.get(f"{base}/health/live").json()["status"] == "ok"
+        assert httpx.post(base + WEBHOOK_PATH, **signed(email())).status_code == 200
+        assert httpx.get(f"{base}/admin/").status_code == 200
+        assert httpx.get(f"{base}/overview/files/overview.css").status_code == 200
+    assert len(connection.execute("SELECT FROM incoming_emails").fetchall()) == 2
+    assert httpx.get(f"{services.url}/mailroomy/health/live").status_code == 404
+
+    assert "webhook_misdirected" not in services.log()
+    for path in ("/webhook", f"/mail{WEBHOOK_PATH}", "/"):
+        answer = httpx.post(services.url + path, **signed(email()))
+        assert answer.status_code in (404, 405)
+    assert services.log().count("webhook_misdirected") == 2
+    assert f"/mailroom{WEBHOOK_PATH}" in services.log()
+    told = httpx.get(f"{services.url}/metrics", headers={"Authorization": "Bearer token"}).text
+    assert "mailroom_webhooks_misdirected_total 3.0" in told
+
+    # Behind https, with the hosts forgotten.
+    with httpx.Client(
+        base_url=services.url, headers={"X-Forwarded-Proto": "https", "Host": "desk.example.com"}
+    ) as client:
+        client.get("/admin/")
+        answer = client.post(
+            "/admin/public/login/",
+            json={"username": "olga", "password": "x"},
+            headers={
+                "X-CSRFToken": client.cookies["csrftoken"],
+                "Origin": "https://desk.example.com",
+            },
+        )
+        assert answer.status_code == 403
+        assert "MAILROOM_ALLOWED_HOSTS is not set" in answer.json()["detail"]
+        assert "add desk.example.com there" in answer.json()["detail"]
+
+    found = examine(services, f"{services.url}/elsewhere")["webhook"]
+    assert "is answered 404" in found["explanation"]
+    assert "MAILROOM_ROOT_PATH" in found["explanation"]
+    wrong = "another secret, and a comma"
+    found = examine(services, services.url, MAILROOM_WEBHOOK_SECRETS=wrong)["webhook"]
+    assert "is answered 401" in found["explanation"]
+    assert "MAILROOM_WEBHOOK_SECRETS" in found["explanation"]
+    assert connection.execute("SELECT FROM quarantined_webhooks").fetchall() == []
+    found = examine(services, f"http://127.0.0.1:{free_port()}")["pages"]
+    assert "no answer from http://127.0.0.1" in found["explanation"]
+    assert services.run("mailroom", "doctor", "--url", "desk.example.com").returncode == 1
 
 
 def test_whom_to_believe_about_https_is_set_by_uvicorns_own_variable(services: Services) -> None:
