@@ -16,6 +16,9 @@ from app.settings import Settings
 
 WITH_VALUES = ("exc_value", "exc_notes", "syntax_error")
 
+# What handlers call others with. They log each URL, and in it may be whose email this is.
+HTTP_CLIENTS = ("aiohttp", "botocore", "httpcore", "httpx", "requests", "urllib3")
+
 
 def configure_logging(settings: Settings) -> None:
     """Send structlog's and the standard library's records through one formatter to stderr."""
@@ -41,7 +44,7 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _cut_reprs_of_asyncio],
+            foreign_pre_chain=[*shared, _leave_out_values],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
@@ -54,6 +57,8 @@ def configure_logging(settings: Settings) -> None:
     # Its lines hold the query, where the API's filters name addresses.
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False
+    for client in HTTP_CLIENTS:
+        logging.getLogger(client).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -96,8 +101,12 @@ def _write(stream: TextIO, stacks: list[dict[str, Any]]) -> None:
         stream.write(f"\n{stack['exc_type']}")
 
 
-def _cut_reprs_of_asyncio(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Of what asyncio says of a forgotten task the first line: the others show its exception."""
-    if event.get("logger") == "asyncio":
+def _leave_out_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Of what libraries say the part that holds no values of ours."""
+    library = str(event.get("logger")).partition(".")[0]
+    if library == "asyncio":
+        # The first line tells of a forgotten task; the others show its exception.
         event["event"] = str(event["event"]).partition("\n")[0]
+    elif library in HTTP_CLIENTS:
+        event["event"] = event["_record"].msg
     return event
