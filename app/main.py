@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Literal, TypeAlias
 
 import structlog
 from litestar import Litestar
@@ -10,12 +11,14 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Server
+from litestar.types import ControllerRouterHandler
 
 from app.database import ANSWER_SECONDS, DB, close_pool, running_pool
 from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.admin import mount_admin
 from app.desk.api_docs import ApiDocsPlugin
 from app.desk.health import HealthController
+from app.desk.housekeeping import keep_house
 from app.desk.jobs_api import JobsController
 from app.desk.metrics import EmailCounts, metrics
 from app.desk.overview import OverviewController, static_files, template_config
@@ -23,6 +26,7 @@ from app.desk.quarantine_api import QuarantineController
 from app.desk.quarantine_pages import QuarantinePages
 from app.desk.strict import describe_bodies
 from app.front_door import FrontDoor
+from app.http.bodies import LARGEST_BODY, BodyBudget, BoundedBodies
 from app.intake.controller import ZendeskWebhookController
 from app.intake.intake import Intake
 from app.intake.keeper import IntakeKeeper
@@ -38,6 +42,8 @@ from app.tracing import start_tracing, stop_tracing
 
 SCHEMA_PATH = "/schema"
 
+Part: TypeAlias = Literal["intake", "desk"]
+
 log = structlog.get_logger(__name__)
 
 # One for the Intake, one for the quarantine, one for the question whether email can be stored.
@@ -47,30 +53,33 @@ INTAKE_CONNECTIONS = 3
 SCHEMA_CHECK_SECONDS = 3.0
 
 
-def create_app() -> Litestar:
-    """The web application: takes email, and tells whether it can.
+def create_app(only: Part | None = None) -> Litestar:
+    """The web application: takes email, and lets people and programs look after it.
+
+    Args:
+        only: leave the other part to another process. Health and metrics belong to both.
 
     Raises:
         SettingsError: a setting is missing or wrong.
     """
     settings = get_settings()
     configure_logging(settings)
+    budget = BodyBudget(settings.intake_max_waiting_bytes, largest_body=settings.max_body_bytes)
+    routes: list[ControllerRouterHandler] = [metrics, HealthController]
+    lifespan = [_database_and_intake]
+    if only != "desk":
+        routes.append(ZendeskWebhookController)
+    if only != "intake":
+        routes += [JobsController, OverviewController, QuarantineController, QuarantinePages]
+        routes += [static_files(), mount_admin(settings)]
+        lifespan.append(_desk)
     app = Litestar(
-        route_handlers=[
-            ZendeskWebhookController,
-            JobsController,
-            metrics,
-            HealthController,
-            OverviewController,
-            QuarantineController,
-            QuarantinePages,
-            static_files(),
-            mount_admin(settings),
-        ],
+        route_handlers=routes,
         template_config=template_config(),
-        middleware=[RequestIdMiddleware()],
+        middleware=[RequestIdMiddleware(), BoundedBodies(budget)],
+        request_max_body_size=LARGEST_BODY,
         before_send=[add_security_headers(settings, (ADMIN_PATH, SCHEMA_PATH))],
-        lifespan=[_database_and_intake],
+        lifespan=lifespan,
         exception_handlers={
             HTTPException: http_exception_to_problem,
             Exception: any_exception_to_problem,
@@ -94,9 +103,11 @@ def create_app() -> Litestar:
         logging_config=None,
     )
     app.asgi_handler = FrontDoor(app.asgi_handler)
-    describe_webhook(app.openapi_schema)
-    describe_bodies(app.openapi_schema, JobsController.path)
-    describe_bodies(app.openapi_schema, QuarantineController.path)
+    if only != "desk":
+        describe_webhook(app.openapi_schema)
+    if only != "intake":
+        describe_bodies(app.openapi_schema, JobsController.path)
+        describe_bodies(app.openapi_schema, QuarantineController.path)
     return app
 
 
@@ -114,6 +125,7 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     except TimeoutError:
         log.error("database_not_reachable", error="TimeoutError")
     start_tracing()
+    # At the desk, too: what is kept in the quarantine is admitted there.
     intake = Intake(get_settings(), intake_pool)
     app.state.intake = intake
     quarantine = Quarantine(get_settings(), intake_pool)
@@ -132,3 +144,12 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
         await close_pool(intake_pool)
         await DB.close_connection_pool()
         DB.release()
+
+
+@contextlib.asynccontextmanager
+async def _desk(app: Litestar) -> AsyncIterator[None]:
+    housekeeping = asyncio.create_task(keep_house(running_pool()))
+    try:
+        yield
+    finally:
+        housekeeping.cancel()

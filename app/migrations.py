@@ -23,6 +23,7 @@ from app.database import DB
 from app.database_errors import CANNOT_ASK
 from app.errors import MailroomError
 from app.piccolo_app import APP_CONFIG
+from app.session_guard import guard_sessions
 
 log = structlog.get_logger(__name__)
 
@@ -138,7 +139,11 @@ def _locked(run: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[A
     @functools.wraps(run)
     async def run_alone(manager: Any) -> Any:
         async with migration_lock():
-            return await run(manager)
+            result = await run(manager)
+            forwards = isinstance(manager, ForwardsMigrationManager) and not manager.preview
+            if forwards and manager.app_name in (USER_APP.app_name, SESSION_APP.app_name):
+                await guard_sessions()
+            return result
 
     return run_alone
 

@@ -6,6 +6,7 @@ from piccolo.conf.apps import AppConfig
 
 from app.models.api_token import ApiToken
 from app.models.incoming_email import IncomingEmail
+from app.models.login_attempts import LoginAttempts
 from app.models.quarantined_webhook import QuarantineDrop, QuarantinedWebhook
 from app.models.worker import Worker
 from app.models.zendesk_event import WaitingAttachment, ZendeskErasure
@@ -21,5 +22,6 @@ APP_CONFIG = AppConfig(
         Worker,
         WaitingAttachment,
         ZendeskErasure,
+        LoginAttempts,
     ],
 )

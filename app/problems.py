@@ -13,6 +13,8 @@ from litestar.exceptions import (
     NotFoundException,
     ValidationException,
 )
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
@@ -51,10 +53,8 @@ class ProblemDetails:
     ] = None
 
 
-def problem(
-    status: int, detail: str, *, headers: dict[str, str] | None = None, **members: Any
-) -> Response[bytes]:
-    """A problem details response. `detail` says what is wrong and how to mend it; `members` are
+def problem_content(status: int, detail: str, **members: Any) -> bytes:
+    """Problem details as JSON. `detail` says what is wrong and how to mend it; `members` are
     extensions such as the list of wrong fields."""
     content = {
         "type": "about:blank",
@@ -63,8 +63,21 @@ def problem(
         "detail": detail,
         **members,
     }
-    return Response(
-        msgspec.json.encode(content), status_code=status, media_type=PROBLEM_JSON, headers=headers
+    return msgspec.json.encode(content)
+
+
+def problem(
+    status: int, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+) -> Response[bytes]:
+    """A problem details response of `problem_content`."""
+    content = problem_content(status, detail, **members)
+    return Response(content, status_code=status, media_type=PROBLEM_JSON, headers=headers)
+
+
+def problem_response(description: str) -> ResponseSpec:
+    """Problem details as an answer that the API's description lists."""
+    return ResponseSpec(
+        ProblemDetails, generate_examples=False, description=description, media_type=PROBLEM_JSON
     )
 
 
@@ -84,6 +97,9 @@ def http_exception_to_problem(
     if isinstance(error, NotFoundException) and detail == HTTPStatus.NOT_FOUND.phrase:
         schema = f"{get_settings().root_path}/schema/openapi.json"
         detail = f"nothing is at this path: {schema} lists what there is"
+    elif isinstance(error, RequestEntityTooLarge):
+        most = request.route_handler.resolve_request_max_body_size()
+        detail = f"the body is larger than {most} bytes"
     elif isinstance(error, MethodNotAllowedException):
         allowed = (error.headers or {}).get("allow", "")
         detail = f"{request.method} is not possible at this path: use one of {allowed}"

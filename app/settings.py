@@ -149,7 +149,8 @@ class Settings(BaseSettings):
     """Emails that may wait for the database in one web process; further ones are answered 503."""
 
     intake_max_waiting_bytes: int = Field(default=48 * 1024 * 1024, ge=1024)
-    """Bytes of webhook bodies that one web process holds at once; further ones are answered 503."""
+    """Bytes of request bodies that one web process holds at once; further ones are answered 503.
+    Those above 64 KiB may have three quarters, so that small emails find room."""
 
     intake_batch_rows: int = Field(default=256, ge=1)
     """Most emails that share one INSERT."""

@@ -14,8 +14,9 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from app.database import running_pool
-from app.jobs import emails, transitions
-from app.jobs.emails import Search
+from app.desk import emails
+from app.desk.emails import Search
+from app.jobs import transitions
 from app.jobs.transitions import Database
 from app.models.fit import fit_text
 from app.models.incoming_email import ProcessingStatus

@@ -4,8 +4,8 @@ for what goes wrong, harmless text for spreadsheets.
 Litestar's limit of a body ends at a mount, and Piccolo raises whatever a wrong input leads to.
 """
 
-import asyncio
 import logging
+from collections.abc import Mapping
 from json import JSONDecodeError
 
 import asyncpg
@@ -27,19 +27,17 @@ from litestar.types import (
     Send,
     WebSocketReceiveMessage,
 )
+from piccolo_admin.endpoints import TableConfig
 
 from app.database_errors import CANNOT_ASK
+from app.desk.admin_lists import TABLES_PATH, bound_list
 from app.desk.csv_export import harmless_in_spreadsheets, is_export
 from app.desk.sign_in import database_is_away
 from app.host_names import host_name
+from app.http.bodies import LARGEST_BODY, in_time
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
-
-LARGEST_BODY = 1024 * 1024
-"""Bytes. The forms of the page send some kilobytes at most."""
-
-BODY_SECONDS = 30.0
 
 # Its page sends nothing else. What is nested, or is no text where a password belongs, brings
 # Piccolo down.
@@ -49,8 +47,6 @@ CREDENTIAL_PATHS = ("/public/login/", "/api/change-password/")
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
-TABLES_PATH = "/api/tables/"
-
 # Piccolo's pages about its own API, to which nothing leads and which load from another host.
 DOCS_PATHS = ("/public/docs/", "/api/docs/")
 
@@ -59,8 +55,12 @@ DOCS_PATHS = ("/public/docs/", "/api/docs/")
 WRONG_INPUT = (asyncpg.DataError, asyncpg.UndefinedFunctionError, UnicodeError, JSONDecodeError)
 
 
-def guarded(application: ASGIApp) -> ASGIApp:
-    """Piccolo Admin, with bodies within bounds and problem details in place of exceptions."""
+def guarded(application: ASGIApp, tables: Mapping[str, TableConfig]) -> ASGIApp:
+    """Piccolo Admin, with bodies and lists within bounds, and problem details for exceptions.
+
+    Args:
+        tables: what it shows of each table, by the table's name.
+    """
     # These log exceptions whose texts hold what was sent. What matters of them is told here.
     for name in ("piccolo_admin.endpoints", "piccolo_api.crud.exceptions"):
         logging.getLogger(name).disabled = True
@@ -72,6 +72,7 @@ def guarded(application: ASGIApp) -> ASGIApp:
         if body:
             _check_fields(scope["path"], body)
         _check_origin(scope)
+        bound_list(scope, tables)
         if scope["path"].startswith(TABLES_PATH) and is_export(scope):
             send = harmless_in_spreadsheets(send)
         try:
@@ -115,20 +116,16 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
     if int(Headers.from_scope(scope).get("content-length", "0")) > LARGEST_BODY:
         raise _too_large()
     body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise ClientException("the connection ended before the body did")
-                body += message["body"]
-                if len(body) > LARGEST_BODY:
-                    raise _too_large()
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError as error:
-        detail = f"the body did not come within {BODY_SECONDS:g} seconds: send it again"
-        raise HTTPException(status_code=408, detail=detail) from error
+    async with in_time():
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ClientException("the connection ended before the body did")
+            body += message["body"]
+            if len(body) > LARGEST_BODY:
+                raise _too_large()
+            if not message.get("more_body", False):
+                return bytes(body)
 
 
 def _too_large() -> HTTPException:

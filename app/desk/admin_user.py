@@ -1,5 +1,7 @@
 """The administrator's login of development. Production has `piccolo user create`."""
 
+import hmac
+
 from piccolo.apps.user.tables import BaseUser
 
 ADMIN_NAME = "admin"
@@ -16,7 +18,8 @@ async def ensure_admin_user(password: str, *, may_reset: bool) -> bool:
     """
     user = await BaseUser.objects().where(BaseUser.username == ADMIN_NAME).first()
     if user is not None:
-        if may_reset:
+        if may_reset and not _has(user, password):
+            # It ends the sessions, so not at each start.
             await BaseUser.update_password(user.id, password)
         return may_reset
     if not may_reset and await BaseUser.exists():
@@ -30,3 +33,9 @@ async def ensure_admin_user(password: str, *, may_reset: bool) -> bool:
         active=True,
     )
     return True
+
+
+def _has(user: BaseUser, password: str) -> bool:
+    _, rounds, salt, _ = BaseUser.split_stored_password(user.password)
+    hashed: str = BaseUser.hash_password(password, salt, int(rounds))
+    return hmac.compare_digest(hashed, user.password)

@@ -15,7 +15,8 @@ from uuid import UUID
 import asyncpg
 import attrs
 
-from app.database_errors import CANNOT_ASK
+from app.desk.emails import count_by_status
+from app.desk.look import Look
 from app.jobs.heartbeat import SILENT_AFTER
 from app.jobs.transitions import Database
 from app.models.incoming_email import ProcessingStatus
@@ -32,14 +33,7 @@ DAY = timedelta(days=1)
 # A moment is that of the transaction's begin, so a commit may still add to the last minutes.
 UNSETTLED = timedelta(minutes=2)
 
-COUNT_STATES = """
-SELECT state, (
-    SELECT count(*) FROM (
-        SELECT 1 FROM incoming_emails WHERE processing_status = state LIMIT $1
-    ) AS counted
-) AS emails
-FROM unnest(ARRAY['received', 'queued', 'processing', 'failed']) AS state
-"""
+UNCOMPLETED = tuple(state for state in ProcessingStatus if state != ProcessingStatus.COMPLETED)
 
 COUNT_QUARANTINED = """
 SELECT count(*) AS all, count(*) FILTER (WHERE is_signed) AS signed
@@ -262,14 +256,13 @@ class Lookout:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
-        self._one_at_a_time = asyncio.Lock()
         self._accepted = Minutes(COUNT_ACCEPTED)
         self._completed = Minutes(COUNT_COMPLETED)
         self._failures: list[Failures] = []
         self._longest_runs: list[Run] = []
         self._looked_at_day = -math.inf
-        self._looked_at = -math.inf
-        self._seen: Figures | Exception = TimeoutError()
+        # Whoever waits for a database that is away would wait as long again, one after the other.
+        self._figures = Look(self._take, rest_seconds=lambda cost: REMEMBERED_SECONDS)
 
     async def look(self) -> Figures:
         """The figures, a few seconds old at most.
@@ -277,18 +270,11 @@ class Lookout:
         Raises:
             Exception: one of `CANNOT_ASK`: the database does not answer.
         """
-        async with self._one_at_a_time:
-            if time.monotonic() > self._looked_at + REMEMBERED_SECONDS:
-                try:
-                    async with asyncio.timeout(LOOK_SECONDS), self._pool.acquire() as connection:
-                        self._seen = await self._look(connection)
-                except CANNOT_ASK as error:
-                    # Whoever waits here would wait as long again, one after the other.
-                    self._seen = error
-                self._looked_at = time.monotonic()
-            if isinstance(self._seen, Exception):
-                raise self._seen.with_traceback(None)
-            return self._seen
+        return await self._figures.see()
+
+    async def _take(self) -> Figures:
+        async with asyncio.timeout(LOOK_SECONDS), self._pool.acquire() as connection:
+            return await self._look(connection)
 
     async def _look(self, database: Database) -> Figures:
         now: datetime = await database.fetchval("SELECT now()")
@@ -304,13 +290,13 @@ class Lookout:
                 for row in await database.fetch(SELECT_LONGEST_RUNS)
             ]
             self._looked_at_day = time.monotonic()
-        states = await database.fetch(COUNT_STATES, COUNTED_AT_MOST)
+        counts = await count_by_status(database, UNCOMPLETED, at_most=COUNTED_AT_MOST)
         oldest = await database.fetchrow(SELECT_OLDEST_WAITING)
         quarantined = await database.fetchrow(COUNT_QUARANTINED, COUNTED_AT_MOST)
         workers = await database.fetch(SELECT_WORKERS, COUNTED_AT_MOST, WORKERS_LISTED)
         return Figures(
             at=now,
-            states={ProcessingStatus(row["state"]): row["emails"] for row in states},
+            states={state: count.emails for state, count in counts.items()},
             quarantined=Quarantined(**(quarantined or {"all": 0, "signed": 0})),
             completed_today=self._completed.total(),
             oldest_waiting=(

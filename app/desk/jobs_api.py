@@ -7,13 +7,14 @@ from uuid import UUID
 import structlog
 from litestar import Controller, Request, delete, get, post
 from litestar.exceptions import ClientException, NotFoundException, ValidationException
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
 from litestar.response import Response
 
 from app.database import running_pool
 from app.database_errors import DATABASE_AWAY
+from app.desk import emails
+from app.desk.emails import Cursor, CursorError, Search, SearchError
 from app.desk.job_schemas import (
     EXAMPLE_ID,
     BulkRetryAnswer,
@@ -27,13 +28,12 @@ from app.desk.job_schemas import (
 )
 from app.desk.strict import StrictRequest, refuse_unknown_parameters
 from app.desk.tokens import ANSWERS_OF_THE_GUARD, RETRY_AFTER_SECONDS, needs
-from app.jobs import emails, transitions
-from app.jobs.emails import Cursor, CursorError, Search, SearchError
+from app.jobs import transitions
 from app.jobs.story import tell_story
 from app.models.api_token import Scope
 from app.models.fit import read_json
 from app.models.incoming_email import ProcessingStatus, SyncStatus
-from app.problems import PROBLEM_JSON, ProblemDetails, problem
+from app.problems import problem, problem_response
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -48,22 +48,16 @@ RETRY_BY_DEFAULT = RetryRequest()
 BULK_RETRY_BY_DEFAULT = BulkRetryRequest()
 
 
-def _problem(description: str) -> ResponseSpec:
-    return ResponseSpec(
-        ProblemDetails, generate_examples=False, description=description, media_type=PROBLEM_JSON
-    )
-
-
 def _query(description: str, example: object, **bounds: Any) -> Any:
     return Parameter(description=description, examples=[Example(value=example)], **bounds)
 
 
 EVERYWHERE = {
-    400: _problem("Parameters or fields are wrong: each is named"),
+    400: problem_response("Parameters or fields are wrong: each is named"),
     **ANSWERS_OF_THE_GUARD,
-    403: _problem("The token has not the scope that this needs"),
+    403: problem_response("The token has not the scope that this needs"),
 }
-NOT_FOUND = {404: _problem("There is no such email")}
+NOT_FOUND = {404: problem_response("There is no such email")}
 
 
 def _database_away(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -167,7 +161,9 @@ class JobsController(Controller):
         summary="Process an email again",
         operation_id="retryJob",
         guards=[needs(Scope.OPERATE)],
-        responses=EVERYWHERE | NOT_FOUND | {409: _problem("It is in a state that is not retried")},
+        responses=EVERYWHERE
+        | NOT_FOUND
+        | {409: problem_response("It is in a state that is not retried")},
     )
     async def retry_job(
         self, request: Request[Any, Any, Any], job_id: UUID, data: RetryRequest = RETRY_BY_DEFAULT

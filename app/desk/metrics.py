@@ -6,9 +6,7 @@ archive are some minutes old.
 """
 
 import asyncio
-import math
 import os
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,6 +19,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.database_errors import CANNOT_ASK
+from app.desk.emails import Counts, count_by_status
+from app.desk.look import Look
 from app.desk.tokens import ANSWERS_OF_THE_GUARD, REMEMBERED_SECONDS, needs
 from app.models.api_token import Scope
 from app.models.incoming_email import ProcessingStatus
@@ -39,74 +39,14 @@ GIVE_UP_SECONDS = 30.0
 # Prometheus gives up on a scrape after 10 seconds. Then it shows what was counted before.
 SCRAPE_WAITS_SECONDS = 2.0
 
-# By ix_incoming_emails_status_received alone. The states are written out, so that the planner
-# knows how many rows each has.
-SELECT_COUNTS = """
-SELECT processing_status, count(*) AS emails,
-    GREATEST(EXTRACT(EPOCH FROM now() - min(received_at)), 0)::float8 AS oldest_seconds
-FROM incoming_emails
-WHERE processing_status IN ({states})
-GROUP BY processing_status
-"""
-
-
-class _Counted:
-    """The emails in some states, counted now and then."""
-
-    def __init__(
-        self,
-        pool: "asyncpg.Pool[asyncpg.Record]",
-        states: tuple[ProcessingStatus, ...],
-        longest_rest_seconds: float,
-    ) -> None:
-        self._pool = pool
-        self._longest_rest_seconds = longest_rest_seconds
-        self._states = states
-        self._query = SELECT_COUNTS.format(states=", ".join(f"'{state}'" for state in states))
-        self._found: dict[str, tuple[int, float]] = {}
-        self._task: asyncio.Task[None] | None = None
-        self._due_at = -math.inf
-
-    async def look(self) -> dict[str, tuple[int, float]]:
-        """Number and oldest age by state; empty while the database is away."""
-        if self._task is None and time.monotonic() >= self._due_at:
-            self._task = asyncio.create_task(self._count())
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=SCRAPE_WAITS_SECONDS)
-        return self._found
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-
-    async def _count(self) -> None:
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(GIVE_UP_SECONDS):
-                rows = await self._pool.fetch(self._query)
-        except CANNOT_ASK as error:
-            log.warning("emails_not_counted", error=type(error).__name__)
-            self._found = {}
-        else:
-            counted = {
-                row["processing_status"]: (row["emails"], row["oldest_seconds"]) for row in rows
-            }
-            self._found = {state: counted.get(state, (0, 0.0)) for state in self._states}
-        finally:
-            ended = time.monotonic()
-            rest = min(REST_PER_COST * (ended - began), self._longest_rest_seconds)
-            self._due_at = ended + max(REST_SECONDS, rest)
-            self._task = None
-
 
 class EmailCounts:
     """How many emails are in each state. The few unfinished ones do not wait for the archive."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._parts = [
-            _Counted(pool, UNFINISHED, LONGEST_REST_UNFINISHED_SECONDS),
-            _Counted(pool, FINISHED, LONGEST_REST_FINISHED_SECONDS),
+            self._look_at(pool, UNFINISHED, LONGEST_REST_UNFINISHED_SECONDS),
+            self._look_at(pool, FINISHED, LONGEST_REST_FINISHED_SECONDS),
         ]
 
     async def look(self) -> list[Metric]:
@@ -117,16 +57,39 @@ class EmailCounts:
             "Time since the oldest email in a state was received; 0 where there is none.",
             labels=["state"],
         )
-        for found in await asyncio.gather(*(part.look() for part in self._parts)):
-            for state, (count, age) in found.items():
-                emails.add_metric([state], count)
-                oldest.add_metric([state], age)
+        for found in await asyncio.gather(*(part.see() for part in self._parts)):
+            for state, count in found.items():
+                emails.add_metric([state], count.emails)
+                oldest.add_metric([state], count.oldest_age.total_seconds())
         return [emails, oldest]
 
     async def close(self) -> None:
         """Give up what is being counted."""
         for part in self._parts:
             await part.close()
+
+    @staticmethod
+    def _look_at(
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        states: tuple[ProcessingStatus, ...],
+        longest_rest_seconds: float,
+    ) -> Look[Counts]:
+        async def count() -> Counts:
+            try:
+                async with asyncio.timeout(GIVE_UP_SECONDS):
+                    return await count_by_status(pool, states)
+            except CANNOT_ASK as error:
+                log.warning("emails_not_counted", error=type(error).__name__)
+                return {}
+
+        return Look(
+            count,
+            rest_seconds=lambda cost: max(
+                REST_SECONDS, min(REST_PER_COST * cost, longest_rest_seconds)
+            ),
+            patience_seconds=SCRAPE_WAITS_SECONDS,
+            at_first={},
+        )
 
 
 class _These(Collector):

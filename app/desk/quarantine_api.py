@@ -14,21 +14,23 @@ from litestar.params import Parameter
 
 from app.database import running_pool
 from app.database_errors import DATABASE_AWAY
-from app.desk.jobs_api import EVERYWHERE, _database_away, _invalid, _problem, _query
+from app.desk.emails import Cursor, CursorError
+from app.desk.jobs_api import EVERYWHERE, _database_away, _invalid, _query
 from app.desk.strict import StrictRequest, refuse_unknown_parameters
 from app.desk.tokens import needs
 from app.intake.group_commit import NotStoredError
 from app.intake.mending import MendingError, admit_mended, as_text, examine
 from app.intake.quarantine import Refusal, Summary, discard, find_refusal, summaries
 from app.intake.refused import RefusedError
-from app.jobs.emails import Cursor, CursorError
 from app.models.api_token import Scope
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_schemas import WebhookStatus
+from app.problems import problem_response
+from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
 
-NOT_FOUND = {404: _problem("There is no such refused webhook")}
+NOT_FOUND = {404: problem_response("There is no such refused webhook")}
 
 
 def _about(description: str, example: object = None) -> Any:
@@ -147,8 +149,12 @@ class QuarantineController(Controller):
         status_code=200,
         summary="Admit a refused webhook",
         operation_id="admitRefused",
+        # The whole email, each of its characters as JSON may write it.
+        request_max_body_size=2 * get_settings().max_body_bytes,
         guards=[needs(Scope.OPERATE)],
-        responses=EVERYWHERE | NOT_FOUND | {409: _problem("It is still no email: all is named")},
+        responses=EVERYWHERE
+        | NOT_FOUND
+        | {409: problem_response("It is still no email: all is named")},
     )
     async def admit_refused(
         self,

@@ -2,19 +2,19 @@
 
 from litestar.exceptions import ServiceUnavailableException
 from litestar.types import Scope
-from piccolo.apps.user.tables import BaseUser
 from piccolo_api.session_auth.middleware import SessionsAuthBackend
 from starlette.authentication import AuthenticationError
 from starlette.requests import HTTPConnection
 
 from app.database_errors import CANNOT_ASK
+from app.desk.operators import Operator
 from app.settings import get_settings
 
 # A page that updates itself is no sign of a person, so asking does not prolong the session.
-SESSIONS = SessionsAuthBackend(admin_only=True, increase_expiry=None)
+SESSIONS = SessionsAuthBackend(auth_table=Operator, admin_only=True, increase_expiry=None)
 
 
-async def signed_in(scope: Scope) -> BaseUser | None:
+async def signed_in(scope: Scope) -> Operator | None:
     """The operator of this request's session; None without one that is valid.
 
     Raises:
@@ -26,7 +26,7 @@ async def signed_in(scope: Scope) -> BaseUser | None:
         return None
     except CANNOT_ASK as error:
         raise database_is_away() from error
-    user: BaseUser | None = found[1].user if found else None
+    user: Operator | None = found[1].user if found else None
     return user
 
 

@@ -14,13 +14,16 @@ from litestar.exceptions import ClientException, SerializationException, Validat
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import OpenAPI, Reference, RequestBody
 
+from app.http.bodies import in_time
+
 
 class StrictRequest(Request[Any, Any, Any]):
     """A request whose body is a JSON object with fields of its handler's `data` and no other."""
 
     async def json(self) -> Any:
         try:
-            body = await super().json()
+            async with in_time():
+                body = await super().json()
         except (SerializationException, UnicodeDecodeError, RecursionError) as error:
             said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
             raise ClientException(f"the body is not JSON in UTF-8: {said}") from error

@@ -23,7 +23,6 @@ from litestar.exceptions import (
     ServiceUnavailableException,
 )
 from litestar.handlers import BaseRouteHandler
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import Guard
 
 from app.database import running_pool
@@ -31,7 +30,7 @@ from app.database_errors import CANNOT_ASK
 from app.errors import MailroomError
 from app.jobs.transitions import Database
 from app.models.api_token import Scope
-from app.problems import PROBLEM_JSON, ProblemDetails
+from app.problems import problem_response
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -51,15 +50,9 @@ LOOK_UP_SECONDS = 2.0
 REMEMBERED_SECONDS = 3600.0
 
 
-def _problem(description: str) -> ResponseSpec:
-    return ResponseSpec(
-        ProblemDetails, generate_examples=False, description=description, media_type=PROBLEM_JSON
-    )
-
-
 ANSWERS_OF_THE_GUARD = {
-    401: _problem("The token is missing, wrong or revoked"),
-    503: _problem("The database is away: ask again after Retry-After seconds"),
+    401: problem_response("The token is missing, wrong or revoked"),
+    503: problem_response("The database is away: ask again after Retry-After seconds"),
 }
 
 CREATE = """

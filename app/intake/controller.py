@@ -14,9 +14,10 @@ from litestar.exceptions import HTTPException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from opentelemetry.trace import SpanKind
 
+from app.http.bodies import RETRY_AFTER_SECONDS, TooMuchHeldError
 from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
-from app.intake.openapi import PROBLEM_RESPONSES
+from app.intake.openapi import PROBLEM_RESPONSES, WEBHOOK_PATH
 from app.intake.payload import InvalidPayloadError
 from app.intake.probe import PROBE_HEADER, answer_probe
 from app.intake.quarantine import Quarantine, Refusal
@@ -37,9 +38,6 @@ from app.settings import get_settings
 from app.tracing import span
 
 log = structlog.get_logger(__name__)
-
-# Zendesk repeats a 503 only if its Retry-After is short.
-RETRY_AFTER_SECONDS = "5"
 
 MESSAGES = {
     WebhookStatus.ACCEPTED: "The email is stored and will be processed.",
@@ -72,13 +70,12 @@ class MediaTypeError(RefusedError):
 
 
 class ZendeskWebhookController(Controller):
-    """`/api/v1/zendesk`: where Zendesk's webhook delivers."""
+    """Where Zendesk's webhook delivers."""
 
-    path = "/api/v1/zendesk"
+    path = WEBHOOK_PATH
     tags = ["Zendesk"]  # noqa: RUF012 - Litestar declares it so
 
     @post(
-        "/webhook",
         status_code=200,
         operation_id="receiveZendeskWebhook",
         summary="Deliver one inbound email",
@@ -101,6 +98,8 @@ class ZendeskWebhookController(Controller):
             return _unavailable("the email could not be stored in time: send the webhook again")
         except NotStoredError as error:
             return _unavailable(str(error))
+        except TooMuchHeldError as error:
+            return _unavailable(error.detail)
         except HTTPException:
             raise
         except Exception:
@@ -115,14 +114,8 @@ async def _receive(
     began = time.perf_counter()
     headers = request.headers
     body = b""
-    reserved = 0
-    chunks: list[bytes] = []
     try:
-        async for chunk in request.stream():
-            intake.reserve(len(chunk))
-            reserved += len(chunk)
-            chunks.append(chunk)
-        body = b"".join(chunks)
+        body = await request.body()
         _check_media_type(headers)
         if PROBE_HEADER in headers:
             return answer_probe(request, body)
@@ -156,8 +149,6 @@ async def _receive(
         await quarantine.store(attrs.evolve(refusal, is_signed=is_signed))
         WEBHOOKS.labels(error.reason).inc()
         return _refuse(error)
-    finally:
-        intake.give_back(reserved)
     ACCEPT_SECONDS.observe(time.perf_counter() - began)
     log.debug(
         "webhook_stored", email_id=str(admission.email_id), is_duplicate=admission.is_duplicate

@@ -16,7 +16,6 @@ import structlog
 from app.intake import event_store
 from app.intake.email_row import EmailRow, entries, make_broken_row, make_event_row, make_row
 from app.intake.events import Event, event_key, is_event, read_event
-from app.intake.group_commit import NotStoredError
 from app.intake.json_body import BrokenBodyError, JsonBody, read_json_object
 from app.intake.payload import CheckedPayload, check_payload
 from app.intake.placeholders import refuse_unrendered
@@ -45,7 +44,6 @@ class Intake:
         self._accept_unsigned = settings.accept_unsigned
         self._day_first = settings.day_first
         self._max_age_seconds = settings.signature_max_age_seconds
-        self._free_bytes = settings.intake_max_waiting_bytes
         self._seen: OrderedDict[str, str] = OrderedDict()
         self._reused = 0
         self._writer = EmailWriter(
@@ -54,20 +52,6 @@ class Intake:
             max_waiting=settings.intake_max_waiting_rows,
             deadline_seconds=settings.intake_deadline_seconds,
         )
-
-    def reserve(self, size: int) -> None:
-        """Count bytes of a body that is being read; `give_back` them when it is answered.
-
-        Raises:
-            NotStoredError: this process holds as many as it may.
-        """
-        if size > self._free_bytes:
-            raise NotStoredError("too many emails are being received: send the webhook again")
-        self._free_bytes -= size
-
-    def give_back(self, size: int) -> None:
-        """Undo `reserve`."""
-        self._free_bytes += size
 
     async def admit(
         self,

@@ -5,7 +5,6 @@ request body is described here from the same classes.
 """
 
 from litestar import Litestar, post
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
     Example,
     OpenAPI,
@@ -19,7 +18,7 @@ from litestar.params import JSONBody
 
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.models.webhook_schemas import ZendeskWebhookEmail
-from app.problems import PROBLEM_JSON, ProblemDetails
+from app.problems import problem_response
 
 WEBHOOK_PATH = "/api/v1/zendesk/webhook"
 
@@ -49,21 +48,14 @@ HEADERS = {
 }
 
 
-def _problem(description: str) -> ResponseSpec:
-    return ResponseSpec(
-        ProblemDetails,
-        generate_examples=False,
-        description=description,
-        media_type=PROBLEM_JSON,
-    )
-
-
 PROBLEM_RESPONSES = {
-    400: _problem("No email: without ticket or sender, blank, no object; or not JSON, unsigned"),
-    401: _problem("The signature is missing, wrong, or too old"),
-    413: _problem("The body is larger than MAILROOM_MAX_BODY_BYTES"),
-    415: _problem("The body is not uncompressed application/json"),
-    503: _problem("The email is not stored yet: send it again after Retry-After seconds"),
+    400: problem_response(
+        "No email: without ticket or sender, blank, no object; or not JSON, unsigned"
+    ),
+    401: problem_response("The signature is missing, wrong, or too old"),
+    413: problem_response("The body is larger than MAILROOM_MAX_BODY_BYTES"),
+    415: problem_response("The body is not uncompressed application/json"),
+    503: problem_response("The email is not stored yet: send it again after Retry-After seconds"),
 }
 
 

@@ -4,6 +4,7 @@ The configurations of nginx and of Mailroom are read from that page; only the ho
 paths of files are replaced.
 """
 
+import contextlib
 import json
 import re
 import ssl
@@ -44,8 +45,16 @@ SECTION = (
     .partition("\n## ")[0]
 )
 NGINX = SECTION.partition("```nginx\n")[2].partition("```")[0]
+APART = (
+    (PROJECT / "docs" / "operations.md")
+    .read_text()
+    .partition("## Intake and desk apart")[2]
+    .partition("```nginx\n")[2]
+    .partition("```")[0]
+)
 MAILROOM = dict(re.findall(r"^    (MAILROOM_\w+)=(.+)$", SECTION, re.MULTILINE))
 PREFIX = MAILROOM["MAILROOM_ROOT_PATH"]
+TOKEN = PRODUCTION["MAILROOM_API_TOKEN"]
 DOCUMENTED_HOST, HOST, ADDRESS = "support.example.com", "localhost", "127.0.0.1"
 
 # What Debian's nginx.conf has around the files of conf.d, in the test's folder.
@@ -94,6 +103,13 @@ class Proxy:
 
 @pytest.fixture
 def proxy(services: Services, tmp_path: Path) -> Iterator[Proxy]:
+    with behind_nginx(services, tmp_path) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def behind_nginx(services: Services, tmp_path: Path, *, is_apart: bool = False) -> Iterator[Proxy]:
+    """nginx as documented, before one web process or before the two parts of it."""
     nginx, openssl = need("nginx"), need("openssl")
     folder = tmp_path / "nginx"
     folder.mkdir()
@@ -108,7 +124,13 @@ def proxy(services: Services, tmp_path: Path) -> Iterator[Proxy]:
         capture_output=True,
     )
     http_port, https_port = free_port(), free_port()
+    intake_port = str(free_port())
     configuration = NGINX
+    if is_apart:
+        first = "    location /mailroom/ {"
+        assert first in configuration and "127.0.0.1:8001/" in APART
+        configuration = configuration.replace(first, f"{APART}\n{first}")
+        configuration = configuration.replace("127.0.0.1:8001/", f"127.0.0.1:{intake_port}/")
     for documented, ours in (
         ("listen 80;", f"listen {ADDRESS}:{http_port};"),
         ("listen 443 ssl;", f"listen {ADDRESS}:{https_port} ssl;"),
@@ -126,7 +148,13 @@ def proxy(services: Services, tmp_path: Path) -> Iterator[Proxy]:
     for name, value in MAILROOM.items():
         services.environment[name] = value.replace(DOCUMENTED_HOST, HOST)
     services.environment |= PRODUCTION
-    services.start_web()
+    if is_apart:
+        desk_port = services.environment["MAILROOM_PORT"]
+        for part, port in (("intake", intake_port), ("desk", desk_port)):
+            services.start("mailroom", "web", "--only", part, MAILROOM_PORT=port)
+            wait_until(lambda: reach(f"http://{ADDRESS}:{port}"), services.log)  # noqa: B023
+    else:
+        services.start_web()
     error_log = folder / "error.log"
     started: list[subprocess.Popen[bytes]] = []
 
@@ -220,6 +248,24 @@ def test_what_is_refused_is_refused_by_mailroom_and_kept_with_the_senders_addres
         ("signature", ADDRESS),
         ("too_large", ADDRESS),
     }
+
+
+def test_what_is_too_large_is_told_so_each_time(proxy: Proxy) -> None:
+    """A connection that is closed with its request unread would be a 502, which is made a 503."""
+    large = b" " * (10 * 1024 * 1024 + 512 * 1024)
+    with proxy.client() as client:
+        answers = [client.post(proxy.url + WEBHOOK_PATH, content=large) for _ in range(20)]
+    assert [answer.status_code for answer in answers] == [413] * 20
+
+
+def test_intake_and_desk_run_apart_behind_one_address(services: Services, tmp_path: Path) -> None:
+    with behind_nginx(services, tmp_path, is_apart=True) as proxy, proxy.client() as client:
+        answer = client.post(proxy.url + WEBHOOK_PATH, **signed(email()))
+        assert answer.status_code == 200, answer.text
+        client.base_url = proxy.url
+        listed = client.get("/api/v1/jobs", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert [job["id"] for job in listed.json()["items"]] == [answer.json()["email_id"]]
+        assert client.get("/admin/").status_code == 200
 
 
 def test_zendesk_is_asked_to_come_again_while_no_web_process_runs(proxy: Proxy) -> None:

@@ -623,16 +623,6 @@ async def test_a_full_line_refuses_at_once_and_takes_again_when_it_moves(
     assert len(await rows_in(pool)) == 5
 
 
-async def test_the_bytes_that_are_being_received_are_bounded(make_intake: MakeIntake) -> None:
-    intake = make_intake(intake_max_waiting_bytes=2_048, max_body_bytes=2_048)
-    intake.reserve(2_000)
-    with pytest.raises(NotStoredError):
-        intake.reserve(49)
-    intake.reserve(48)
-    intake.give_back(2_000)
-    intake.reserve(2_000)
-
-
 async def test_a_database_that_is_away_is_told_and_what_comes_later_is_stored(
     intake: Intake, database_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:

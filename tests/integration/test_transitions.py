@@ -12,9 +12,9 @@ import attrs
 import pytest
 from support import WAIT_SECONDS
 
+from app.desk.emails import Search, count_matching, retry_failed
 from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher
-from app.jobs.emails import Search, count_matching, retry_failed
 from app.jobs.story import SELECT_STUCK
 from app.jobs.transitions import Claim, Queued, Refusal
 from app.models.incoming_email import ProcessingStatus

@@ -3,8 +3,8 @@
 import base64
 import json
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import attrs
@@ -22,9 +22,17 @@ id, zendesk_ticket_id, processing_status, from_email, from_name, subject, receiv
 queued_at, started_at, completed_at, next_attempt_at, retry_count, processing_error, sync_status
 """
 
+# Each state by ix_incoming_emails_status_received alone; a limit of NULL is none.
 COUNT = """
-SELECT processing_status, count(*) AS emails, min(received_at) AS oldest_received_at
-FROM incoming_emails GROUP BY processing_status
+SELECT state, (
+    SELECT count(*) FROM (
+        SELECT 1 FROM incoming_emails WHERE processing_status = state LIMIT $2
+    ) AS counted
+) AS emails, (
+    SELECT received_at FROM incoming_emails WHERE processing_status = state
+    ORDER BY received_at LIMIT 1
+) AS oldest_received_at, now() AS now
+FROM unnest($1::text[]) AS state
 """
 
 ERASE = "DELETE FROM incoming_emails WHERE id = $1"
@@ -132,6 +140,11 @@ class Count:
 
     emails: int
     oldest_received_at: datetime | None
+    oldest_age: timedelta
+    """Zero where there is none, or where it was received in the future."""
+
+
+Counts: TypeAlias = dict[ProcessingStatus, Count]
 
 
 async def list_emails(
@@ -195,12 +208,22 @@ async def count_matching(database: Database, search: Search) -> int:
     return count
 
 
-async def count_by_status(database: Database) -> dict[ProcessingStatus, Count]:
-    """The emails of each state, counted by an index."""
-    counts = {status: Count(0, None) for status in ProcessingStatus}
-    for row in await database.fetch(COUNT):
-        status = ProcessingStatus(row["processing_status"])
-        counts[status] = Count(row["emails"], row["oldest_received_at"])
+async def count_by_status(
+    database: Database,
+    states: Sequence[ProcessingStatus] = tuple(ProcessingStatus),
+    *,
+    at_most: int | None = None,
+) -> Counts:
+    """The emails of each of these states.
+
+    Args:
+        at_most: count no further in each.
+    """
+    counts = {}
+    for row in await database.fetch(COUNT, [state.value for state in states], at_most):
+        oldest = row["oldest_received_at"]
+        age = row["now"] - oldest if oldest else timedelta()
+        counts[ProcessingStatus(row["state"])] = Count(row["emails"], oldest, max(age, timedelta()))
     return counts
 
 
