@@ -28,6 +28,7 @@ import psutil
 import psycopg
 import redis
 from proxy import Proxy
+from strangers import flood
 from support import (
     SECRET,
     WAIT_SECONDS,
@@ -182,12 +183,12 @@ class Storm:
             netloc = parts.netloc.replace(f":{parts.port}", f":{self._proxy.port}")
             self._proxied_url = parts._replace(netloc=netloc).geturl()
         self._queue = f"storm-{seed}-{os.getpid()}"
-        self._ports = [free_port(), free_port()]
+        self.ports = [free_port(), free_port()]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._logs_before: dict[str, int] = {}
         self._resting: set[str] = set()
         self._lock = threading.Lock()
-        self.load = Load(self._ports, per_second, self._draw())
+        self.load = Load(self.ports, per_second, self._draw())
         subprocess.run(
             command_line("mailroom", "migrate"), env=self._environment(), check=True, cwd=folder
         )
@@ -211,6 +212,7 @@ class Storm:
             self.restart_database,
             self.end_connections,
             self.fail_inserts,
+            self.let_strangers_in,
         ]
         # Each strikes once, in a drawn order, before any strikes again.
         deck: list[Fault] = []
@@ -360,6 +362,9 @@ class Storm:
         self._wait(2)
         self._let_insert()
 
+    def let_strangers_in(self, chance: random.Random) -> None:
+        flood(chance.choice(self.ports), chance.uniform(1, 4))
+
     def wait_until_quiet(self) -> None:
         """Everything runs again; wait until every email is finished."""
         self._let_insert()
@@ -462,7 +467,7 @@ class Storm:
             if name.startswith("web")
             else ["dramatiq", "app.worker", "--processes", "1", "--threads", "8"]
         )
-        environment = {**self._environment(), "MAILROOM_PORT": str(self._ports[number])}
+        environment = {**self._environment(), "MAILROOM_PORT": str(self.ports[number])}
         with self._log(name).open("ab") as log:
             self._logs_before[name] = log.tell()
             self._processes[name] = subprocess.Popen(
@@ -522,7 +527,7 @@ class Storm:
             if self._processes[name].poll() is not None:
                 return False
             if name.startswith("web"):
-                return reach(f"http://127.0.0.1:{self._ports[int(name[-1])]}")
+                return reach(f"http://127.0.0.1:{self.ports[int(name[-1])]}")
             log = self._log(name).read_bytes()[self._logs_before[name] :]
             return READY.encode() in log
 

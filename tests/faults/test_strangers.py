@@ -1,0 +1,29 @@
+"""Email beside strangers: every signed webhook is taken, and none needs a second try."""
+
+from pathlib import Path
+
+import pytest
+from storm import raging
+from strangers import flood
+
+# One budget of bodies, and what Python keeps of what it had.
+MOST_MEMORY_GROWTH = 128 * 1024 * 1024
+FLOOD_SECONDS = 10.0
+
+
+@pytest.mark.timeout(600)
+def test_email_is_taken_beside_strangers(short_folder: Path) -> None:
+    with raging(short_folder, "", seed=5, per_second=20) as storm:
+        storm.load.start()
+        storm.load.wait_for(50)
+        before = storm.web_memory()
+        for port in storm.ports:
+            did = flood(port, FLOOD_SECONDS)
+            assert did.keys() == {"guesses", "large bodies", "bodies", "heads"}
+        growth = storm.web_memory() - before
+        storm.load.wait_for(len(storm.load.accepted) + 50)
+        storm.load.stop()
+        storm.wait_until_quiet()
+        assert storm.check() == {"completed": len(storm.load.accepted)}
+        assert storm.load.answers == {200: len(storm.load.accepted)}
+        assert growth < MOST_MEMORY_GROWTH
