@@ -31,6 +31,11 @@ _LINE_TAG = re.compile(r"(?=<(?:br|/p|/div|/tr|/li|/h[1-6]|/blockquote|/pre)\b)"
 _CELL_TAG = re.compile(r"(?=</t[dh]\b)", re.IGNORECASE)
 _SPACE_IN_ROW = re.compile(r"[ \f\r]+")
 
+_MAKES_LINES = re.compile(
+    r"<(?:br|p|div|table|tr|li|h[1-6]|pre|blockquote|html|body|ul|ol|center|!doctype)\b",
+    re.IGNORECASE,
+)
+
 _BLOCK_TAGS = tokens.words(
     "address article aside blockquote body caption center dd details dialog dir div dl dt "
     "fieldset figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html "
@@ -113,16 +118,18 @@ class HtmlReader:
 
     Args:
         reads_hidden: read what is hidden, too; for an email that shows nothing else.
+        keeps_lines: read line breaks as such; for text that only has a few tags in it.
     """
 
-    def __init__(self, *, reads_hidden: bool = False) -> None:
+    def __init__(self, *, reads_hidden: bool = False, keeps_lines: bool = False) -> None:
         self._reads_hidden = reads_hidden
         self.lines: list[Line] = []
         self.found_hidden = False
+        self._swallowed_from: int | None = None
         self._sheet = Sheet()
         self._seen: dict[tuple[str, str], tuple[dict[str, str], Style, Meaning]] = {}
         self._styles = 0
-        self._state = State()
+        self._state = State(keeps_lines=keeps_lines)
         self._open: list[_Open] = []
         self._counts: dict[str, int] = {}
         self._too_deep = 0
@@ -157,8 +164,14 @@ class HtmlReader:
                 self._tag(match)
             elif kind == "content":
                 self._raw_element(match)
+            if match.end() == len(html) and _has_no_end(match):
+                # A style or a comment without end: a client shows nothing more.
+                self.found_hidden = True
+                self._swallowed_from = match.start()
         if position:
             self._rest(html[position:])
+        elif self._reads_hidden and self._swallowed_from is not None:
+            self._rest(html[self._swallowed_from :])
         self._end_line()
         return self.lines
 
@@ -355,7 +368,10 @@ class HtmlReader:
 
     def _end_cell(self) -> None:
         """What a row shows side by side stays on a line, if each cell is one line."""
-        self._is_fresh = False
+        if self._is_fresh:
+            # It is empty, and changes nothing.
+            self._is_fresh = False
+            return
         if len(self.lines) == self._cell_from and self._parts:
             self._break = 0
             self._separator = "\t"
@@ -528,6 +544,12 @@ class HtmlReader:
                 self._append(words)
 
 
+def _has_no_end(match: "re.Match[str]") -> bool:
+    if match.lastgroup == "content":
+        return match.end("content") == match.end()
+    return match[0].startswith("<!--") and not match[0].endswith(("-->", "--!>"))
+
+
 def _is_said(address: str, shown: str) -> bool:
     """Whether the text of a link already says where it leads."""
     bare = re.sub(r"^(?:https?|ftp)://(?:www\.)?", "", address, flags=re.IGNORECASE).rstrip("/")
@@ -548,7 +570,7 @@ def _name_of_image(attributes: dict[str, str]) -> str:
 
 def lines_of_html(html: str) -> list[Line]:
     """The lines that a mail client shows of this HTML; the hidden ones if it shows none."""
-    reader = HtmlReader()
+    reader = HtmlReader(keeps_lines=_MAKES_LINES.search(html) is None)
     lines = reader.read(html)
     if reader.found_hidden and not any(line.text.strip() for line in lines):
         return HtmlReader(reads_hidden=True).read(html)

@@ -62,6 +62,8 @@ _UNSUBSCRIBE = re.compile(
     re.IGNORECASE,
 )
 
+_LINK = re.compile(r"https?://|mailto:|[\w.+-]@\w")
+
 
 def kind_of(
     text: str, *, subject: str = "", sender: str = "", headers: Mapping[str, str] | None = None
@@ -118,15 +120,15 @@ def _by_words(text: str, subject: str, sender: str) -> EmailKind:
         return EmailKind.BOUNCE
     if _AUTO_SUBJECT.search(subject) or _AUTO_TEXT.search(text[: LOOK // 3]):
         return EmailKind.AUTO_REPLY
-    if len(_UNSUBSCRIBE.findall(beginning + text[-LOOK:])) >= 1 and _looks_sent_to_many(text):
+    if _looks_sent_to_many(text):
         return EmailKind.NEWSLETTER
     return EmailKind.MESSAGE
 
 
 def _looks_sent_to_many(text: str) -> bool:
-    """Whether the way out is offered, not asked for: with an address, or in a last line."""
-    for match in _UNSUBSCRIBE.finditer(text[:LOOK] + "\n" + text[-LOOK:]):
-        around = match.string[max(match.start() - 80, 0) : match.end() + 200]
-        if "http" in around or "mailto:" in around or "|" in around:
-            return True
-    return False
+    """Whether the way out is offered, not spoken of: its address follows."""
+    if len(text) > 2 * LOOK:
+        text = f"{text[:LOOK]}\n\n{text[-LOOK:]}"
+    return any(
+        _LINK.search(text, match.end(), match.end() + 80) for match in _UNSUBSCRIBE.finditer(text)
+    )
