@@ -7,6 +7,7 @@ import asyncpg
 import attrs
 
 from app.errors import MailroomError
+from app.intake.charset import decode_with_gaps
 from app.intake.intake import Intake
 from app.intake.quarantine import Refusal, discard
 from app.intake.refused import RefusedError
@@ -35,7 +36,7 @@ class Findings:
 
 def examine(intake: Intake, refusal: Refusal, body: bytes | None = None) -> Findings:
     """Look at a refused webhook as it came, or with a mended body."""
-    text = refusal.body if body is None else body
+    text = _readable(refusal) if body is None else body
     if text is None:
         wrong = ["the body was not kept, because it was too large"]
     else:
@@ -54,8 +55,8 @@ def what_is_wrong(intake: Intake, body: bytes) -> list[str]:
 
 
 def as_text(refusal: Refusal) -> str:
-    """The body as text to be mended: bytes that are not UTF-8 are U+FFFD in it."""
-    return (refusal.body or b"").decode("utf-8-sig", "replace")
+    """The body as text to be mended, by its charset: bytes that are none of it are U+FFFD."""
+    return decode_with_gaps(refusal.body or b"", refusal.headers.get("content-type"))[0]
 
 
 async def admit_mended(
@@ -82,7 +83,7 @@ async def admit_mended(
         RefusedError: it is still no email.
         NotStoredError: it could not be made durable.
     """
-    text = refusal.body if body is None else body
+    text = _readable(refusal) if body is None else body
     if text is None:
         raise MendingError(
             "its body was not kept, because it was too large: give the text that Zendesk sent"
@@ -107,6 +108,17 @@ async def admit_mended(
     )
     await discard(pool, [refusal.id])
     return admission
+
+
+def _readable(refusal: Refusal) -> bytes | None:
+    """The body in UTF-8, whatever it came in."""
+    if refusal.body is None:
+        return None
+    try:
+        refusal.body.decode()
+    except UnicodeDecodeError:
+        return as_text(refusal).encode("utf-8", "replace")
+    return refusal.body
 
 
 def _is_genuine(intake: Intake, refusal: Refusal) -> bool:

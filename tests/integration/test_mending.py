@@ -7,11 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import attrs
 import pytest
 from support import email, make_settings, signed
 
 from app.intake.intake import Intake
-from app.intake.mending import MendingError, admit_mended, examine
+from app.intake.mending import MendingError, admit_mended, as_text, examine
 from app.intake.payload import InvalidPayloadError
 from app.intake.quarantine import Quarantine, Refusal, find_refusal
 from app.intake.refused import RefusedError
@@ -75,6 +76,20 @@ async def test_a_mended_email_has_its_time_of_receipt_and_its_original(
     (told,) = json.loads(row["attempt_errors"])
     assert "mended and admitted from the quarantine by olga" in told["error"]
     assert await find_refusal(pool, refusal.id) is None
+
+
+async def test_a_charset_is_heeded_where_it_was_declared(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    body = '{"ticket_id": "1", "from_email": "", "subject": "Größe 5 €"}'.encode("cp1252")
+    refusal = await refuse(pool, body)
+    declared = {**refusal.headers, "content-type": "application/json; charset=windows-1252"}
+    refusal = attrs.evolve(refusal, headers=declared)
+    assert "Größe 5 €" in as_text(refusal)
+    assert [wrong.partition(":")[0] for wrong in examine(intake, refusal).wrong] == ["from_email"]
+    await admit_mended(intake, pool, refusal, by="olga", without_sender=True)
+    (row,) = await rows(pool)
+    assert (row["subject"], row["original_body"]) == ("Größe 5 €", body)
 
 
 async def test_what_is_admitted_twice_or_sent_again_is_one_email(
