@@ -35,6 +35,7 @@ from support import (
     command_line,
     delete_queue,
     email,
+    events,
     free_port,
     reach,
     signed,
@@ -49,6 +50,7 @@ from app.intake.openapi import WEBHOOK_PATH
 STORM_LEASE_SECONDS = 4.0
 CALM_LEASE_SECONDS = 60.0
 SENDERS = 12
+EVENTS_SHARE = 0.2
 QUIET_SECONDS = 180
 # A worker that is paused and has handlers to wait for.
 STOP_SECONDS = 60
@@ -133,7 +135,10 @@ class Load:
     async def _send_some(self, client: httpx.AsyncClient) -> None:
         while not self._stopping.is_set():
             began = time.monotonic()
-            await self._deliver(client, signed(email()))
+            deliveries = events() if self._chance.random() < EVENTS_SHARE else [email()]
+            self._chance.shuffle(deliveries)
+            for delivery in deliveries:
+                await self._deliver(client, signed(delivery))
             await asyncio.sleep(max(0.0, self._pause - (time.monotonic() - began)))
 
     async def _deliver(self, client: httpx.AsyncClient, delivery: dict[str, Any]) -> None:
@@ -147,7 +152,9 @@ class Load:
                 continue
             self.answers[answer.status_code] += 1
             if answer.status_code == 200:
-                self.accepted[UUID(answer.json()["email_id"])] = time.monotonic()
+                content = answer.json()
+                if content["status"] != "acknowledged":
+                    self.accepted[UUID(content["email_id"])] = time.monotonic()
                 return
             assert answer.status_code == 503, answer.text
             await asyncio.sleep(0.2)
@@ -382,6 +389,11 @@ class Storm:
                 "SELECT id, processing_status, started_at, extracted_data, processing_error"
                 " FROM incoming_emails"
             ).fetchall()
+            lonely = connection.execute(
+                "SELECT count(*) FROM incoming_emails WHERE zendesk_comment_id IS NOT NULL"
+                " AND json_array_length(coalesce(attachment_urls, '[]')) <> 1"
+            ).fetchone()
+        assert lonely == (0,), f"emails without their one file: {lonely}"
         states = Counter(row[1] for row in rows)
         assert set(states) <= {"completed", "failed"}, states
         assert self.load.accepted, "nothing was accepted"
