@@ -50,7 +50,7 @@ from app.intake.openapi import WEBHOOK_PATH
 STORM_LEASE_SECONDS = 4.0
 CALM_LEASE_SECONDS = 60.0
 SENDERS = 12
-EVENTS_SHARE = 0.2
+EVENTS_SHARE = 0.1
 QUIET_SECONDS = 180
 # A worker that is paused and has handlers to wait for.
 STOP_SECONDS = 60
