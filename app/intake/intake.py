@@ -16,7 +16,12 @@ import structlog
 from app.intake import event_store
 from app.intake.email_row import EmailRow, entries, make_broken_row, make_event_row, make_row
 from app.intake.events import Event, event_key, is_event, read_event
-from app.intake.json_body import BrokenBodyError, JsonBody, read_json_object
+from app.intake.json_body import (
+    CONTROL_CHARACTERS,
+    BrokenBodyError,
+    JsonBody,
+    read_json_object,
+)
 from app.intake.payload import CheckedPayload, check_payload
 from app.intake.placeholders import refuse_unrendered
 from app.intake.reader import BodyReader
@@ -161,7 +166,8 @@ class Intake:
             MENDED.labels(Mending.REPAIRED).inc()
         if not is_event(json_body.fields):
             payload = _check(json_body, without_sender=without_sender)
-            if signature is not None and not json_body.mended:
+            # A line break that is not escaped says nothing against where the fields stand.
+            if signature is not None and set(json_body.mended) <= {CONTROL_CHARACTERS}:
                 self._reader.learn(json_body.fields)
             row = make_row(
                 body,

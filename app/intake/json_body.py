@@ -64,7 +64,7 @@ def read_json_object(body: bytes, content_type: str | None = None) -> JsonBody:
             pass
         else:
             # PostgreSQL stores the escape of a NUL, and then refuses to read what holds it.
-            return JsonBody(as_object(decoded), is_plain=b"\\u0000" not in body)
+            return JsonBody(as_object(decoded), is_plain=body.rfind(b"\\u0000") < 0)
     try:
         text = decode(body, content_type)
     except UnicodeDecodeError as error:
