@@ -71,7 +71,14 @@ class Refusal(Enum):
 # or, where it is null, has to be given once the next attempt is due.
 WITH_MESSAGE = "processing_status = 'queued' AND queued_at IS NOT NULL"
 WITHOUT_MESSAGE = "processing_status = 'queued' AND queued_at IS NULL"
+STATE_AND_TIME = "processing_status, received_at"
 DUE_AT = "COALESCE(next_attempt_at, '-infinity')"
+
+
+def _in_state(state: str) -> str:
+    """The emails in a state, the oldest first."""
+    return f"processing_status BETWEEN '{state}' AND '{state}' ORDER BY {STATE_AND_TIME}"
+
 
 # Both kinds share the room that the broker has: the fresh ones, and those that are sent again. Each
 # may have its half, and what it does not need is the other's. The depth bounds what waits in the
@@ -81,44 +88,40 @@ DUE_AT = "COALESCE(next_attempt_at, '-infinity')"
 # SKIP LOCKED keeps Dispatchers apart. What is taken is MATERIALIZED: as a plain subquery of the
 # UPDATE it may be run once for each row, each time it passes over what the UPDATE has changed
 # already, and so takes more than its LIMIT. Which plan PostgreSQL prefers depends on its
-# statistics.
+# statistics, which may be those of a table that was full and is drained by now. Three habits leave
+# it no way through the whole table: a state is asked for by BETWEEN, ordered by state and time,
+# which only the index on both can serve; an UPDATE finds its rows by an array of ids; and what
+# bounds a LIMIT is worked out first.
 QUEUE = f"""
-WITH room AS MATERIALIZED (
-    SELECT places, (places + $3::int) / 2 AS share
-    FROM (
-        SELECT LEAST($1, $2 - (
-            SELECT count(*) FROM (
-                SELECT 1 FROM incoming_emails WHERE {WITH_MESSAGE} LIMIT $2
-            ) AS waiting
-        )) AS places
+WITH waiting AS MATERIALIZED (
+    SELECT count(*) AS messages FROM (
+        SELECT 1 FROM incoming_emails WHERE {WITH_MESSAGE} ORDER BY queued_at LIMIT $2
+    ) AS counted
+),
+room AS MATERIALIZED (SELECT LEAST($1, $2 - messages) AS places FROM waiting),
+needed AS MATERIALIZED (
+    SELECT count(*) AS places FROM (
+        SELECT 1 FROM incoming_emails WHERE {_in_state("received")}
+        LIMIT (SELECT (places + $3::int) / 2 FROM room)
     ) AS counted
 ),
 again AS MATERIALIZED (
     SELECT id FROM incoming_emails
     WHERE {WITHOUT_MESSAGE} AND {DUE_AT} <= now()
     ORDER BY {DUE_AT}, received_at
-    LIMIT (SELECT places FROM room) - (
-        SELECT count(*) FROM (
-            SELECT 1 FROM incoming_emails
-            WHERE processing_status = 'received' LIMIT (SELECT share FROM room)
-        ) AS needed
-    )
+    LIMIT (SELECT room.places - needed.places FROM room, needed)
     FOR UPDATE SKIP LOCKED
 ),
 fresh AS MATERIALIZED (
-    SELECT id FROM incoming_emails
-    WHERE processing_status = 'received'
-    ORDER BY received_at
+    SELECT id FROM incoming_emails WHERE {_in_state("received")}
     LIMIT (SELECT places FROM room) - (SELECT count(*) FROM again)
     FOR UPDATE SKIP LOCKED
 )
-UPDATE incoming_emails AS email
+UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = now(), updated_at = now()
-FROM (
-    SELECT id, false AS is_fresh FROM again UNION ALL SELECT id, true FROM fresh
-) AS taken
-WHERE email.id = taken.id
-RETURNING email.id, email.queued_at, taken.is_fresh, {DUE_AT} AS due_at, email.received_at
+WHERE id = ANY (ARRAY(SELECT id FROM again UNION ALL SELECT id FROM fresh))
+RETURNING id, queued_at, id = ANY (ARRAY(SELECT id FROM fresh)) AS is_fresh, {DUE_AT} AS due_at,
+    received_at
 """  # noqa: S608 - a constant
 
 UNQUEUE = """
@@ -301,17 +304,15 @@ WHERE email.processing_status = 'processing' AND email.id NOT IN (SELECT id FROM
 RESCUE_EXPIRED = f"""
 WITH taken AS MATERIALIZED (
     SELECT id FROM incoming_emails
-    WHERE processing_status = 'processing'
-        AND (lease_expires_at IS NULL OR lease_expires_at < now())
-    ORDER BY received_at
+    WHERE COALESCE(lease_expires_at, '-infinity') < now() AND {_in_state("processing")}
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
-UPDATE incoming_emails AS email
+UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = NULL, lease_expires_at = NULL, updated_at = now(),
     lost_claims = lost_claims + 1, attempt_errors = {VANISHED}
-FROM taken WHERE email.id = taken.id
-RETURNING email.id
+WHERE id = ANY (ARRAY(SELECT id FROM taken))
+RETURNING id
 """  # noqa: S608 - a constant
 
 STOPPED = "handed back untried: its worker stopped"
@@ -326,18 +327,18 @@ WITH taken AS MATERIALIZED (
     AND ($3 OR queued_at < (
         SELECT max(queued_at) FROM incoming_emails WHERE processing_status = 'processing'
     ))
-    ORDER BY received_at
+    ORDER BY queued_at, received_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
-UPDATE incoming_emails AS email
+UPDATE incoming_emails
 SET queued_at = NULL, updated_at = now(),
     attempt_errors = CASE WHEN attempt_errors -> -1 ->> 'error' = '{MESSAGE_LOST}'
         THEN attempt_errors
         ELSE {_noted(f"'{MESSAGE_LOST}'")}
         END
-FROM taken WHERE email.id = taken.id
-RETURNING email.id
+WHERE id = ANY (ARRAY(SELECT id FROM taken))
+RETURNING id
 """  # noqa: S608 - a constant
 
 # Due from now on, so that very many of them do not go before the retries that were due already.

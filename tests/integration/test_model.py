@@ -353,7 +353,7 @@ class World(RuleBasedStateMachine):
                 self.pool, limit=limit, lost_after=LOST_AFTER, is_idle=is_idle
             )
         )
-        assert set(rescued) == set(self._first(limit, is_unheard))
+        assert set(rescued) == set(self._first(limit, is_unheard, by_age_of_message=True))
         for email_id in rescued:
             email = self.emails[email_id]
             email.queued_at = None
@@ -442,7 +442,12 @@ class World(RuleBasedStateMachine):
         return email.status == "queued" and email.queued_at is None and email.is_due
 
     def _first(
-        self, limit: int, belongs: Callable[[Email], bool], *, by_due_time: bool = False
+        self,
+        limit: int,
+        belongs: Callable[[Email], bool],
+        *,
+        by_due_time: bool = False,
+        by_age_of_message: bool = False,
     ) -> list[UUID]:
         """The first emails that belong there, in the order of their receipt or as they fell due."""
         found = [email_id for email_id, email in self.emails.items() if belongs(email)]
@@ -451,6 +456,13 @@ class World(RuleBasedStateMachine):
                 key=lambda email_id: (
                     (due := self.emails[email_id].next_attempt_at) is not None,
                     due or 0,
+                    self.emails[email_id].received_at,
+                )
+            )
+        elif by_age_of_message:
+            found.sort(
+                key=lambda email_id: (
+                    self.emails[email_id].queued_at or 0,
                     self.emails[email_id].received_at,
                 )
             )
