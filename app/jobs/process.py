@@ -209,9 +209,11 @@ class Processor:
         )
 
     async def _hand_back(self, claim: Claim, reason: str) -> None:
-        await self._patiently(
+        stood = await self._patiently(
             "hand_back", lambda: transitions.hand_back(self._pool, claim, reason=reason)
         )
+        if not stood:
+            log.warning("claim_lost", outcome="handed back")
 
 
 async def _call(handler: Handler, email: IncomingEmail) -> str | None:
