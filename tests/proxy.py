@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 
 from support import free_port
 
@@ -19,6 +20,7 @@ class Proxy:
         self._target = target
         self._open: set[asyncio.StreamWriter] = set()
         self._passes = asyncio.Event()
+        self._delay = 0.0
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -37,6 +39,10 @@ class Proxy:
         """Pass nothing on any longer over the connections there are, as if their other end had lost
         its power. New ones are let through."""
         self._loop.call_soon_threadsafe(self._forget)
+
+    def slow_down(self, seconds: float) -> None:
+        """Let each answer of the server wait so long."""
+        self._delay = seconds
 
     def vanish(self) -> None:
         """Pass nothing on over any connection, whether it is there or comes, until restored."""
@@ -83,7 +89,8 @@ class Proxy:
             )
             self._open.add(there_writer)
             await asyncio.gather(
-                _pass_on(reader, there_writer, passes), _pass_on(there_reader, writer, passes)
+                _pass_on(reader, there_writer, passes),
+                _pass_on(there_reader, writer, passes, lambda: self._delay),
             )
             self._open.discard(there_writer)
         except OSError:
@@ -93,11 +100,16 @@ class Proxy:
 
 
 async def _pass_on(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: asyncio.Event
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    passes: asyncio.Event,
+    delay: Callable[[], float] = lambda: 0.0,
 ) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(65536):
             await passes.wait()
+            if seconds := delay():
+                await asyncio.sleep(seconds)
             writer.write(data)
             await writer.drain()
     writer.close()

@@ -6,6 +6,7 @@ and finished, by the worker whose claim stood, and nothing is left in between.
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -66,6 +67,27 @@ async def handle(email):
     with RUNS.open("a") as runs:
         runs.write(f"{email.id} {token}\\n")
     await asyncio.sleep(random.random() / 50)
+    return {"token": token}
+"""
+
+# Runs for longer than a lease, and tells all the while that it does. Every third email asks for a
+# retry at once, several times, so that retries fall due all the time.
+LONG_HANDLER = """
+import asyncio, os, pathlib, time
+from app.handlers.seam import Retry
+RUNS = pathlib.Path(os.environ["STORM_RUNS"]) / f"{os.getpid()}.runs"
+TICKS = pathlib.Path(os.environ["STORM_RUNS"]) / f"{os.getpid()}.ticks"
+async def handle(email):
+    token = email.started_at.isoformat()
+    with RUNS.open("a") as runs:
+        runs.write(f"{email.id} {token}\\n")
+    if email.id.int % 3 == 0 and email.retry_count < 4:
+        raise Retry("again", after=0)
+    ends = time.monotonic() + float(os.environ["STORM_HANDLER_SECONDS"])
+    while time.monotonic() < ends:
+        with TICKS.open("a") as ticks:
+            ticks.write(f"{email.id} {token} {time.monotonic()}\\n")
+        await asyncio.sleep(0.05)
     return {"token": token}
 """
 
@@ -167,10 +189,17 @@ class Storm:
         folder: where logs and data go; its path has to be short.
         broker_url: "" for the database.
         seed: the same faults strike in the same order with the same parameters.
+        handler_seconds: how long a handler runs that is told to tick; None: it ends soon.
     """
 
     def __init__(
-        self, folder: Path, broker_url: str, seed: int, per_second: float, lease_seconds: float
+        self,
+        folder: Path,
+        broker_url: str,
+        seed: int,
+        per_second: float,
+        lease_seconds: float,
+        handler_seconds: float | None = None,
     ) -> None:
         self._random = random.Random(seed)
         self._lease_seconds = lease_seconds
@@ -178,7 +207,10 @@ class Storm:
         self._killed: set[str] = set()
         """What was killed in this turn of the storm."""
         self._folder = folder
-        (folder / "my_handler.py").write_text(HANDLER)
+        self._handler_seconds = handler_seconds
+        self._paused: dict[int, list[float]] = defaultdict(list)
+        """When processes were paused, by the clock of their ticks."""
+        (folder / "my_handler.py").write_text(HANDLER if handler_seconds is None else LONG_HANDLER)
         (folder / "runs").mkdir()
         self._server = EmbeddedPostgres(folder / "pg")
         self._server.acquire()
@@ -217,6 +249,7 @@ class Storm:
             self.stop_web,
             self.empty_broker,
             self.restart_database,
+            self.keep_database_away,
             self.end_connections,
             self.fail_inserts,
             self.let_strangers_in,
@@ -224,7 +257,7 @@ class Storm:
         # Each strikes once, in a drawn order, before any strikes again.
         deck: list[Fault] = []
         if self._proxy is not None:
-            faults.append(self.cut_broker)
+            faults += [self.cut_broker, self.slow_down_broker]
             deck += [self.cut_broker_for_a_minute] * is_long
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -310,6 +343,7 @@ class Storm:
         with contextlib.suppress(psutil.NoSuchProcess):
             paused = psutil.Process(master.pid).children()
             for process in paused:
+                self._paused[process.pid].append(time.monotonic())
                 process.suspend()
             self._wait(self._lease_seconds + 2)
             for process in paused:
@@ -347,6 +381,10 @@ class Storm:
 
     def restart_database(self, _: random.Random) -> None:
         """As a crash of its machine would: all of its processes die at once."""
+        self._kill_database()
+        self._server.acquire()
+
+    def _kill_database(self) -> None:
         pid = int((self._folder / "pg/postgres/postmaster.pid").read_text().split()[0])
         with contextlib.suppress(psutil.NoSuchProcess):
             postmaster = psutil.Process(pid)
@@ -354,7 +392,19 @@ class Storm:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             psutil.wait_procs([postmaster], timeout=WAIT_SECONDS)
+
+    def keep_database_away(self, _: random.Random) -> None:
+        """For longer than a lease: nobody can extend one, and nobody may rob another then."""
+        self._kill_database()
+        self._wait(self._lease_seconds + 3)
         self._server.acquire()
+
+    def slow_down_broker(self, _: random.Random) -> None:
+        """Every answer takes its time."""
+        assert self._proxy is not None
+        self._proxy.slow_down(0.3)
+        self._wait(self._lease_seconds)
+        self._proxy.slow_down(0)
 
     def end_connections(self, _: random.Random) -> None:
         with contextlib.suppress(psycopg.Error):
@@ -413,6 +463,38 @@ class Storm:
                 assert error, f"{email_id} failed without a reason"
         return dict(states)
 
+    def count_overlaps(self) -> int:
+        """How often a run of an email began before the last sign of an earlier one of it.
+
+        A process that was paused and goes on when it is woken may do so for a moment.
+        """
+        spans: dict[UUID, dict[str, list[float]]] = defaultdict(dict)
+        for path in (self._folder / "runs").glob("*.ticks"):
+            paused = self._paused.get(int(path.stem), [])
+            for line in path.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    email_id, token, at = line.split()
+                    moment = float(at)
+                    if any(moment > pause for pause in paused):
+                        continue
+                    span = spans[UUID(email_id)].setdefault(f"{token} {path.stem}", [moment] * 2)
+                    span[1] = max(span[1], moment)
+        overlaps = 0
+        for runs in spans.values():
+            in_order = sorted(runs.values())
+            overlaps += sum(
+                later[0] < earlier[1] for earlier, later in itertools.pairwise(in_order)
+            )
+        return overlaps
+
+    def count_ticking_runs(self) -> int:
+        lines = (
+            line.split()
+            for path in (self._folder / "runs").glob("*.ticks")
+            for line in path.read_text().splitlines()
+        )
+        return len({tuple(line[:2]) for line in lines if len(line) == 3})
+
     def count_runs(self) -> Counter[int]:
         """How many emails were handled how often."""
         return Counter(len(tokens) for tokens in self._runs().values())
@@ -469,6 +551,7 @@ class Storm:
             "MAILROOM_MAX_BACKOFF_SECONDS": "1",
             "MAILROOM_MAX_LOST_CLAIMS": "8",
             "STORM_RUNS": str(self._folder / "runs"),
+            "STORM_HANDLER_SECONDS": str(self._handler_seconds or 0),
             "PYTHONPATH": os.pathsep.join([str(self._folder), os.environ.get("PYTHONPATH", "")]),
         }
 
@@ -582,7 +665,7 @@ class Storm:
 
     def _runs(self) -> dict[UUID, set[datetime]]:
         runs: dict[UUID, set[datetime]] = defaultdict(set)
-        for path in (self._folder / "runs").iterdir():
+        for path in (self._folder / "runs").glob("*.runs"):
             for line in path.read_text().splitlines():
                 email_id, _, token = line.partition(" ")
                 # The last line of a process that was killed may be cut.
@@ -598,9 +681,10 @@ def raging(
     seed: int,
     per_second: float,
     lease_seconds: float = CALM_LEASE_SECONDS,
+    handler_seconds: float | None = None,
 ) -> Iterator[Storm]:
     """A storm that is ended afterwards."""
-    storm = Storm(folder, broker_url, seed, per_second, lease_seconds)
+    storm = Storm(folder, broker_url, seed, per_second, lease_seconds, handler_seconds)
     try:
         yield storm
         storm.stop()

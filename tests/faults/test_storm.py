@@ -47,6 +47,27 @@ def test_every_promise_holds_after_a_storm(
         record_property(f"storm over {broker}", summary(storm, seed, states))
 
 
+def test_no_two_handlers_of_an_email_run_at_once_though_each_outlasts_its_lease(
+    short_folder: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """While a worker is paused, and the database is away for longer than a lease."""
+    lease = 6.0
+    with raging(short_folder, "", 5, 1, lease, handler_seconds=1.5 * lease) as storm:
+        storm.load.start()
+        chance = random.Random(5)
+        for fault in (storm.keep_database_away, storm.pause_worker):
+            storm.load.wait_for(len(storm.load.accepted) + 4)
+            fault(chance)
+        storm.load.stop()
+        storm.wait_until_quiet()
+        states = storm.check()
+        runs = storm.count_ticking_runs()
+        record_property("long handlers", f"{states}, {runs} runs")
+        # Some ran more than once.
+        assert runs > len(storm.load.accepted)
+        assert storm.count_overlaps() == 0
+
+
 def test_a_rolling_restart_under_load_loses_nothing(short_folder: Path, broker_url: str) -> None:
     with raging(short_folder, broker_url, seed=2, per_second=80) as storm:
         storm.load.start()
