@@ -8,6 +8,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.intake.openapi import WEBHOOK_PATH
 from app.intake.signature import SIGNATURE_HEADER
+from app.logs import is_told
 from app.metrics import MISDIRECTED
 from app.settings import get_settings
 
@@ -50,7 +51,7 @@ class FrontDoor:
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 MISDIRECTED.inc()
                 self._misdirected += 1
-                if self._misdirected & (self._misdirected - 1) == 0:
+                if is_told(self._misdirected):
                     log.error(
                         "webhook_misdirected",
                         path=path[:LONGEST_PATH],

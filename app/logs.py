@@ -74,6 +74,12 @@ def configure_logging(settings: Settings) -> None:
 _transform = ExceptionDictTransformer(show_locals=False)
 
 
+def is_told(times: int) -> bool:
+    """Whether what happened for the 1st, 2nd, 4th, 8th ... time is logged: a flood of it must not
+    fill the log."""
+    return times & (times - 1) == 0
+
+
 def _without_values(exc_info: ExcInfo) -> list[dict[str, Any]]:
     return _strip(_transform(exc_info))
 

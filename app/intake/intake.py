@@ -27,6 +27,7 @@ from app.intake.placeholders import refuse_unrendered
 from app.intake.reader import BodyReader
 from app.intake.signature import SignatureRefusedError, verify
 from app.intake.writer import Admission, EmailWriter
+from app.logs import is_told
 from app.metrics import EVENTS, MENDED, Mending
 from app.models.zendesk_event import EventKind
 from app.settings import Settings
@@ -270,7 +271,7 @@ class Intake:
             self._seen.popitem(last=False)
         if first_key != key:
             self._reused += 1
-            if self._reused & (self._reused - 1) == 0:
+            if is_told(self._reused):
                 log.warning("webhook_id_reused", email_id=str(row.id), times=self._reused)
 
 

@@ -18,6 +18,7 @@ import attrs
 import structlog
 
 from app.intake.group_commit import Connection, GroupCommit, NotStoredError
+from app.logs import is_told
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import Settings
 
@@ -178,7 +179,7 @@ class Quarantine(GroupCommit[Refusal, bool]):
         for refusal in rows:
             self._refused[refusal.reason] += 1
             times = self._refused[refusal.reason]
-            if times & (times - 1) == 0:
+            if is_told(times):
                 log.warning("webhook_refused", reason=refusal.reason.value, times=times)
 
     async def _what_fits(self, connection: Connection, rows: Sequence[Refusal]) -> list[Refusal]:
