@@ -80,11 +80,23 @@ RESTORE = """
 DELETE FROM zendesk_erasures
 WHERE ticket_id = $1 AND account_id = $2 AND kind = 'trashed_ticket' AND happened_at <= $3
 """
-# An email of a trigger does not tell its account, and an installation has one.
+IS_RESTORED = """
+SELECT EXISTS (
+    SELECT FROM zendesk_erasures
+    WHERE ticket_id = $1 AND account_id = $2 AND kind = 'restored_ticket' AND happened_at >= $3
+)
+"""
+# An email of a trigger does not tell its account, and an installation has one. Nor does it tell
+# when Zendesk sent it: it was when it came, at the latest.
 FIND_OF_TICKET = """
-SELECT id, zendesk_comment_id, attachment_urls FROM incoming_emails
+SELECT id, zendesk_comment_id, attachment_urls, erased_at,
+    CASE WHEN zendesk_account_id IS NULL THEN created_at ELSE received_at END AS sent_at
+FROM incoming_emails
 WHERE zendesk_ticket_id = $1 AND (zendesk_account_id IS NULL OR zendesk_account_id = $2)
-    AND erased_at IS NULL
+"""
+FORGET_WAITING_OF_TICKET = """
+DELETE FROM waiting_attachments
+WHERE ticket_id = $1 AND account_id = $2 AND ($3::timestamptz IS NULL OR created_at <= $3)
 """
 REMOVE_FILES = """
 UPDATE incoming_emails
@@ -175,13 +187,25 @@ async def erase(pool: Pool, event: Event, key: str) -> None:
     }
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(LOCK_TICKET, event.ticket_id)
+        if event.erasure is ErasureKind.TRASHED_TICKET and await connection.fetchval(
+            IS_RESTORED, event.ticket_id, event.account_id or "", event.happened_at
+        ):
+            return
         await connection.execute(KEEP_ERASURE, key, *erasure.values())
         await _apply(connection, erasure, event)
 
 
-async def restore(pool: Pool, event: Event) -> None:
-    """A ticket came back from the trash: its further emails are taken again."""
-    await pool.execute(RESTORE, event.ticket_id, event.account_id or "", event.happened_at)
+async def restore(pool: Pool, event: Event, key: str) -> None:
+    """A ticket came back from the trash: its further emails are taken again, and that it was thrown
+    away before may come late or again."""
+    of = (event.account_id or "", event.ticket_id)
+    kind = str(ErasureKind.RESTORED_TICKET)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(LOCK_TICKET, event.ticket_id)
+        await connection.execute(KEEP_ERASURE, key, kind, *of, None, None, event.happened_at)
+        await connection.execute(
+            RESTORE, event.ticket_id, event.account_id or "", event.happened_at
+        )
 
 
 async def erasures_of(connection: Connection, ticket_ids: Sequence[str]) -> list["asyncpg.Record"]:
@@ -198,7 +222,7 @@ async def settle(pool: Pool) -> None:
     """Do what a write that began before an erasure, and ended after it, may have undone; and forget
     files that nobody fetches."""
     for late in await pool.fetch(SELECT_LATE_ERASURES, SETTLED):
-        if late["kind"] != ErasureKind.TRASHED_TICKET:
+        if late["kind"] not in (ErasureKind.TRASHED_TICKET, ErasureKind.RESTORED_TICKET):
             async with pool.acquire() as connection, connection.transaction():
                 await _apply(connection, dict(late), None)
     await pool.execute(FORGET_WAITING, WAITS_AT_MOST)
@@ -210,14 +234,17 @@ async def _apply(connection: Connection, erasure: dict[str, Any], event: Event |
         case ErasureKind.TICKET | ErasureKind.TRASHED_TICKET:
             for_good = erasure["kind"] == ErasureKind.TICKET
             what = "erased its ticket for good" if for_good else "put its ticket into the trash"
-            await _erase(connection, emails, f"erased, because Zendesk {what}", whole=for_good)
+            # What came afterwards is of a ticket that was restored: the event is late or repeated.
+            gone = emails if for_good else _sent_before(emails, erasure)
+            await _erase(connection, gone, f"erased, because Zendesk {what}", whole=for_good)
             await connection.execute(
-                "DELETE FROM waiting_attachments WHERE ticket_id = $1 AND account_id = $2",
+                FORGET_WAITING_OF_TICKET,
                 erasure["ticket_id"],
                 erasure["account_id"],
+                None if for_good else erasure["happened_at"],
             )
         case ErasureKind.COMMENT:
-            await _erase_comment(connection, emails, erasure["comment_id"], event)
+            await _erase_comment(connection, emails, erasure, event)
             await connection.execute(
                 "DELETE FROM waiting_attachments WHERE ticket_id = $1 AND comment_id = $2",
                 erasure["ticket_id"],
@@ -227,10 +254,16 @@ async def _apply(connection: Connection, erasure: dict[str, Any], event: Event |
             await _erase_file(connection, emails, event)
 
 
+def _sent_before(
+    emails: Sequence["asyncpg.Record"], erasure: dict[str, Any]
+) -> list["asyncpg.Record"]:
+    return [email for email in emails if email["sent_at"] <= erasure["happened_at"]]
+
+
 async def _erase(
     connection: Connection, emails: Sequence["asyncpg.Record"], told: str, *, whole: bool = False
 ) -> None:
-    ids = [email["id"] for email in emails]
+    ids = [email["id"] for email in emails if email["erased_at"] is None]
     if ids:
         await transitions.erase_content(connection, ids, told=told, whole=whole)
         for email_id in ids:
@@ -240,35 +273,43 @@ async def _erase(
 async def _erase_comment(
     connection: Connection,
     emails: Sequence["asyncpg.Record"],
-    comment_id: str | None,
+    erasure: dict[str, Any],
     event: Event | None,
 ) -> None:
+    comment_id = erasure["comment_id"]
     told = "erased, because Zendesk redacted it"
     exact = [email for email in emails if comment_id and email["zendesk_comment_id"] == comment_id]
     if exact:
         await _erase(connection, exact, told)
         return
     # A trigger does not tell the comment, nor does the event of a new ticket. Where one email alone
-    # can be meant it is; of several nobody knows which.
-    candidates = [email for email in emails if email["zendesk_comment_id"] is None]
-    if event is None or event.is_by_staff or not candidates:
+    # can be meant it is; of several nobody knows which, though one of them be erased already.
+    candidates = [
+        email for email in _sent_before(emails, erasure) if email["zendesk_comment_id"] is None
+    ]
+    if event is None or event.is_by_staff:
         return
     if len(candidates) == 1:
         await _erase(connection, candidates, told)
         return
+    left = [email["id"] for email in candidates if email["erased_at"] is None]
+    if not left:
+        return
     await connection.execute(
         TELL,
-        [email["id"] for email in candidates],
+        left,
         f"Zendesk redacted comment {comment_id} of this ticket: see whether it is this email, and "
         "erase it then",
     )
-    log.warning("redaction_not_clear", emails=len(candidates))
+    log.warning("redaction_not_clear", emails=len(left))
 
 
 async def _erase_file(
     connection: Connection, emails: Sequence["asyncpg.Record"], event: Event
 ) -> None:
     for email in emails:
+        if email["erased_at"] is not None:
+            continue
         if email["zendesk_comment_id"] not in (None, event.comment_id):
             continue
         files = _files(email)
@@ -332,6 +373,8 @@ def _covers_file(erasure: "asyncpg.Record", event: Event) -> bool:
             return bool(event.happened_at <= erasure["happened_at"])
         case ErasureKind.COMMENT:
             return erasure["comment_id"] is not None and erasure["comment_id"] == event.comment_id
+        case ErasureKind.RESTORED_TICKET:
+            return False
         case _:
             attachment_id = erasure["attachment_id"]
             return attachment_id is not None and attachment_id == event.attachment_id

@@ -215,7 +215,7 @@ class Intake:
             case EventKind.ERASURE:
                 await event_store.erase(self._pool, event, key)
             case EventKind.RESTORE:
-                await event_store.restore(self._pool, event)
+                await event_store.restore(self._pool, event, key)
             case _:
                 log.debug("event_is_no_email")
         return Admission(email_id, is_duplicate=False, is_email=False)

@@ -50,6 +50,9 @@ class ErasureKind(StrEnum):
     TRASHED_TICKET = "trashed_ticket"
     """Until somebody restores it."""
 
+    RESTORED_TICKET = "restored_ticket"
+    """None: an earlier one of the ticket counts no more, whenever it comes."""
+
     COMMENT = "comment"
     """The text of one comment, or a part of it."""
 

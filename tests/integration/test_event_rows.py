@@ -349,6 +349,57 @@ async def test_a_restored_ticket_takes_emails_again(
     assert (await send(intake, {**late, "id": "again"})).status == "accepted"
 
 
+@pytest.mark.parametrize("is_trigger", [True, False])
+@pytest.mark.parametrize("is_restored", ["before", "after", "untold"])
+async def test_a_ticket_that_is_thrown_away_takes_no_email_that_came_after_it(
+    intake: Intake, pool: "Pool[asyncpg.Record]", is_restored: str, is_trigger: bool
+) -> None:
+    now = datetime.now(UTC)
+    at = [(now - timedelta(minutes=minutes)).isoformat() for minutes in (20, 10, 9, 8)]
+    trash = event("ticket.soft_deleted", time=at[1])
+    undeleted = event("ticket.undeleted", time=at[2])
+    await send(intake, {**added("1"), "time": at[0]})
+    await send(intake, trash)
+    if is_restored == "before":
+        await send(intake, undeleted)
+    await send(intake, email(ticket_id=TICKET) if is_trigger else {**added("2"), "time": at[3]})
+    if is_restored == "after":
+        await send(intake, undeleted)
+    await send(intake, linked(comment="2", time=at[3]))
+    for again in (trash, {**trash, "id": "late"}):
+        await send(intake, again)
+    first, second = await rows(pool)
+    assert first["erased_at"] is not None
+    assert second["erased_at"] is None
+    assert second["raw_payload"] is not None
+    assert is_trigger or second["attachment_urls"] is not None
+    # What was refused before the ticket was restored is taken, however often the first is told.
+    late = {**added("3"), "time": at[0]}
+    expected = "acknowledged" if is_restored == "untold" else "accepted"
+    assert (await send(intake, late)).status == expected
+
+
+async def test_a_redaction_that_comes_again_erases_no_other_email(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    await send(intake, email(ticket_id=TICKET))
+    now = datetime.now(UTC).isoformat()
+    redacted = event("ticket.comment_redacted", time=now, event={"comment": {"id": "77"}})
+    await send(intake, redacted)
+    await send(intake, redacted)
+    await send(intake, email(ticket_id=TICKET))
+    await send(intake, redacted)
+    later = datetime.now(UTC).isoformat()
+    first, second = await rows(pool)
+    assert first["erased_at"] is not None
+    assert second["erased_at"] is None
+    assert "redacted comment" not in await story(pool, second["id"])
+    await send(intake, {**redacted, "id": "second", "time": later})
+    first, second = await rows(pool)
+    assert second["erased_at"] is None
+    assert "redacted comment 77" in await story(pool, second["id"])
+
+
 async def test_a_redaction_without_a_known_comment_means_the_one_email_it_can_mean(
     intake: Intake, pool: "Pool[asyncpg.Record]"
 ) -> None:
@@ -362,7 +413,10 @@ async def test_a_redaction_without_a_known_comment_means_the_one_email_it_can_me
     assert row["raw_body_text"] is None
     for _ in range(2):
         await send(intake, email(ticket_id="8"))
-    redacted = event("ticket.comment_redacted", ticket="8", event={"comment": {"id": "78"}})
+    now = datetime.now(UTC).isoformat()
+    redacted = event(
+        "ticket.comment_redacted", ticket="8", time=now, event={"comment": {"id": "78"}}
+    )
     await send(intake, redacted)
     for row in await rows(pool):
         if row["zendesk_ticket_id"] == "8":
