@@ -50,6 +50,7 @@ IS_INVALID = "SELECT FROM pg_index WHERE indexrelid = to_regclass('{name}') AND 
 HAS_CONSTRAINT = (
     "SELECT FROM pg_constraint WHERE conrelid = to_regclass('{table}') AND conname = '{name}'"
 )
+IS_TABLE = "SELECT WHERE to_regclass('{table}') IS NOT NULL"
 COLUMN_TYPE = (
     "SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('{table}') AND attname = '{name}'"
     " AND atttypid = to_regtype('{type}')"
@@ -156,6 +157,16 @@ class OnlineMigration(MigrationManager):
     async def _leave_out_what_is_there(self) -> None:
         """A run that was killed after the tables' change has left all of it: it is not repeated."""
         columns, constraints = self.add_columns, self.add_constraints
+        there = {
+            table.tablename
+            for table in self.add_tables
+            if await DB.run_ddl(IS_TABLE.format(table=table.tablename))
+        }
+        columns.add_columns = [a for a in columns.add_columns if a.tablename not in there]
+        constraints.add_constraints = [
+            c for c in constraints.add_constraints if c.tablename not in there
+        ]
+        self.add_tables = [table for table in self.add_tables if table.tablename not in there]
         added = [a for a in columns.add_columns if not self._is_new(a.tablename)]
         if added and all([await _is_there(a) for a in added]):
             columns.add_columns = [a for a in columns.add_columns if self._is_new(a.tablename)]

@@ -104,6 +104,37 @@ async def main():
 asyncio.run(main())
 """
 
+EACH_TWICE = """
+import asyncio
+
+from piccolo.apps.migrations.commands.base import BaseMigrationManager
+
+from app.database import DB
+from app.piccolo_app import APP_CONFIG
+
+SCHEMA = (
+    "SELECT table_name || column_name || data_type AS one FROM information_schema.columns"
+    " WHERE table_schema = 'public' UNION ALL SELECT indexdef FROM pg_indexes"
+    " WHERE schemaname = 'public' UNION ALL SELECT conname || pg_get_constraintdef(oid)"
+    " || convalidated FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1"
+)
+
+
+async def main():
+    migrations = BaseMigrationManager().get_migration_modules(
+        APP_CONFIG.resolved_migrations_folder_path
+    )
+    for id in sorted(migrations):
+        await (await migrations[id].forwards()).run()
+        made = await DB.run_ddl(SCHEMA)
+        # Killed before Piccolo's record of it.
+        await (await migrations[id].forwards()).run()
+        assert await DB.run_ddl(SCHEMA) == made, id
+    print("repeated:", len(migrations))
+
+asyncio.run(main())
+"""
+
 
 @pytest.fixture
 def commands(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Services]:
@@ -232,6 +263,15 @@ def test_a_migration_that_was_killed_while_a_unique_index_was_built_is_taken_up(
     piccolo(commands, "forwards", "mailroom")
     assert constraints_and_indexes(commands) == built
     assert ask(commands, "SELECT subject FROM incoming_emails") == ["kept"]
+
+
+@empty
+def test_each_migration_that_was_killed_before_its_record_is_taken_up(commands: Services) -> None:
+    ended = commands.run("python", "-c", EACH_TWICE)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    files = len(list((PROJECT / "piccolo_migrations").glob("mailroom_*.py")))
+    assert f"repeated: {files}" in ended.stdout
+    piccolo(commands, "forwards", "mailroom")
 
 
 @empty
