@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Literal, TypeAlias
 
-import structlog
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
@@ -44,13 +43,8 @@ SCHEMA_PATH = "/schema"
 
 Part: TypeAlias = Literal["intake", "desk"]
 
-log = structlog.get_logger(__name__)
-
 # One for the Intake, one for the quarantine, one for the question whether email can be stored.
 INTAKE_CONNECTIONS = 3
-
-# A database that does not answer is not waited for: webhooks have to be answered 503.
-SCHEMA_CHECK_SECONDS = 3.0
 
 
 def create_app(only: Part | None = None) -> Litestar:
@@ -119,11 +113,7 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     # Operators and programs may search for seconds. Email does not wait for their connections.
     intake_pool = await DB.make_pool(max_size=INTAKE_CONNECTIONS)
     app.state.intake_pool = intake_pool
-    try:
-        async with asyncio.timeout(SCHEMA_CHECK_SECONDS):
-            await say_whether_the_schema_fits()
-    except TimeoutError:
-        log.error("database_not_reachable", error="TimeoutError")
+    await say_whether_the_schema_fits()
     start_tracing()
     # At the desk, too: what is kept in the quarantine is admitted there.
     intake = Intake(get_settings(), intake_pool)

@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 # Any number serves, as long as nothing else in the database locks by it: "mailroom" in ASCII.
 MIGRATION_LOCK_KEY = int.from_bytes(b"mailroom", "big")
 LOCK_POLL_SECONDS = 0.2
+# A database that does not answer must not keep a process from its work.
+SCHEMA_CHECK_SECONDS = 3.0
 
 UTF_8 = "UTF8"
 APPS = (APP_CONFIG, USER_APP, SESSION_APP)
@@ -210,9 +212,10 @@ async def schema_state(connection: "Connection | None" = None) -> SchemaState:
 
 
 async def say_whether_the_schema_fits() -> None:
-    """Log where the database does not fit the code, or cannot be reached."""
+    """Log where the database does not fit the code, or cannot be reached in some seconds."""
     try:
-        state = await schema_state()
+        async with asyncio.timeout(SCHEMA_CHECK_SECONDS):
+            state = await schema_state()
     except CANNOT_ASK as error:
         log.error("database_not_reachable", error=type(error).__name__)
         return

@@ -9,8 +9,12 @@ import asyncpg
 import psycopg
 import pytest
 from proxy import Proxy
+from structlog.testing import capture_logs
+from support import make_settings
 
 from app.connections import Connect, Connection, Pool
+from app.database import MailroomEngine
+from app.migrations import say_whether_the_schema_fits
 
 
 @pytest.fixture
@@ -96,3 +100,19 @@ async def test_an_error_of_a_statement_costs_no_connection(database_url: str) ->
         with pytest.raises(asyncpg.UndefinedTableError):
             await pool.fetch("SELECT * FROM nowhere")
         assert await pid_of(pool) == before
+
+
+async def test_a_schema_that_cannot_be_read_in_time_keeps_no_process_from_its_work(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.migrations.SCHEMA_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(
+        "app.migrations.DB", MailroomEngine(make_settings(database_url=database_url))
+    )
+    with psycopg.connect(database_url) as holder, capture_logs() as logs:
+        holder.execute("LOCK TABLE migration")
+        async with asyncio.timeout(60):
+            await say_whether_the_schema_fits()
+    assert [(log["event"], log["error"]) for log in logs] == [
+        ("database_not_reachable", "TimeoutError")
+    ]
