@@ -48,6 +48,8 @@ class Ending:
         self._last_words: Callable[[], object] | None = None
         self._ends_at: float | None = None
         self._status = FORCED_EXIT_STATUS
+        self.orderly_status = 0
+        """What this process ends with where it had its last words, or stopped in order."""
         # The interpreter writes to it at the signal, whatever the main thread does.
         self._signals, self._wakeup = socket.socketpair()
 
@@ -98,7 +100,7 @@ class Ending:
         tell = log.critical if self._status else log.warning
         _try(lambda: tell("ended_by_force", status=self._status), 1.0)
         if self._last_words is not None and _try(self._last_words, LAST_WORDS_SECONDS):
-            self._status = 0
+            self._status = self.orderly_status
         _try(self._release, RELEASE_SECONDS)
         os._exit(self._status)
 

@@ -24,7 +24,7 @@ from prometheus_client import start_http_server
 
 from app.database import DB, running_pool
 from app.database_errors import CANNOT_ASK
-from app.ending import LAST_WORDS_SECONDS, Ending
+from app.ending import FORCED_EXIT_STATUS, LAST_WORDS_SECONDS, Ending
 from app.errors import MailroomError
 from app.handlers.seam import Handler, load_handler
 from app.jobs import transitions
@@ -116,8 +116,7 @@ class WorkerProcess(Middleware):
         )
         self._keeper.start()
         if isinstance(broker, WatchedBroker):
-            # In order, and within the time of every stop; then it is started again.
-            broker.watch(lambda: os.kill(os.getpid(), signal.SIGTERM))
+            broker.watch(self._give_up)
         self._ending.say_last(lambda: self._hand_back_all(LAST_WORDS_SECONDS / 4))
         signal.signal(signal.SIGTERM, _only_once(stop_when_ready))
 
@@ -136,12 +135,18 @@ class WorkerProcess(Middleware):
             log.warning("hand_back_failed", error=type(error).__name__)
         # A handler that works in a thread goes on even if it was cancelled, and Python would wait
         # for it.
-        self._ending.end_within(CLOSE_SECONDS, 0)
+        status = self._ending.orderly_status
+        self._ending.end_within(CLOSE_SECONDS, status)
         stop_tracing()
-        if unfinished:
-            # Others have these emails by now.
+        # Others have the unfinished emails by now; and Dramatiq would end with 0.
+        if unfinished or status:
             DB.release()
-            os._exit(0)
+            os._exit(status)
+
+    def _give_up(self) -> None:
+        """Stop in order, and within the time of every stop; then this process is started again."""
+        self._ending.orderly_status = FORCED_EXIT_STATUS
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _hand_back_all(self, seconds: float) -> None:
         if self._pool is not None:

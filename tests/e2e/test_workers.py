@@ -594,6 +594,25 @@ def test_emails_are_completed_after_the_database_was_away(
     assert worker.poll() is None
 
 
+def test_a_worker_whose_consumer_hangs_ends_with_a_failure_to_be_started_again(
+    workers: Workers,
+) -> None:
+    handler(
+        workers,
+        """
+import app.jobs.watched_broker
+
+app.jobs.watched_broker.HANGS_AFTER_LOOKS = 1
+
+async def handle(email):
+    pass
+""",
+    )
+    worker = workers.start_worker()
+    assert status_of(worker, workers) == 75
+    assert "consumer_hangs" in workers.log()
+
+
 def test_a_handler_in_a_thread_does_not_outlive_the_stop_of_its_worker(
     workers: Services, connection: "psycopg.Connection[dict[str, object]]"
 ) -> None:

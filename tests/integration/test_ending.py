@@ -102,6 +102,26 @@ while True:
     assert "handed back\n" in kept.stdout.read()
 
 
+def test_who_gave_up_ends_with_a_failure_though_all_was_said(
+    started: list["subprocess.Popen[str]"],
+) -> None:
+    process = start(
+        started,
+        """
+ending = Ending(0.2, parent=None)
+ending.say_last(lambda: None)
+ending.watch()
+ending.orderly_status = 75
+said("ready")
+while True:
+    hang()
+""",
+    )
+    process.terminate()
+    wait_until(lambda: process.poll() is not None)
+    assert process.returncode == 75
+
+
 def test_a_process_ends_with_its_parent(started: list["subprocess.Popen[str]"]) -> None:
     parent = start(
         started,
