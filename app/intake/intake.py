@@ -20,7 +20,6 @@ from app.intake.json_body import (
     CONTROL_CHARACTERS,
     BrokenBodyError,
     JsonBody,
-    read_json_object,
 )
 from app.intake.payload import CheckedPayload, check_payload
 from app.intake.placeholders import refuse_unrendered
@@ -140,7 +139,7 @@ class Intake:
         told = f"{done} from the quarantine by {by}; it came {received_at.isoformat()}"
         return await self._take(
             body,
-            read_json_object(body),
+            self._reader.read_whole(body),
             email_id=email_id,
             invocation_id=invocation_id,
             signature=signature,
@@ -224,10 +223,10 @@ class Intake:
         """See whether a body can be stored.
 
         Raises:
-            UnreadableBodyError: it is not a JSON object.
+            UnreadableBodyError: it is not a JSON object, or a field comes twice.
             InvalidPayloadError: fields are missing or wrong.
         """
-        json_body = read_json_object(body)
+        json_body = self._reader.read_whole(body)
         if not is_event(json_body.fields):
             _check(json_body)
 

@@ -60,6 +60,15 @@ class BodyReader:
             return json_body
         return read_without_intruders(body, json_body, content_type, self._orders)
 
+    def read_whole(self, body: bytes) -> JsonBody:
+        """Read a body in UTF-8 for which an operator answers: it is JSON, or it is refused.
+
+        Raises:
+            BrokenBodyError: it is not JSON, or a field comes twice.
+            UnreadableBodyError: it is blank, or JSON that is no object.
+        """
+        return read_without_intruders(body, read_json_object(body), None, self._orders)
+
     def learn(self, names: Iterable[str]) -> None:
         """Remember the fields of a payload that came whole."""
         self._orders.learn(names)

@@ -92,6 +92,23 @@ async def test_a_charset_is_heeded_where_it_was_declared(
     assert (row["subject"], row["original_body"]) == ("Größe 5 €", body)
 
 
+async def test_a_field_that_a_text_brought_along_is_not_admitted(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    body = (
+        b'{"ticket_id": "7", "from_email": "kim@example.org", '
+        b'"subject": "hello", "from_email": "evil@example.net", "q": "", "body_text": "x"}'
+    )
+    refusal = await refuse(pool, body)
+    (wrong,) = examine(intake, refusal).wrong
+    assert "from_email comes twice" in wrong
+    for text in (None, body + b" "):
+        with pytest.raises(RefusedError, match="from_email comes twice"):
+            await admit_mended(intake, pool, refusal, body=text, by="olga")
+    assert await rows(pool) == []
+    assert await find_refusal(pool, refusal.id) is not None
+
+
 async def test_what_is_admitted_twice_or_sent_again_is_one_email(
     intake: Intake, pool: "Pool[asyncpg.Record]"
 ) -> None:
