@@ -6,7 +6,6 @@ returns what it changed; nothing changed is an answer, not an error. What change
 so that the metrics agree with the rows.
 """
 
-import itertools
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -92,6 +91,10 @@ def _in_state(state: str) -> str:
 # it no way through the whole table: a state is asked for by BETWEEN, ordered by state and time,
 # which only the index on both can serve; an UPDATE finds its rows by an array of ids; and what
 # bounds a LIMIT is worked out first.
+#
+# The order is given here, because an UPDATE returns its rows in any, and so that nothing can fail
+# once it has committed: both kinds by turns. No '-infinity' may leave PostgreSQL, since asyncpg
+# makes of it a time that compares with no other.
 QUEUE = f"""
 WITH waiting AS MATERIALIZED (
     SELECT count(*) AS messages FROM (
@@ -116,12 +119,18 @@ fresh AS MATERIALIZED (
     SELECT id FROM incoming_emails WHERE {_in_state("received")}
     LIMIT (SELECT places FROM room) - (SELECT count(*) FROM again)
     FOR UPDATE SKIP LOCKED
+),
+taken AS (
+    UPDATE incoming_emails
+    SET processing_status = 'queued', queued_at = now(), updated_at = now()
+    WHERE id = ANY (ARRAY(SELECT id FROM again UNION ALL SELECT id FROM fresh))
+    RETURNING id, queued_at, id = ANY (ARRAY(SELECT id FROM fresh)) AS is_fresh,
+        next_attempt_at, received_at
 )
-UPDATE incoming_emails
-SET processing_status = 'queued', queued_at = now(), updated_at = now()
-WHERE id = ANY (ARRAY(SELECT id FROM again UNION ALL SELECT id FROM fresh))
-RETURNING id, queued_at, id = ANY (ARRAY(SELECT id FROM fresh)) AS is_fresh, {DUE_AT} AS due_at,
-    received_at
+SELECT id, queued_at, is_fresh FROM taken
+ORDER BY row_number() OVER (
+    PARTITION BY is_fresh ORDER BY CASE WHEN NOT is_fresh THEN {DUE_AT} END, received_at
+), NOT is_fresh
 """  # noqa: S608 - a constant
 
 UNQUEUE = """
@@ -395,16 +404,7 @@ async def queue(
         The emails whose messages have to go to the broker, both kinds by turns.
     """
     rows = await database.fetch(QUEUE, limit, depth, int(odd_to_fresh))
-    # UPDATE returns rows in any order.
-    fresh = sorted((row for row in rows if row["is_fresh"]), key=lambda row: row["received_at"])
-    again = sorted(
-        (row for row in rows if not row["is_fresh"]),
-        key=lambda row: (row["due_at"], row["received_at"]),
-    )
-    by_turns = itertools.chain.from_iterable(itertools.zip_longest(fresh, again))
-    return [
-        Queued(row["id"], row["queued_at"], row["is_fresh"]) for row in by_turns if row is not None
-    ]
+    return [Queued(row["id"], row["queued_at"], row["is_fresh"]) for row in rows]
 
 
 async def unqueue(database: Database, unsent: Sequence[Queued]) -> list[UUID]:

@@ -400,8 +400,10 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     assert len(json.loads(row["attempt_errors"])) == 3
 
 
+@pytest.mark.parametrize("limit", [1, 4, 5])
+@pytest.mark.parametrize("has_fresh", [False, True])
 async def test_what_was_brought_back_goes_before_retries_and_those_as_they_fell_due(
-    pool: Pool,
+    pool: Pool, limit: int, has_fresh: bool
 ) -> None:
     moment = await now(pool)
     retry, earlier_retry = [
@@ -420,8 +422,11 @@ async def test_what_was_brought_back_goes_before_retries_and_those_as_they_fell_
         )
         for age in (1, 2)
     ]
-    sent = [(await queue(pool, limit=1, depth=10))[0] for _ in range(4)]
-    assert sent == [older, newer, earlier_retry, retry]
+    fresh = [await store(pool, "received")] if has_fresh else []
+    sent: list[UUID] = []
+    while batch := await queue(pool, limit=limit, depth=10):
+        sent += batch
+    assert sent == [*fresh, older, newer, earlier_retry, retry]
 
 
 async def test_retries_leave_room_in_the_broker_as_new_emails_do(pool: Pool) -> None:
