@@ -45,6 +45,8 @@ Part: TypeAlias = Literal["intake", "desk"]
 
 # One for the Intake, one for the quarantine, one for the question whether email can be stored.
 INTAKE_CONNECTIONS = 3
+# Events of one ticket wait for each other with a connection in hand: emails do not wait for them.
+EVENT_CONNECTIONS = 2
 
 
 def create_app(only: Part | None = None) -> Litestar:
@@ -113,10 +115,11 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     # Operators and programs may search for seconds. Email does not wait for their connections.
     intake_pool = await DB.make_pool(max_size=INTAKE_CONNECTIONS)
     app.state.intake_pool = intake_pool
+    event_pool = await DB.make_pool(max_size=EVENT_CONNECTIONS)
     await say_whether_the_schema_fits()
     start_tracing()
     # At the desk, too: what is kept in the quarantine is admitted there.
-    intake = Intake(get_settings(), intake_pool)
+    intake = Intake(get_settings(), intake_pool, event_pool=event_pool)
     app.state.intake = intake
     quarantine = Quarantine(get_settings(), intake_pool)
     app.state.quarantine = quarantine
@@ -132,6 +135,7 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
         await email_counts.close()
         stop_tracing()
         await close_pool(intake_pool)
+        await close_pool(event_pool)
         await DB.close_connection_pool()
         DB.release()
 

@@ -34,7 +34,7 @@ SETTLED = timedelta(minutes=2)
 LOCK_TICKET = "SELECT pg_advisory_xact_lock(hashtextextended('mailroom ticket ' || $1, 0))"
 
 FIND_EMAIL = """
-SELECT id, attachment_urls FROM incoming_emails
+SELECT id, zendesk_comment_id, attachment_urls FROM incoming_emails
 WHERE zendesk_ticket_id = $1 AND zendesk_account_id IS NOT DISTINCT FROM $2
     AND erased_at IS NULL
     AND (zendesk_comment_id = $3 OR ($4 AND zendesk_comment_id IS NULL))
@@ -42,7 +42,15 @@ ORDER BY zendesk_comment_id NULLS LAST, created_at
 LIMIT 1
 FOR UPDATE
 """
-ADD_FILES = """
+# Emails that a file may have joined though its comment is another.
+FIND_GUESSED = """
+SELECT id, attachment_urls FROM incoming_emails
+WHERE zendesk_ticket_id = $1 AND zendesk_account_id IS NOT DISTINCT FROM $2
+    AND zendesk_comment_id IS NULL AND erased_at IS NULL
+ORDER BY id
+FOR UPDATE
+"""
+SET_FILES = """
 UPDATE incoming_emails
 SET attachment_urls = $2::json, updated_at = now(),
     attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
@@ -56,12 +64,19 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING
 """
 SELECT_WAITING = """
-SELECT event_key, attachment FROM waiting_attachments
+SELECT event_key, comment_id, attachment FROM waiting_attachments
 WHERE ticket_id = $1 AND account_id = $2
     AND (comment_id = $3 OR ($3 IS NULL AND is_of_opening))
 ORDER BY created_at
 """
-FORGET_WAITING = "DELETE FROM waiting_attachments WHERE created_at < now() - $1::interval"
+FORGET_WAITING = """
+DELETE FROM waiting_attachments WHERE created_at < now() - $1::interval
+RETURNING account_id, ticket_id, comment_id, attachment
+"""
+FORGET_WAITING_OF_COMMENT = """
+DELETE FROM waiting_attachments WHERE ticket_id = $1 AND account_id = $2 AND comment_id = $3
+RETURNING attachment
+"""
 
 KEEP_ERASURE = """
 INSERT INTO zendesk_erasures
@@ -89,7 +104,7 @@ SELECT EXISTS (
 # An email of a trigger does not tell its account, and an installation has one. Nor does it tell
 # when Zendesk sent it: it was when it came, at the latest.
 FIND_OF_TICKET = """
-SELECT id, zendesk_comment_id, attachment_urls, erased_at,
+SELECT id, zendesk_account_id, zendesk_comment_id, attachment_urls, erased_at,
     CASE WHEN zendesk_account_id IS NULL THEN created_at ELSE received_at END AS sent_at
 FROM incoming_emails
 WHERE zendesk_ticket_id = $1 AND (zendesk_account_id IS NULL OR zendesk_account_id = $2)
@@ -118,6 +133,9 @@ WHERE id = ANY($1::uuid[]) AND NOT attempt_errors @> jsonb_build_array(
 async def keep_attachment(pool: Pool, event: Event, key: str) -> UUID | None:
     """Join a file to its email, or keep it until that comes.
 
+    A file that was linked while its ticket was made joins the email that made it, which does not
+    tell its comment; if an email comes that does tell it, the file goes there.
+
     Returns:
         The email; None where it has not come, or the file was erased.
     """
@@ -131,8 +149,8 @@ async def keep_attachment(pool: Pool, event: Event, key: str) -> UUID | None:
         )
         if email is not None:
             await _add_files(connection, email, [event.attachment or {}])
-            email_id: UUID = email["id"]
-            return email_id
+            if email["zendesk_comment_id"] == event.comment_id:
+                return UUID(str(email["id"]))
         await connection.execute(
             KEEP_WAITING,
             key,
@@ -142,7 +160,7 @@ async def keep_attachment(pool: Pool, event: Event, key: str) -> UUID | None:
             event.is_of_opening,
             to_fit_json(event.attachment),
         )
-    return None
+    return UUID(str(email["id"])) if email is not None else None
 
 
 async def waiting_files(pool: Pool, event: Event) -> list[dict[str, Any]]:
@@ -167,11 +185,16 @@ async def join_waiting(pool: Pool, event: Event, email_id: UUID) -> None:
             " FOR UPDATE",
             email_id,
         )
+        files = [json.loads(row["attachment"]) for row in rows]
         if email is not None:
-            await _add_files(connection, email, [json.loads(row["attachment"]) for row in rows])
+            await _add_files(connection, email, files)
+        if event.comment_id is not None:
+            told = "a file left it: it belongs to another email of the ticket"
+            await _take_away(connection, event.ticket_id, event.account_id, files, told)
+        certain = [row for row in rows if row["comment_id"] == (event.comment_id or "")]
         await connection.execute(
             "DELETE FROM waiting_attachments WHERE event_key = ANY($1::text[])",
-            [row["event_key"] for row in rows],
+            [row["event_key"] for row in certain],
         )
 
 
@@ -225,7 +248,31 @@ async def settle(pool: Pool) -> None:
         if late["kind"] not in (ErasureKind.TRASHED_TICKET, ErasureKind.RESTORED_TICKET):
             async with pool.acquire() as connection, connection.transaction():
                 await _apply(connection, dict(late), None)
-    await pool.execute(FORGET_WAITING, WAITS_AT_MOST)
+    async with pool.acquire() as connection, connection.transaction():
+        await _forget_waiting(connection)
+
+
+async def _forget_waiting(connection: Connection) -> None:
+    dropped = 0
+    for row in await connection.fetch(FORGET_WAITING, WAITS_AT_MOST):
+        file = _identity(json.loads(row["attachment"]))
+        emails = await connection.fetch(FIND_OF_TICKET, row["ticket_id"], row["account_id"])
+        if any(file in map(_identity, _files(email)) for email in emails):
+            continue
+        dropped += 1
+        unclear = [
+            email["id"]
+            for email in emails
+            if email["erased_at"] is None and email["zendesk_account_id"] is None
+        ]
+        await connection.execute(
+            TELL,
+            unclear,
+            f"a file of comment {row['comment_id']} of this ticket was dropped, since no email "
+            f"named that comment in {WAITS_AT_MOST.days} days: look for it at Zendesk",
+        )
+    if dropped:
+        log.info("waiting_files_dropped", files=dropped)
 
 
 async def _apply(connection: Connection, erasure: dict[str, Any], event: Event | None) -> None:
@@ -245,13 +292,15 @@ async def _apply(connection: Connection, erasure: dict[str, Any], event: Event |
             )
         case ErasureKind.COMMENT:
             await _erase_comment(connection, emails, erasure, event)
-            await connection.execute(
-                "DELETE FROM waiting_attachments WHERE ticket_id = $1 AND comment_id = $2",
-                erasure["ticket_id"],
-                erasure["comment_id"] or "",
+            of = (erasure["ticket_id"], erasure["account_id"])
+            waiting = await connection.fetch(
+                FORGET_WAITING_OF_COMMENT, *of, erasure["comment_id"] or ""
             )
-        case ErasureKind.ATTACHMENT if event is not None:
-            await _erase_file(connection, emails, event)
+            files = [json.loads(row["attachment"]) for row in waiting]
+            told = "a file was removed, because Zendesk redacted its comment"
+            await _take_away(connection, of[0], of[1] or None, files, told)
+        case ErasureKind.ATTACHMENT:
+            await _erase_file(connection, emails, erasure, event)
 
 
 def _sent_before(
@@ -305,15 +354,19 @@ async def _erase_comment(
 
 
 async def _erase_file(
-    connection: Connection, emails: Sequence["asyncpg.Record"], event: Event
+    connection: Connection,
+    emails: Sequence["asyncpg.Record"],
+    erasure: dict[str, Any],
+    event: Event | None,
 ) -> None:
+    named = (event and event.attachment) or {}
     for email in emails:
         if email["erased_at"] is not None:
             continue
-        if email["zendesk_comment_id"] not in (None, event.comment_id):
+        if email["zendesk_comment_id"] not in (None, erasure["comment_id"]):
             continue
         files = _files(email)
-        left = [item for item in files if not _is_file(item, event)]
+        left = [item for item in files if not _is_file(item, erasure["attachment_id"], named)]
         if len(left) < len(files):
             await connection.execute(
                 REMOVE_FILES,
@@ -324,20 +377,19 @@ async def _erase_file(
     await connection.execute(
         "DELETE FROM waiting_attachments WHERE ticket_id = $1 AND comment_id = $2"
         " AND attachment ->> 'id' = $3",
-        event.ticket_id,
-        event.comment_id or "",
-        event.attachment_id,
+        erasure["ticket_id"],
+        erasure["comment_id"] or "",
+        erasure["attachment_id"],
     )
 
 
-def _is_file(item: Any, event: Event) -> bool:
+def _is_file(item: Any, attachment_id: str | None, named: dict[str, Any]) -> bool:
     """Whether a stored file is the one that an event names, by its id, or else by its address or
     name."""
     if not isinstance(item, dict):
         return False
-    if item.get("id") is not None and event.attachment_id is not None:
-        return str(item["id"]) == event.attachment_id
-    named = event.attachment or {}
+    if item.get("id") is not None and attachment_id is not None:
+        return str(item["id"]) == attachment_id
     url, name = named.get("content_url"), named.get("filename") or named.get("file_name")
     return (url is not None and item.get("url") == url) or (
         name is not None and item.get("filename") == name
@@ -388,7 +440,27 @@ async def _add_files(
     new = [item for item in files if _identity(item) not in known]
     if new:
         told = f"a file joined it: {len(new)} of Zendesk's events"
-        await connection.execute(ADD_FILES, email["id"], to_fit_json([*there, *new]), told)
+        await connection.execute(SET_FILES, email["id"], to_fit_json([*there, *new]), told)
+
+
+async def _take_away(
+    connection: Connection,
+    ticket_id: str | None,
+    account_id: str | None,
+    files: Sequence[dict[str, Any]],
+    told: str,
+) -> None:
+    """Take files from emails that they joined by a guess."""
+    if not files:
+        return
+    gone = {_identity(item) for item in files}
+    for email in await connection.fetch(FIND_GUESSED, ticket_id, account_id):
+        there = _files(email)
+        left = [item for item in there if _identity(item) not in gone]
+        if len(left) < len(there):
+            await connection.execute(
+                SET_FILES, email["id"], to_fit_json(left) if left else None, told
+            )
 
 
 def _files(email: "asyncpg.Record") -> list[Any]:

@@ -22,7 +22,7 @@ PREFIX = "zen:event-type:"
 LONGEST_ID = 64
 
 # Zendesk links the files of a ticket's first email while it makes the ticket.
-OPENING = timedelta(minutes=10)
+OPENING = timedelta(seconds=30)
 
 _TICKET = re.compile(r"zen:ticket:(\d{1,64})\Z")
 

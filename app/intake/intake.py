@@ -40,10 +40,22 @@ _NOBODY = "nobody@invalid"
 
 
 class Intake:
-    """Admits webhooks: verified, read, stored."""
+    """Admits webhooks: verified, read, stored.
 
-    def __init__(self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    Args:
+        pool: for emails.
+        event_pool: for events that are none, which wait for each other; `pool` if it is not given.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        *,
+        event_pool: "asyncpg.Pool[asyncpg.Record] | None" = None,
+    ) -> None:
         self._pool = pool
+        self._event_pool = event_pool or pool
         self._reader = BodyReader(settings, pool)
         self._secrets = settings.webhook_secrets
         self._accept_unsigned = settings.accept_unsigned
@@ -202,7 +214,7 @@ class Intake:
         )
         admission = await self._writer.store(finish(row))
         if admission.email_id is not None:
-            await event_store.join_waiting(self._pool, event, admission.email_id)
+            await event_store.join_waiting(self._event_pool, event, admission.email_id)
         return admission
 
     async def _heed(self, event: Event, key: str) -> Admission:
@@ -210,11 +222,11 @@ class Intake:
         email_id = None
         match event.kind:
             case EventKind.ATTACHMENT:
-                email_id = await event_store.keep_attachment(self._pool, event, key)
+                email_id = await event_store.keep_attachment(self._event_pool, event, key)
             case EventKind.ERASURE:
-                await event_store.erase(self._pool, event, key)
+                await event_store.erase(self._event_pool, event, key)
             case EventKind.RESTORE:
-                await event_store.restore(self._pool, event, key)
+                await event_store.restore(self._event_pool, event, key)
             case _:
                 log.debug("event_is_no_email")
         return Admission(email_id, is_duplicate=False, is_email=False)

@@ -1,5 +1,6 @@
 """Event subscriptions of Zendesk, from their bytes to the rows, on a real database."""
 
+import asyncio
 import itertools
 import json
 import uuid
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import SECRET, email, make_settings
 
+from app.intake.event_store import LOCK_TICKET, settle
 from app.intake.events import is_event, read_event
 from app.intake.intake import Intake
 from app.intake.keeper import IntakeKeeper
@@ -250,6 +252,75 @@ async def test_a_file_of_a_new_ticket_joins_the_email_that_made_it(
     assert [item["id"] for item in json.loads(row["attachment_urls"])] == ["901"]
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+async def test_a_file_of_an_early_reply_joins_the_reply(
+    intake: Intake, pool: "Pool[asyncpg.Record]", order: tuple[int, ...]
+) -> None:
+    # A file of the opening email is there besides; it stays.
+    await send(intake, linked(7, comment="777"))
+    events = [event("ticket.created"), added(), linked()]
+    for index in order:
+        await send(intake, events[index])
+    await send(intake, events[2])
+    by_comment = {row["zendesk_comment_id"]: row for row in await rows(pool)}
+    files = {
+        comment: [item["id"] for item in json.loads(row["attachment_urls"] or "[]")]
+        for comment, row in by_comment.items()
+    }
+    assert files == {None: ["907"], COMMENT: ["901"]}
+
+
+async def test_a_file_that_joined_by_a_guess_goes_with_its_redacted_comment(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    await send(intake, event("ticket.created"))
+    await send(intake, linked())
+    by_staff = {"id": COMMENT, "author": {"is_staff": True}}
+    await send(intake, event("ticket.comment_redacted", event={"comment": by_staff}))
+    (row,) = await rows(pool)
+    assert (row["erased_at"], row["attachment_urls"]) == (None, None)
+    assert "redacted its comment" in await story(pool, row["id"])
+
+
+async def test_a_dropped_file_is_told_to_the_emails_of_triggers(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    email_id = (await send(intake, email(ticket_id=TICKET))).email_id
+    await send(intake, linked())
+    await send(intake, event("ticket.created", ticket="8"))
+    await send(intake, linked(2, ticket="8"))
+    await pool.execute("UPDATE waiting_attachments SET created_at = now() - interval '8 days'")
+    await settle(pool)
+    assert await pool.fetchval("SELECT count(*) FROM waiting_attachments") == 0
+    assert f"a file of comment {COMMENT} of this ticket was dropped" in await story(pool, email_id)
+    (other,) = [row for row in await rows(pool) if row["zendesk_ticket_id"] == "8"]
+    assert "dropped" not in await story(pool, other["id"])
+    assert other["attachment_urls"] is not None
+
+
+async def test_emails_do_not_wait_for_events(
+    pool: "Pool[asyncpg.Record]", database_url: str
+) -> None:
+    async with (
+        asyncpg.create_pool(database_url, min_size=0, max_size=2) as event_pool,
+        asyncpg.create_pool(database_url, min_size=0, max_size=3) as intake_pool,
+    ):
+        intake = Intake(make_settings(), intake_pool, event_pool=event_pool)
+        async with pool.acquire() as holder, holder.transaction():
+            await holder.execute(LOCK_TICKET, TICKET)
+            waiting = [asyncio.create_task(send(intake, linked(number))) for number in range(6)]
+            async with asyncio.timeout(60):
+                while await pool.fetchval(WAITING_FOR_LOCK) < 2:
+                    pass
+                assert (await send(intake, email())).status == "accepted"
+            assert not any(task.done() for task in waiting)
+        await asyncio.gather(*waiting)
+        await intake.close()
+    assert await pool.fetchval("SELECT count(*) FROM waiting_attachments") == 6
+
+
+WAITING_FOR_LOCK = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
 CONTENT = (
     *("raw_body_html", "raw_body_text", "raw_payload", "original_body", "attachment_urls"),
     *("cleaned_body", "extracted_data", "processing_error"),
@@ -437,6 +508,21 @@ async def test_a_redacted_file_goes_and_does_not_come_back(
     assert [item["id"] for item in json.loads(row["attachment_urls"])] == ["902"]
     assert row["raw_body_text"] == "It is still broken."
     assert "a file was removed" in await story(pool, row["id"])
+
+
+async def test_a_file_that_was_redacted_while_its_email_was_written_goes(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    gone = {"comment": {"id": COMMENT, "attachment": {"id": 901}}}
+    await send(intake, event("ticket.attachment_redacted_from_comment", event=gone))
+    await send(intake, added())
+    await pool.execute(
+        "UPDATE incoming_emails SET attachment_urls = $1",
+        json.dumps([{"id": "901", "url": "https://a.example/1"}, {"id": "902"}]),
+    )
+    await settle(pool)
+    (row,) = await rows(pool)
+    assert [item["id"] for item in json.loads(row["attachment_urls"])] == ["902"]
 
 
 async def test_the_keeper_erases_what_a_write_brought_at_the_same_moment(
