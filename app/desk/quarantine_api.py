@@ -19,7 +19,7 @@ from app.desk.jobs_api import EVERYWHERE, _database_away, _invalid, _query
 from app.desk.strict import StrictRequest, refuse_unknown_parameters
 from app.desk.tokens import needs
 from app.intake.group_commit import NotStoredError
-from app.intake.mending import MendingError, admit_mended, as_text, examine
+from app.intake.mending import MendingError, admit_mended, as_text, examine_for_page
 from app.intake.quarantine import Refusal, Summary, discard, find_refusal, summaries
 from app.intake.refused import RefusedError
 from app.models.api_token import Scope
@@ -130,7 +130,7 @@ class QuarantineController(Controller):
     async def get_refused(self, request: Request[Any, Any, Any], refusal_id: UUID) -> RefusalDetail:
         """Its text, why it was refused, and what is wrong with it by today's settings."""
         refusal = await _find(refusal_id)
-        findings = examine(request.app.state.intake, refusal)
+        findings = examine_for_page(request.app.state.intake, refusal)
         body = refusal.body
         return RefusalDetail(
             id=refusal.id,

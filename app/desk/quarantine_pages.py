@@ -23,7 +23,13 @@ from app.desk.overview import QUARANTINE_PATH as PATH
 from app.desk.overview import file_url
 from app.desk.sign_in import database_is_away, signed_in
 from app.intake.group_commit import NotStoredError
-from app.intake.mending import LARGEST_ON_A_PAGE, MendingError, admit_mended, as_text, examine
+from app.intake.mending import (
+    LARGEST_ON_A_PAGE,
+    MendingError,
+    admit_mended,
+    as_text,
+    examine_for_page,
+)
 from app.intake.quarantine import Refusal, discard, find_refusal, summaries
 from app.intake.refused import RefusedError
 from app.settings import get_settings
@@ -124,7 +130,7 @@ def _mending(
     text: str,
     error: str | None = None,
 ) -> Template:
-    findings = examine(request.app.state.intake, refusal, _body(refusal, text))
+    findings = examine_for_page(request.app.state.intake, refusal, _body(refusal, text))
     return _page(
         "refusal.html",
         user,

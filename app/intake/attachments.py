@@ -18,6 +18,8 @@ from app.models.fit import fit_json, fit_text
 MOST_FILES = 1_000
 LONGEST_URL = 8_192
 LONGEST_TEXT = 100_000
+# All texts of an email together; it is read while other webhooks wait.
+LONGEST_TEXTS = 1_000_000
 DEEPEST_LISTS = 10
 
 # Names of keys as they are compared: in lower case, letters alone. The first with a URL counts.
@@ -35,9 +37,11 @@ _RECORD_URL = re.compile(r"/api/v2/attachments/\d+(\.json)?$")
 _URL = re.compile(r"https?://[^\s/?#\\]+[^\r\n\t]*", re.IGNORECASE)
 _URL_IN_TEXT = re.compile(r"https?://[^\s<>\"'/?#][^\s<>\"']*", re.IGNORECASE)
 _URL_BEGINS = re.compile(r"(?:(?<=[\s,;|\"'<>()\[\]])|^)https?://", re.IGNORECASE)
+# Atomic and possessive: what was read once is not read again, or a text without an end would cost
+# the square of its length.
 _NAMED_LINK = re.compile(
-    r"<a\s[^<>]*?href\s*=\s*[\"']?(?P<href>https?://[^\s\"'<>]+)[^<>]*>(?P<text>[^<>]*)</a>"
-    r"|\[(?P<name>[^\[\]]*)\]\(<?(?P<target>https?://[^\s()<>]+)>?[^()]*\)",
+    r"<a\s(?>[^<>]*?href\s*=\s*[\"']?(?P<href>https?://[^\s\"'<>]++))[^<>]*+>(?P<text>[^<>]*+)</a>"
+    r"|\[(?P<name>[^\[\]]*+)\]\(<?(?P<target>https?://[^\s()<>]++)>?[^()]*+\)",
     re.IGNORECASE,
 )
 _FILE_END = re.compile(r"\.[A-Za-z0-9]{1,5}\Z")
@@ -49,6 +53,22 @@ class Attachments:
 
     files: list[dict[str, Any]] = attrs.field(factory=list)
     left_out: int = 0
+    _characters_left: int = attrs.field(default=LONGEST_TEXTS, eq=False, repr=False)
+
+    def may_look_at(self, text: str) -> bool:
+        """Whether a text is short enough to be looked for URLs, beside those that were."""
+        if len(text) > min(LONGEST_TEXT, self._characters_left):
+            return False
+        self._characters_left -= len(text)
+        return True
+
+    def of_wrapper(self) -> "Attachments":
+        """The same files, with a count of its own of what is left out."""
+        return attrs.evolve(self, left_out=0)
+
+    def join(self, wrapper: "Attachments") -> None:
+        """Take over what looking into a wrapper cost."""
+        self._characters_left = wrapper._characters_left
 
 
 def read_attachments(value: Any) -> Attachments:
@@ -64,7 +84,7 @@ def _read(value: Any, name: str | None, found: Attachments, depth: int) -> None:
     if (
         len(found.files) >= MOST_FILES
         or depth > DEEPEST_LISTS
-        or (type(value) is str and len(value) > LONGEST_TEXT)
+        or (type(value) is str and not found.may_look_at(value))
     ):
         found.left_out += 1
     elif type(value) is str:
@@ -93,11 +113,12 @@ def _read_object(item: dict[str, Any], name: str | None, found: Attachments, dep
         )
         return
     before = len(found.files)
-    inner = Attachments(found.files)
+    inner = found.of_wrapper()
     for key, value in item.items():
         if type(value) is dict or type(value) is list or _is_url(value):
             # By file name, by number, or a list in a wrapper.
             _read(value, fit_text(key) if _FILE_END.search(key) else None, inner, depth + 1)
+    found.join(inner)
     if len(found.files) > before:
         found.left_out += inner.left_out
     else:

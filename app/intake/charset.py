@@ -14,6 +14,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# For host names: they take quadratic time, or raise what is no UnicodeDecodeError.
+_OF_NAMES = ("punycode", "idna", "undefined")
 _ASCII = bytes(range(128))
 
 
@@ -31,6 +33,8 @@ def declared_charset(content_type: str | None) -> str | None:
         return None
     # Some codecs make something else than text of bytes, or unescape what they read.
     if codec is None or not codec._is_text_encoding or "escape" in codec.name:
+        return None
+    if codec.name in _OF_NAMES:
         return None
     # What is called ISO 8859-1 is windows-1252: https://encoding.spec.whatwg.org/#names-and-labels
     return {"utf-8": None, "ascii": None, "iso8859-1": "cp1252"}.get(codec.name, codec.name)

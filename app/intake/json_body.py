@@ -15,10 +15,11 @@ import msgspec
 
 from app.intake.charset import decode, is_read_as_utf_8
 from app.intake.refused import RefusedError
+from app.models.fit import DEEPEST_NESTING
 from app.models.quarantined_webhook import RefusalReason
 
-# Deeper than any template nests, and far below Python's recursion limit.
-DEEPEST_NESTING = 100
+# What no template nests deep enough to need; each bracket and string costs time.
+MOST_TOKENS = 1_000_000
 
 # A quoted string (or the rest of the text, where its end is missing), or a bracket. The possessive
 # quantifier keeps the scan linear.
@@ -154,12 +155,14 @@ def _without_deep_nesting(text: str) -> str:
     """Replace what is nested deeper than `DEEPEST_NESTING` by null; the rest stays as it is.
 
     Raises:
-        ValueError: the brackets do not match.
+        ValueError: the brackets do not match, or are too many.
     """
     kept: list[str] = []
     open_brackets: list[str] = []
     kept_until = 0
-    for token in _TOKEN.finditer(text):
+    for count, token in enumerate(_TOKEN.finditer(text)):
+        if count == MOST_TOKENS:
+            raise ValueError("it is nested too deep, and has too many brackets")
         bracket = token.group()
         if bracket in "[{":
             open_brackets.append(bracket)

@@ -34,6 +34,15 @@ class Findings:
     """What is wrong with the text, in words; empty where it is an email."""
 
 
+def examine_for_page(intake: Intake, refusal: Refusal, body: bytes | None = None) -> Findings:
+    """As `examine`, for a page or an API: what is large holds up no other request."""
+    if len((refusal.body if body is None else body) or b"") > LARGEST_ON_A_PAGE:
+        said = f"it is not looked at here, because it is larger than {LARGEST_ON_A_PAGE} bytes"
+        how = f"`mailroom quarantine show {refusal.id}` does it"
+        return Findings(is_genuine=_is_genuine(intake, refusal), wrong=[f"{said}: {how}"])
+    return examine(intake, refusal, body)
+
+
 def examine(intake: Intake, refusal: Refusal, body: bytes | None = None) -> Findings:
     """Look at a refused webhook as it came, or with a mended body."""
     text = _readable(refusal) if body is None else body

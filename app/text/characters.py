@@ -2,6 +2,7 @@
 and what is invisible and carries no meaning."""
 
 import re
+from html import unescape
 
 import ftfy
 
@@ -28,7 +29,19 @@ _PERHAPS_MOJIBAKE = re.compile(
     "[ÂÃÐÑâãäåæçèéð\u0420\u0421\u0432][\x80-\xbf\u0152-\u2122\u0400-\u045f]"
 )
 LONGEST_MENDED_LINE = 2_000
+# No character has so high a number, and Python reads none of more than 4,300 digits.
+_LONG_NUMBER = re.compile(r"&#([0-9]{8,}+);?")
 _SPACES = str.maketrans({"\xa0": " ", "\u202f": " ", "\u2007": " "})
+
+
+def unescaped(text: str) -> str:
+    """The text of HTML, with its references to characters replaced, whatever they name."""
+    return unescape(_LONG_NUMBER.sub(_shortened, text))
+
+
+def _shortened(reference: re.Match[str]) -> str:
+    digits = reference[1].lstrip("0")
+    return f"&#{digits or '0'};" if len(digits) < 8 else "\ufffd"
 
 
 def repair(text: str) -> str:

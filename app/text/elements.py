@@ -2,9 +2,9 @@
 them; the names of pictures and the addresses of links."""
 
 import re
-from html import unescape
 
 from app.text import tokens
+from app.text.characters import unescaped
 from app.text.markup import NO_MEANING, Meaning, meaning_of
 from app.text.styles import NOTHING, Sheet, Style, read_declarations
 
@@ -47,7 +47,7 @@ class ElementReader:
         style = self._sheet.style_of(tag, classes, element_id)
         if "style" in attributes and self._styles < MOST_STYLES:
             self._styles += 1
-            style = read_declarations(unescape(attributes["style"])).over(style)
+            style = read_declarations(unescaped(attributes["style"])).over(style)
         if "hidden" in attributes:
             style = style._replace(hidden=True)
         if tag == "p" and style.has_margin is None and any("mso" in name for name in classes):
@@ -66,8 +66,8 @@ def is_said(address: str, shown: str) -> bool:
 
 def name_of_image(attributes: dict[str, str]) -> str:
     """What stands for a picture: its text in its stead, and the part of the email it is."""
-    alt = _SPACE.sub(" ", unescape(attributes.get("alt", ""))).strip()
-    source = unescape(attributes.get("src", "")).strip()
+    alt = _SPACE.sub(" ", unescaped(attributes.get("alt", ""))).strip()
+    source = unescaped(attributes.get("src", "")).strip()
     if alt and not any(character.isalnum() for character in alt):
         # An emoji that its client sends as a picture.
         return alt

@@ -16,6 +16,8 @@ from app.text.parts import take_apart
 # Characters that are read with all rules; more than any mail server lets pass as text.
 MOST_CHARACTERS = 4_000_000
 MOST_MENDED_LINES = 2_000
+# Mail servers refuse lines of more than 998 characters (RFC 5322).
+LONGEST_SUBJECT = 1_000
 
 # Ends of lines in text, and nothing in HTML.
 _NO_SPACE = re.compile("[\x0b\x1c-\x1e]")
@@ -68,6 +70,7 @@ def read_email_text(
         html: the HTML body; plain text in it is taken as it is.
         subject, sender, headers: where they are known; they tell the kind, and forwards.
     """
+    subject = subject[:LONGEST_SUBJECT]
     source = text if text and text.strip() else html or ""
     source, rest = source[:MOST_CHARACTERS], source[MOST_CHARACTERS:]
     source = characters.visible(characters.repair(source))

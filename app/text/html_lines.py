@@ -2,10 +2,10 @@
 one pass and keeps no tree: what is open at a time is a stack of bounded height."""
 
 import re
-from html import unescape
 from typing import NamedTuple
 
 from app.text import tags, tokens
+from app.text.characters import unescaped
 from app.text.elements import ElementReader, is_said, name_of_image
 from app.text.line_writer import LineWriter, State
 from app.text.lines import Line, Mark
@@ -54,6 +54,7 @@ class HtmlReader:
         self._swallowed_from: int | None = None
         self._elements = ElementReader()
         self._open: list[_Open] = []
+        self._linked: _Open | None = None
         self._counts: dict[str, int] = {}
         self._too_deep = 0
         self._boxes = 0
@@ -100,6 +101,9 @@ class HtmlReader:
         if tag == "br":
             self._line_break()
             return
+        if tag == "a":
+            # As in HTML: links do not nest, and a second start ends the first.
+            self._end_link()
         if tag in tags.ENDS:
             self._end_implied(*tags.ENDS[tag])
         elif tag in tags.BLOCK_START_ENDS_P and self._counts.get("p"):
@@ -121,11 +125,14 @@ class HtmlReader:
         self._begin_structure(tag, attributes)
         if meaning.mark in (Mark.EARLIER, Mark.PERHAPS_EARLIER):
             self._out.pending_mark = meaning.mark
-        link = unescape(attributes.get("href", ""))[:LONGEST_LINK].strip() if tag == "a" else None
+        link = unescaped(attributes.get("href", ""))[:LONGEST_LINK].strip() if tag == "a" else None
         if link and self._out.wanted:
             self._out.end_line()
         place = (len(self._out.lines), len(self._out.parts))
-        self._open.append(_Open(tag, outside, is_block, margin, link or None, place))
+        element = _Open(tag, outside, is_block, margin, link or None, place)
+        self._open.append(element)
+        if link and (self._out.state.is_shown or self._reads_hidden):
+            self._linked = element
         self._counts[tag] = self._counts.get(tag, 0) + 1
 
     def _line_break(self) -> None:
@@ -226,8 +233,8 @@ class HtmlReader:
         element = self._open.pop()
         tag = element.tag
         self._counts[tag] -= 1
-        if element.link is not None:
-            self._link(element)
+        if element is self._linked:
+            self._end_link()
         if tag == "q":
             self._out.words('"')
         if element.is_block:
@@ -243,10 +250,11 @@ class HtmlReader:
         self._out.state = element.outside
         return tag
 
-    def _link(self, element: _Open) -> None:
-        address = element.link or ""
-        if not self._out.state.is_shown and not self._reads_hidden:
+    def _end_link(self) -> None:
+        element, self._linked = self._linked, None
+        if element is None:
             return
+        address = element.link or ""
         line, part = element.place
         # It may have begun some lines above.
         shown = "".join(self._out.parts[part if line == len(self._out.lines) else 0 :]).strip()
@@ -254,8 +262,14 @@ class HtmlReader:
             address = address[7:].partition("?")[0]
         elif not re.match(r"(?:https?|ftp)://", address, re.IGNORECASE):
             return
+        is_above = not shown
+        if is_above:
+            # A line break stands behind its words.
+            shown = " ".join(above.text for above in self._out.lines[line:]).strip()
         if shown and address and not is_said(address, shown):
             self._out.append_words(f"<{_SPACE.sub('', address)}>")
+            if is_above:
+                self._out.end_line()
 
     def _void(self, tag: str, attributes: dict[str, str], style: Style, meaning: Meaning) -> None:
         if meaning.mark in (Mark.EARLIER, Mark.PERHAPS_EARLIER):
@@ -297,7 +311,7 @@ class HtmlReader:
 
     def _text(self, text: str) -> None:
         if "&" in text:
-            text = unescape(text)
+            text = unescaped(text)
         state = self._out.state
         if not state.is_shown and not self._reads_hidden:
             self.found_hidden = self.found_hidden or not text.isspace()
@@ -310,7 +324,7 @@ class HtmlReader:
 
 def _has_no_end(match: "re.Match[str]") -> bool:
     if match.lastgroup == "content":
-        return match.end("content") == match.end()
+        return match.end("content") == match.end() or not match[0].endswith(">")
     return match[0].startswith("<!--") and not match[0].endswith(("-->", "--!>"))
 
 

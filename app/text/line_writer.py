@@ -2,10 +2,10 @@
 separators that were asked for meanwhile."""
 
 import re
-from html import unescape
 from itertools import pairwise
 from typing import NamedTuple
 
+from app.text.characters import unescaped
 from app.text.lines import Line, Mark
 
 # Blank lines in a row; more say nothing more.
@@ -211,7 +211,7 @@ class LineWriter:
     def rows(self, html: str) -> None:
         """What stands between the tags, without their meaning but for the ends of lines."""
         html = _CELL_TAG.sub("\t", _LINE_TAG.sub("\n", html))
-        text = _SPACE_IN_ROW.sub(" ", unescape(_TAG.sub("", html)))
+        text = _SPACE_IN_ROW.sub(" ", unescaped(_TAG.sub("", html)))
         self.end_line()
         self._line_state = self.state
         for row in text.split("\n", MOST_ROWS):

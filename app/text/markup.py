@@ -103,10 +103,10 @@ _SIGNATURES = frozenset(
 )
 # Outlook draws this line above the header of an earlier email; the colours are its versions'.
 _OUTLOOK_RULE = re.compile(
-    r"border(?:-top)?(?:-color)?:[^;]*(?:#?e1e1e1|#?b5c4df|rgb\((?:225, ?225, ?225|181, ?196, ?223"
-    r"|229, ?229, ?229)\))"
+    r"border(?:-top)?(?:-color)?:[^;]{0,80}(?:#?e1e1e1|#?b5c4df|rgb\((?:225, ?225, ?225"
+    r"|181, ?196, ?223|229, ?229, ?229)\))"
 )
-_QUOTE_BORDER = re.compile(r"border-left(?:-width|-style)?:[^;]*(?:solid|[1-9][0-9.]*p[xt])")
+_QUOTE_BORDER = re.compile(r"border-left(?:-width|-style)?:[^;]{0,80}(?:solid|[1-9][0-9.]*p[xt])")
 
 
 class Meaning(NamedTuple):

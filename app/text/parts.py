@@ -16,8 +16,8 @@ MOST_KEPT_LINES = 12
 # A line at least this long, when quoted, was broken by the client that quoted it.
 WRAPPED_LENGTH = 55
 
-_ENDS_IN_LINK = re.compile(r".*(?:https?://|www\.)\S*", re.DOTALL)
-_IS_LINK = re.compile(r"\s*[(<\[]?(?:https?://|www\.)\S*[)>\]]*\s*>?\s*")
+_LINK = re.compile(r"https?://|www\.")
+_IS_LINK = re.compile(r"\s*+[(<\[]?(?:https?://|www\.)\S*+\s*+(?:>\s*+)?")
 
 
 @attrs.define
@@ -183,7 +183,11 @@ def _is_broken_off(before: Line, run: _Run, after: _Run | None) -> bool:
         return _IS_LINK.fullmatch(run.lines[0].text) is not None
     if after is None:
         return False
-    return len(before.text) >= WRAPPED_LENGTH or _ENDS_IN_LINK.fullmatch(before.text) is not None
+    return len(before.text) >= WRAPPED_LENGTH or _ends_in_link(before.text)
+
+
+def _ends_in_link(text: str) -> bool:
+    return not text[-1].isspace() and _LINK.search(text.split()[-1]) is not None
 
 
 def _without_header(lines: list[Line], parts: Parts) -> None:

@@ -13,6 +13,8 @@ MOST_LINES = 30
 MOST_BLOCK_LINES = 12
 LONGEST_BLOCK_LINE = 90
 LONGEST_MOBILE_LINE = 80
+# The same with the addresses of its links.
+LONGEST_LINKED_LINE = 2_000
 
 _DELIMITER = re.compile(r"[ \t]*(?:--|—)[ \t\u00a0]*")
 _CONTACT = re.compile(
@@ -33,6 +35,8 @@ _SENTENCE = re.compile(
 
 def is_mobile(text: str) -> bool:
     """Whether a line is one that a phone or a program adds."""
+    if len(text) > LONGEST_LINKED_LINE:
+        return False
     said = _LINKS.sub("", text).strip(" \t*_")
     return (
         3 < len(said) <= LONGEST_MOBILE_LINE

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_DECLARATION = re.compile(r"([a-z-]+)\s*:\s*([^;{}]{0,200})")
+_DECLARATION = re.compile(r"(?<![a-z-])([a-z-]++)\s*+:\s*+([^;{}]{0,200})")
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|<!--|-->", re.DOTALL)
 _SELECTOR = re.compile(r"(?:[a-z][a-z0-9]*)?(?:[.#][\w-]+)?")
 _ZERO = re.compile(r"[+-]?0*\.?0*(?:px|pt|em|rem|ex|ch|%|cm|mm|in|vh|vw)?")
@@ -75,15 +75,16 @@ def read_declarations(text: str) -> Style:
 
 def _hides(found: dict[str, str], display: str) -> bool:
     clipped = any(found.get(name, "").startswith("hidden") for name in ("overflow", "overflow-y"))
+    moved = found.get("position", "").startswith(("absolute", "fixed"))
+    sizes = ("height", "max-height", "width", "max-width")
+    places = ("left", "top", "text-indent") if moved else ("text-indent",)
     return (
         display == "none"
         or found.get("mso-hide") == "all"
         or _is_zero(found.get("opacity"))
-        or _is_zero(found.get("max-height"))
-        or (clipped and _is_zero(found.get("height")))
-        or (clipped and (_is_zero(found.get("width")) or _is_zero(found.get("max-width"))))
+        or (clipped and any(_is_zero(found.get(name)) for name in sizes))
         or found.get("color") == "transparent"
-        or any(_FAR_AWAY.match(found.get(name, "")) for name in ("left", "top", "text-indent"))
+        or any(_FAR_AWAY.match(found.get(name, "")) for name in places)
         or found.get("clip", "").replace(" ", "").startswith(("rect(0,0,0,0", "rect(0000"))
     )
 

@@ -12,7 +12,7 @@ TOKEN = re.compile(
     rf"""
     (?P<text>(?:[^<]++|<(?![a-z/!?]))++)
   | <(?P<raw>{_RAW})(?=[\s/>])(?P<raw_attributes>{_ATTRIBUTES})>
-    (?P<content>.*?)(?:</(?P=raw)(?=[\s/>]){_ATTRIBUTES}>|\Z)
+    (?P<content>.*?)(?:</(?P=raw)(?=[\s/>]){_ATTRIBUTES}(?:>|\Z)|\Z)
   | <(?P<slash>/?)(?P<name>[a-z][^\s/>]*+)(?P<attributes>{_ATTRIBUTES})(?P<end>>|\Z)
   | <!--(?:-?>|.*?(?:--!?>|\Z))
   | <[!?/][^>]*+(?:>|\Z)
