@@ -137,7 +137,9 @@ class WorkerProcess(Middleware):
         # for it.
         status = self._ending.orderly_status
         self._ending.end_within(CLOSE_SECONDS, status)
-        stop_tracing()
+        if all(held.task.done() for held in unfinished):
+            # It takes its time, in which a handler that was handed back may not run on.
+            stop_tracing()
         # Others have the unfinished emails by now; and Dramatiq would end with 0.
         if unfinished or status:
             DB.release()

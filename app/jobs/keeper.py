@@ -22,11 +22,12 @@ from app.jobs.heartbeat import BEAT_SECONDS, beat, leave, worker_name
 from app.jobs.leases import (
     BEATS_PER_LEASE,
     LONGEST_PAUSE_OF_LEASE,
-    Held,
     HeldClaims,
     extend_once,
     fence,
     find_blocker,
+    freeze,
+    overdue,
     where_blocked,
 )
 from app.jobs.outcome import Outcome, record_failure
@@ -42,6 +43,8 @@ WATCH_EVERY_SECONDS = 1.0
 FENCES_PER_LEASE = 40
 LAST_WORDS_SECONDS = 10.0
 ALARM_MARGIN_SECONDS = 5.0
+# An event loop that has not run by then is blocked.
+FREEZE_SECONDS = 2.0
 STDERR = 2
 BLOCKED_EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
 
@@ -166,22 +169,32 @@ class Keeper:
 
     async def _watch(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._wind_alarm()
-        blocker = find_blocker(self._actors_loop, self._held_claims.all())
-        if blocker is not None:
-            await self._give_up(pool, blocker)
+        if overdue(self._held_claims.all()):
+            await self._give_up(pool)
 
-    async def _give_up(self, pool: "asyncpg.Pool[asyncpg.Record]", blocker: Held) -> None:
-        """End this process: a handler that blocks the event loop cannot be cancelled.
+    async def _give_up(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        """End this process: a handler blocks the event loop, or takes no cancellation.
 
-        Its email counts this as a failed attempt; the others go back untried.
+        Its email counts this as a failed attempt; the others go back untried. None of them runs on
+        meanwhile, for others may have the emails at once.
         """
-        place = where_blocked(self._actors_thread_id)
-        log.critical("event_loop_blocked", email_id=str(blocker.claim.email_id), place=place)
+        ran = await freeze(self._actors_loop, FREEZE_SECONDS)
+        all_held = self._held_claims.all()
+        late = overdue(all_held)
+        if ran:
+            event, place, outcome = "handler_not_cancelled", None, self._not_cancelled()
+        else:
+            event, place = "event_loop_blocked", where_blocked(self._actors_thread_id)
+            outcome = self._blocked_at(place)
+            late = [find_blocker(self._actors_loop, all_held) or late[0]]
+        for held in late:
+            log.critical(event, email_id=str(held.claim.email_id), place=place)
         try:
             async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await record_failure(pool, self._settings, blocker.claim, self._blocked_at(place))
-                for held in self._held_claims.all():
-                    if held is not blocker:
+                for held in late:
+                    await record_failure(pool, self._settings, held.claim, outcome)
+                for held in all_held:
+                    if held not in late:
                         await transitions.hand_back(pool, held.claim)
         finally:
             # What was not recorded is rescued when its lease runs out.
@@ -195,6 +208,15 @@ class Keeper:
                 "asyncio.to_thread"
             ),
             kind=FailureKind.BLOCKED,
+        )
+
+    def _not_cancelled(self) -> Outcome:
+        return Outcome(
+            error=(
+                f"the handler did not finish within {self._settings.handler_timeout_seconds:g} "
+                "seconds, and took no cancellation: its process was ended"
+            ),
+            kind=FailureKind.TIMEOUT,
         )
 
     async def _fence(self) -> None:

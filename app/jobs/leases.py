@@ -155,14 +155,37 @@ def fence(held_claims: HeldClaims, lease: timedelta) -> Held | None:
     return None
 
 
-def find_blocker(loop: asyncio.AbstractEventLoop, held: list[Held]) -> Held | None:
-    """The handler that keeps the event loop from running, if one is over its time."""
+def overdue(held: list[Held]) -> list[Held]:
+    """The handlers that are over their time and that of their clean-up."""
     now = time.monotonic()
-    overdue = [h for h in held if h.gives_up_at < now and not h.task.done()]
-    if not overdue:
-        return None
+    return [h for h in held if h.gives_up_at < now and not h.task.done()]
+
+
+def find_blocker(loop: asyncio.AbstractEventLoop, held: list[Held]) -> Held | None:
+    """The handler that keeps the event loop from running, where it does not run."""
     current = asyncio.current_task(loop)
-    return next((h for h in held if h.task is current), overdue[0])
+    return next((h for h in held if h.task is current), None)
+
+
+async def freeze(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
+    """Let nothing more run in the event loop of another thread, whose process is about to end.
+
+    Returns:
+        Whether it ran until now: not where a handler blocks it.
+    """
+    here, frozen = asyncio.get_running_loop(), asyncio.Event()
+
+    def stand_still() -> None:
+        here.call_soon_threadsafe(frozen.set)
+        threading.Event().wait()
+
+    loop.call_soon_threadsafe(stand_still)
+    try:
+        async with asyncio.timeout(seconds):
+            await frozen.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def where_blocked(thread_id: int | None) -> str:

@@ -182,6 +182,8 @@ class Processor:
         await asyncio.wait({task}, timeout=CANCEL_SECONDS)
         if not task.done():
             log.error("handler_ignores_cancellation")
+            # The email may not be tried again while it runs. The keeper ends this process soon.
+            await asyncio.wait({task})
         return Outcome(
             error=f"the handler did not finish within {timeout:g} seconds",
             kind=FailureKind.TIMEOUT,

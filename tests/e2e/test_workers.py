@@ -173,12 +173,6 @@ def test_every_handler_ends_in_its_own_way_beside_the_others(
     match email.subject:
         case "hangs":
             await asyncio.Event().wait()
-        case "ignores-its-end":
-            while True:
-                try:
-                    await asyncio.Event().wait()
-                except asyncio.CancelledError:
-                    pass
         case "exits":
             sys.exit(3)
         case "fails-once":
@@ -196,13 +190,12 @@ def test_every_handler_ends_in_its_own_way_beside_the_others(
     worker = workers.start_worker(
         threads=8, MAILROOM_HANDLER_TIMEOUT_SECONDS="3", MAILROOM_MAX_RETRIES="1"
     )
-    put(connection, "hangs", "ignores-its-end", "exits", "fails-once", "asks-once")
+    put(connection, "hangs", "exits", "fails-once", "asks-once")
     put(connection, "fails-for-good", "good", "also-good")
-    wait_for(workers, connection, completed=4, failed=4)
+    wait_for(workers, connection, completed=4, failed=3)
     ended = emails(connection)
     assert {name: row["extracted_data"] for name, row in ended.items()} == {
         "hangs": None,
-        "ignores-its-end": None,
         "exits": None,
         "fails-once": {"run": 2},
         "asks-once": {"run": 2},
@@ -213,7 +206,6 @@ def test_every_handler_ends_in_its_own_way_beside_the_others(
     too_slow = "the handler did not finish within 3 seconds"
     assert {name: errors_of(row) for name, row in ended.items()} == {
         "hangs": [too_slow] * 2,
-        "ignores-its-end": [too_slow] * 2,
         "exits": ["RuntimeError: the handler raised SystemExit(3)"] * 2,
         "fails-once": ["ConnectionError: away"],
         "asks-once": ["busy"],
@@ -225,6 +217,48 @@ def test_every_handler_ends_in_its_own_way_beside_the_others(
     assert worker.poll() is None
     worker.terminate()
     assert status_of(worker, workers) == 0
+
+
+def test_a_handler_that_takes_no_cancellation_ends_its_worker_and_never_runs_twice_at_once(
+    workers: Workers, connection: Connection
+) -> None:
+    handler(
+        workers,
+        """
+    if email.subject == "beside":
+        if run == 1:
+            await asyncio.Event().wait()
+        return {"run": run}
+    pids = [line.split()[1] for line in (HERE / "notes").open() if "stubborn" in line]
+    for pid in pids[:-1]:
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            (HERE / "overlap").touch()
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+""",
+    )
+    workers.start(
+        *("mailroom", "worker"),
+        MAILROOM_HANDLER_TIMEOUT_SECONDS="2",
+        MAILROOM_MESSAGE_LOST_SECONDS="1",
+        MAILROOM_MAX_RETRIES="1",
+    )
+    put(connection, "stubborn")
+    wait_for_run(workers, "stubborn")
+    put(connection, "beside")
+    wait_for(workers, connection, completed=1, failed=1)
+    stubborn = emails(connection)["stubborn"]
+    error = (
+        "the handler did not finish within 2 seconds, and took no cancellation: "
+        "its process was ended"
+    )
+    assert errors_of(stubborn) == [error] * 2
+    assert not (workers.folder / "overlap").exists()
+    assert emails(connection)["beside"]["extracted_data"]
 
 
 def test_a_handler_that_blocks_the_event_loop_ends_its_worker_and_is_named(

@@ -411,27 +411,38 @@ async def test_a_handler_that_returns_after_its_cancellation_has_failed_all_the_
     assert row["extracted_data"] is None
 
 
-async def test_a_handler_that_ignores_its_cancellation_is_left_behind(
+async def test_a_handler_that_ignores_its_cancellation_keeps_its_claim_while_it_runs(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_module, "CANCEL_SECONDS", 0.05)
     may_end = asyncio.Event()
-    has_ended = asyncio.Event()
+    was_cancelled: list[bool] = []
 
     async def handle(email: IncomingEmail) -> dict[str, bool]:
         while not may_end.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
+            try:
                 await may_end.wait()
-        has_ended.set()
+            except asyncio.CancelledError:
+                was_cancelled.append(True)
         return {"late": True}
 
+    held = HeldClaims()
     email_id = await store(pool)
-    row = await process(pool, handle, email_id, handler_timeout_seconds=0.05)
+    processor = make_processor(pool, handle, held, handler_timeout_seconds=0.05)
+    processing = asyncio.create_task(processor.process(email_id))
+    async with asyncio.timeout(60):
+        while not was_cancelled:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        await asyncio.wait({processing}, timeout=0.5)
+        assert not processing.done()
+        assert (await read(pool, email_id))["processing_status"] == "processing"
+        assert len(held.all()) == 1
+        may_end.set()
+        await processing
+    row = await read(pool, email_id)
     assert row["processing_status"] == "queued"
     assert errors_of(row) == [(1, "the handler did not finish within 0.05 seconds")]
-    may_end.set()
-    await has_ended.wait()
-    assert await read(pool, email_id) == row
+    assert held.all() == []
 
 
 @pytest.mark.parametrize("max_lost_claims", [1, 3])
