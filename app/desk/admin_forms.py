@@ -59,7 +59,7 @@ async def _retry(request: Request, form: RetryForm) -> str:
     async def retry(database: Database, email_id: UUID) -> bool:
         return await transitions.retry(database, email_id, by=by, force=form.force)
 
-    states = "failed or completed" if form.force else "failed"
+    states = "failed or completed, or erased since" if form.force else "failed"
     changed, left = await _change_each(_read_ids(form.email_ids), retry)
     for email_id in changed:
         log.info("retried", email_id=str(email_id), by=_for_log(request))

@@ -174,7 +174,8 @@ class JobsController(Controller):
             status = (await _detail(job_id)).job.status
             force = ", or completed and `force` is true" if not data.force else " or completed"
             raise NotRetryableError(
-                f"the email is {status}: it can be retried once it is failed{force}"
+                f"the email is {status}: it can be retried once it is failed{force}, and as long as"
+                " its content was not erased"
             )
         log.info("retried", email_id=str(job_id), by=by)
         return await _detail(job_id)

@@ -210,7 +210,8 @@ CLAIMABLE = f"""(
     OR (processing_status = 'processing' AND $6
         AND COALESCE(lease_expires_at, '-infinity') < clock_timestamp())
 )"""
-SUSPECT = "(lost_claims > 0 OR processing_status = 'processing')"
+# A desk of an older version, which retries an email, resets its claims alone.
+SUSPECT = "((lost_claims > 0 AND claims > 0) OR processing_status = 'processing')"
 
 # `started_at` has to grow even where the clock was set back. Losing this commit in a crash of
 # PostgreSQL costs nothing (the email is then still queued), so it need not wait for the disk.
@@ -223,7 +224,8 @@ claimed AS (
             ELSE GREATEST(held.at, started_at + interval '1 microsecond') END,
         lease_expires_at = held.at + $2,
         claims = CASE WHEN {MINE} THEN claims ELSE claims + 1 END,
-        lost_claims = CASE WHEN {LOST} THEN lost_claims + 1 ELSE lost_claims END,
+        lost_claims = CASE WHEN {LOST} THEN lost_claims + 1 WHEN claims = 0 THEN 0
+            ELSE lost_claims END,
         claimed_by = $3,
         claim_token = $4,
         next_attempt_at = NULL,
@@ -244,7 +246,7 @@ LEFT JOIN claimed ON true
 
 # A message that comes twice must not shorten the pause before a retry.
 POSTPONE_SUSPECT = f"""
-{_locked("id = $1 AND processing_status = 'queued' AND lost_claims > 0")}
+{_locked(f"id = $1 AND processing_status = 'queued' AND {SUSPECT}")}
 UPDATE incoming_emails AS email
 SET queued_at = NULL, next_attempt_at = GREATEST(next_attempt_at, held.at + $2),
     updated_at = held.at
@@ -356,7 +358,7 @@ UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = NULL, completed_at = NULL, processed_at = NULL,
     processing_error = NULL, next_attempt_at = now(), retry_count = 0, claims = 0,
     lost_claims = 0, updated_at = now(), attempt_errors = {_noted("'retried by ' || $3::text")}
-WHERE id = ANY($1::uuid[]) AND processing_status = ANY($2::text[])
+WHERE id = ANY($1::uuid[]) AND processing_status = ANY($2::text[]) AND erased_at IS NULL
 """  # noqa: S608 - a constant
 
 # `processed_at` stays: it is the end of the handler's last run.
@@ -565,7 +567,7 @@ async def rescue_unheard(
 
 
 async def retry(database: Database, email_id: UUID, *, by: str, force: bool = False) -> bool:
-    """failed -> queued, by an operator; completed -> queued too, where forced.
+    """failed -> queued, by an operator; completed -> queued too, where forced and not erased.
 
     Returns:
         Whether the email was in a state that may be retried.

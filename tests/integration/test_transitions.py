@@ -429,6 +429,15 @@ async def test_what_was_brought_back_goes_before_retries_and_those_as_they_fell_
     assert sent == [*fresh, older, newer, earlier_retry, retry]
 
 
+async def test_an_email_that_an_older_desk_retried_begins_anew(pool: Pool) -> None:
+    email_id = await store(pool, "queued", queued_at=None, claims=0, lost_claims=3)
+    made = await transitions.claim(pool, email_id, lease=LEASE, worker="one", suspects=False)
+    assert isinstance(made, tuple)
+    assert made[0].lost_claims == 0
+    row = await read(pool, email_id)
+    assert (row["claims"], row["lost_claims"]) == (1, 0)
+
+
 async def test_retries_leave_room_in_the_broker_as_new_emails_do(pool: Pool) -> None:
     await store(pool, "queued", next_attempt_at=None)
     for _ in range(3):
@@ -1046,6 +1055,14 @@ async def test_an_operator_retries_what_failed_and_only_by_force_what_completed(
     # A second click finds nothing to retry.
     assert not await transitions.retry(pool, completed, by="erika", force=True)
     assert len(json.loads((await read(pool, completed))["attempt_errors"])) == 2
+
+
+async def test_an_erased_email_is_not_retried_even_by_force(pool: Pool) -> None:
+    erased = await store(pool, "failed")
+    assert await transitions.erase_content(pool, [erased], told="erased by erika", whole=False) == 1
+    before = await read(pool, erased)
+    assert not await transitions.retry(pool, erased, by="erika", force=True)
+    assert await read(pool, erased) == before
 
 
 async def test_only_failures_with_the_text_and_in_the_time_are_retried_together(pool: Pool) -> None:
