@@ -16,6 +16,7 @@ from app.cli.quarantine_access import (
     Pool,
     SelectionError,
     check_selection,
+    draft_of,
     find,
     run_with_pool,
     selected,
@@ -123,7 +124,7 @@ async def _edit(
             raise SelectionError(f"it is not admitted: {error}{_kept(refusal, mended)}") from error
     finally:
         await intake.close()
-    _draft(refusal).unlink(missing_ok=True)
+    draft_of(refusal.id).unlink(missing_ok=True)
     found = "a duplicate of" if admission.is_duplicate else "admitted as"
     say(f"{refusal.id} is {found} email {admission.email_id}")
 
@@ -137,23 +138,27 @@ def describe(intake: Intake, refusal: Refusal) -> str:
     return "\n".join(line.replace("\n", "\\n") for line in lines)
 
 
-def _draft(refusal: Refusal) -> Path:
-    """Where the text lies while it is edited, for its owner alone: it is an email."""
-    return get_settings().home / "mending" / f"{refusal.id}.json"
-
-
 def _edit_by_hand(refusal: Refusal) -> bytes:
-    path = _draft(refusal)
+    path = draft_of(refusal.id)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(as_text(refusal))
+        # Whole or not at all: an empty draft would be opened the next time.
+        begun = path.with_suffix(".new")
+        begun.touch(mode=0o600)
+        begun.write_bytes(as_text(refusal).encode("utf-8", "replace"))
+        begun.rename(path)
+    before = path.stat().st_mtime_ns, path.read_bytes()
     click.edit(filename=str(path))
+    if (path.stat().st_mtime_ns, path.read_bytes()) == before:
+        raise SelectionError(
+            "nothing was written in the editor, so nothing is admitted: save the text to admit it, "
+            f"or say `--file {path}`"
+        )
     return path.read_bytes()
 
 
 def _kept(refusal: Refusal, mended: bytes | None) -> str:
-    path = _draft(refusal)
+    path = draft_of(refusal.id)
     if mended is None or not path.exists():
         return ""
     return f"; what you wrote is kept in {path}, and the same command opens it again"

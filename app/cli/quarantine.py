@@ -15,6 +15,7 @@ from app.cli.quarantine_access import (
     REASON,
     Pool,
     check_selection,
+    discard_with_drafts,
     find,
     run_with_pool,
     selected,
@@ -23,12 +24,14 @@ from app.cli.quarantine_access import (
 )
 from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
-from app.intake.quarantine import Refusal, count_dropped, discard, refusals
+from app.intake.quarantine import Refusal, Summary, count_dropped, summaries
 from app.intake.refused import RefusedError
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.models.quarantined_webhook import RefusalReason
 from app.request_id import uuid7
 from app.settings import get_settings
+
+LISTED_AT_ONCE = 1_000
 
 
 @click.group()
@@ -91,10 +94,12 @@ def discard_some(ids: tuple[UUID, ...], all_of_them: bool, reason: str | None) -
 
 async def _list(pool: Pool, reason: RefusalReason | None, as_json: bool) -> None:
     count = 0
-    async for page in refusals(pool, reason=reason):
+    after = None
+    while page := await summaries(pool, reason=reason, limit=LISTED_AT_ONCE, after=after):
         for refusal in page:
             count += 1
             say(to_json(refusal) if as_json else _to_line(refusal))
+        after = (page[-1].received_at, page[-1].id)
     if not as_json:
         dropped = await count_dropped(pool)
         say(f"{count} refused webhooks are kept, {dropped} were dropped for lack of room.")
@@ -128,7 +133,7 @@ async def _retry(pool: Pool, ids: Sequence[UUID], reason: RefusalReason | None) 
                 for refusal, outcome in zip(page, outcomes, strict=True)
                 if outcome in ("accepted", "duplicate")
             ]
-            await discard(pool, passed)
+            await discard_with_drafts(pool, passed)
     finally:
         await intake.close()
     return results
@@ -159,12 +164,12 @@ async def _admit(intake: Intake, refusal: Refusal) -> str:
 async def _discard(pool: Pool, ids: Sequence[UUID], reason: RefusalReason | None) -> int:
     count = 0
     async for page in selected(pool, ids, reason):
-        await discard(pool, [refusal.id for refusal in page])
+        await discard_with_drafts(pool, [refusal.id for refusal in page])
         count += len(page)
     return count
 
 
-def _to_line(refusal: Refusal) -> str:
+def _to_line(refusal: Refusal | Summary) -> str:
     at = refusal.received_at.isoformat(timespec="seconds")
     return (
         f"{refusal.id}  {at}  {refusal.reason:<10}  {refusal.remote_address}  "

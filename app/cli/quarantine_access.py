@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -12,8 +13,9 @@ import click
 from app.cli.database_access import told_in_a_sentence
 from app.database import DB
 from app.errors import MailroomError
-from app.intake.quarantine import Refusal, find_refusal, refusals
+from app.intake.quarantine import Refusal, Summary, discard, find_refusal, refusals
 from app.models.quarantined_webhook import RefusalReason
+from app.settings import get_settings
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -74,7 +76,19 @@ async def find(pool: Pool, refusal_id: UUID) -> Refusal:
     return refusal
 
 
-def to_json(refusal: Refusal) -> str:
+def draft_of(refusal_id: UUID) -> Path:
+    """Where the text lies while it is edited, for its owner alone: it is an email."""
+    return get_settings().home / "mending" / f"{refusal_id}.json"
+
+
+async def discard_with_drafts(pool: Pool, ids: Sequence[UUID]) -> None:
+    """Delete refused webhooks, and what was written of them here."""
+    await discard(pool, ids)
+    for refusal_id in ids:
+        draft_of(refusal_id).unlink(missing_ok=True)
+
+
+def to_json(refusal: Refusal | Summary) -> str:
     return json.dumps(
         {
             "id": str(refusal.id),

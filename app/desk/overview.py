@@ -56,13 +56,13 @@ class OverviewController(Controller):
         """All of it, or the way to the login."""
         user = await signed_in(request.scope)
         if user is None:
-            return Redirect(_admin(), status_code=303)
+            return Redirect(admin_address(), status_code=303)
         return Template(
             "overview.html",
             context={
                 "username": user.username,
                 "file": file_url,
-                "figures_address": _address(FIGURES_PATH),
+                "figures_address": address(FIGURES_PATH),
                 **await _context(request),
             },
         )
@@ -71,7 +71,7 @@ class OverviewController(Controller):
     async def figures(self, request: Request[Any, Any, Any]) -> Template:
         """The figures alone."""
         if await signed_in(request.scope) is None:
-            raise NotAuthorizedException(f"sign in at {_admin()} to see this")
+            raise NotAuthorizedException(f"sign in at {admin_address()} to see this")
         return Template("figures.html", context=await _context(request))
 
 
@@ -109,10 +109,10 @@ async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
         "counted_at_most": COUNTED_AT_MOST,
         "failures_grouped": FAILURES_GROUPED,
         "forgotten_after": FORGOTTEN_AFTER,
-        "admin": _admin(),
-        "quarantine": _address(QUARANTINE_PATH),
+        "admin": admin_address(),
+        "quarantine": address(QUARANTINE_PATH),
         "emails": _list_of_emails,
-        "email": lambda email_id: f"{_admin()}#/incoming_emails/{email_id}/",
+        "email": lambda email_id: f"{admin_address()}#/incoming_emails/{email_id}/",
         "duration": _duration,
         "with_error": _with_error,
     }
@@ -122,18 +122,19 @@ def _since(figures: Figures, span: timedelta) -> str:
     return (figures.at - span).isoformat(timespec="minutes")
 
 
-def _address(path: str) -> str:
+def address(path: str) -> str:
     """Where a browser finds this path of ours."""
     return get_settings().root_path + path
 
 
-def _admin() -> str:
-    return _address(f"{ADMIN_PATH}/")
+def admin_address() -> str:
+    """Where a browser finds Piccolo Admin."""
+    return address(f"{ADMIN_PATH}/")
 
 
 def _list_of_emails(**filters: object) -> str:
     """The list in Piccolo Admin that holds these emails."""
-    return f"{_admin()}#/incoming_emails/?{urlencode(filters)}"
+    return f"{admin_address()}#/incoming_emails/?{urlencode(filters)}"
 
 
 def _with_error(failures: Failures) -> dict[str, str]:
@@ -184,7 +185,7 @@ def _duration(time: timedelta) -> str:
 
 def file_url(name: str) -> str:
     """Where a browser finds a style or script of the desk."""
-    return _address(f"{STATIC_PATH}/{name}?{_VERSIONS[name]}")
+    return address(f"{STATIC_PATH}/{name}?{_VERSIONS[name]}")
 
 
 _VERSIONS = {

@@ -7,20 +7,26 @@ own page knows.
 import hashlib
 import hmac
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import structlog
 from litestar import Controller, Request, get, post
-from litestar.exceptions import NotAuthorizedException, NotFoundException, PermissionDeniedException
+from litestar.exceptions import (
+    NotAuthorizedException,
+    NotFoundException,
+    PermissionDeniedException,
+    ValidationException,
+)
 from litestar.response import Redirect, Template
 from piccolo.apps.user.tables import BaseUser
 
 from app.database import running_pool
 from app.database_errors import CANNOT_ASK
-from app.desk.admin import PATH as ADMIN_PATH
+from app.desk.emails import Cursor, CursorError
 from app.desk.known_hosts import only_known_hosts
 from app.desk.overview import QUARANTINE_PATH as PATH
-from app.desk.overview import file_url
+from app.desk.overview import address, admin_address, file_url
 from app.desk.sign_in import database_is_away, signed_in
 from app.intake.group_commit import NotStoredError
 from app.intake.mending import (
@@ -30,9 +36,14 @@ from app.intake.mending import (
     as_text,
     examine_for_page,
 )
-from app.intake.quarantine import Refusal, discard, find_refusal, summaries
+from app.intake.quarantine import (
+    Refusal,
+    Summary,
+    discard,
+    find_refusal,
+    summaries_signed_first,
+)
 from app.intake.refused import RefusedError
-from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
 
@@ -51,23 +62,40 @@ class QuarantinePages(Controller):
     response_headers = {"Cache-Control": "no-store"}  # noqa: RUF012 - Litestar declares it so
 
     @get()
-    async def list_all(self, request: Request[Any, Any, Any]) -> Template | Redirect:
-        """The oldest first."""
+    async def list_all(
+        self, request: Request[Any, Any, Any], after: str | None = None, signed: bool = False
+    ) -> Template | Redirect:
+        """Those that Zendesk signed first, then the oldest; after one of them, page by page."""
         user = await signed_in(request.scope)
         if user is None:
-            return Redirect(_admin(), status_code=303)
+            return Redirect(admin_address(), status_code=303)
         try:
-            found = await summaries(running_pool(), limit=LISTED)
+            place = Cursor.decode(after) if after else None
+        except CursorError as wrong:
+            raise ValidationException(f"after: {wrong}") from wrong
+        try:
+            found = await summaries_signed_first(
+                running_pool(),
+                limit=LISTED + 1,
+                after=(signed, place.received_at, place.id) if place else None,
+            )
         except CANNOT_ASK as error:
             raise database_is_away() from error
-        return _page("quarantine.html", user, refusals=found, listed=LISTED, done=_done(request))
+        listed = found[:LISTED]
+        return _page(
+            "quarantine.html",
+            user,
+            refusals=listed,
+            following=_after(listed[-1]) if len(found) > LISTED else None,
+            done=_done(request),
+        )
 
     @get("/{refusal_id:uuid}")
     async def show(self, request: Request[Any, Any, Any], refusal_id: UUID) -> Template | Redirect:
         """Its text, with what is wrong beside it."""
         user = await signed_in(request.scope)
         if user is None:
-            return Redirect(_admin(), status_code=303)
+            return Redirect(admin_address(), status_code=303)
         refusal = await _find(refusal_id)
         return _mending(request, user, refusal, text=as_text(refusal))
 
@@ -78,7 +106,7 @@ class QuarantinePages(Controller):
         """Check the text, admit it, or discard the webhook."""
         user = await signed_in(request.scope)
         if user is None:
-            raise NotAuthorizedException(f"sign in at {_admin()} to do this")
+            raise NotAuthorizedException(f"sign in at {admin_address()} to do this")
         form = await request.form()
         if not hmac.compare_digest(str(form.get("token", "")).encode(), _token(request).encode()):
             raise PermissionDeniedException(
@@ -87,15 +115,18 @@ class QuarantinePages(Controller):
         refusal = await _find(refusal_id)
         # Browsers send line breaks as CR LF, whatever they were.
         text = str(form.get("text", "")).replace("\r\n", "\n")
-        match form.get("action"):
-            case "discard":
-                await discard(running_pool(), [refusal_id])
-                log.info("discarded", refusal_id=str(refusal_id), by=f"user:{user.id}")
-                return Redirect(f"{_address(PATH)}?discarded=1", status_code=303)
-            case "admit":
-                return await _admit(request, user, refusal, text, form)
-            case _:
-                return _mending(request, user, refusal, text=text)
+        try:
+            match form.get("action"):
+                case "discard":
+                    await discard(running_pool(), [refusal_id])
+                    log.info("discarded", refusal_id=str(refusal_id), by=f"user:{user.id}")
+                    return Redirect(f"{address(PATH)}?discarded=1", status_code=303)
+                case "admit":
+                    return await _admit(request, user, refusal, text, form)
+                case _:
+                    return _mending(request, user, refusal, text=text)
+        except CANNOT_ASK as error:
+            raise database_is_away() from error
 
 
 async def _admit(
@@ -119,7 +150,7 @@ async def _admit(
         email_id=str(admission.email_id),
         by=f"user:{user.id}",
     )
-    return Redirect(f"{_address(PATH)}?admitted={admission.email_id}", status_code=303)
+    return Redirect(f"{address(PATH)}?admitted={admission.email_id}", status_code=303)
 
 
 def _mending(
@@ -155,12 +186,18 @@ def _page(template: str, user: BaseUser, **context: object) -> Template:
         context={
             "username": user.username,
             "file": file_url,
-            "admin": _admin(),
-            "overview": _address("/"),
-            "quarantine": _address(PATH),
+            "admin": admin_address(),
+            "overview": address("/"),
+            "quarantine": address(PATH),
             **context,
         },
     )
+
+
+def _after(summary: Summary) -> str:
+    """The query of the page that begins after this one."""
+    cursor = Cursor(summary.received_at, summary.id).encode()
+    return urlencode({"signed": int(summary.is_signed), "after": cursor})
 
 
 def _done(request: Request[Any, Any, Any]) -> str | None:
@@ -177,14 +214,6 @@ def _token(request: Request[Any, Any, Any]) -> str:
     """What a form of this session carries: another site can neither read nor guess it."""
     session = request.cookies.get(SESSION_COOKIE, "")
     return hashlib.sha256(f"mailroom quarantine {session}".encode()).hexdigest()
-
-
-def _address(path: str) -> str:
-    return get_settings().root_path + path
-
-
-def _admin() -> str:
-    return _address(f"{ADMIN_PATH}/")
 
 
 async def _find(refusal_id: UUID) -> Refusal:

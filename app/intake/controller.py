@@ -127,10 +127,11 @@ async def _receive(
             invocation_id=headers.get(INVOCATION_HEADER),
             content_type=headers.get("content-type"),
         )
-        if admission.unreadable is not None and not admission.is_duplicate:
+        if admission.unreadable is not None and admission.email_id is not None:
             # Its row is an email that failed; here it can be mended and admitted in its place.
+            # Where it cannot be kept now, the 503 has Zendesk repeat it.
             unread = _refusal(request, RefusalReason.UNREADABLE, admission.unreadable, body)
-            await quarantine.store(attrs.evolve(unread, is_signed=True))
+            await quarantine.store(attrs.evolve(unread, id=admission.email_id, is_signed=True))
     except RequestEntityTooLarge:
         detail = (
             f"the body is larger than {get_settings().max_body_bytes} bytes "

@@ -62,6 +62,7 @@ SELECT * FROM unnest(
     $1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::json[], $7::bytea[],
     $8::int[], $9::int[], $10::boolean[]
 )
+ON CONFLICT (id) DO NOTHING
 """
 COUNT_DROPPED = """
 INSERT INTO quarantine_drops AS drops (day, dropped) VALUES ($1, $2)
@@ -86,6 +87,14 @@ SELECT id, received_at, reason, detail, remote_address, size, is_signed
 FROM quarantined_webhooks
 WHERE (received_at, id) > ($1, $2) AND ($3::text IS NULL OR reason = $3)
 ORDER BY received_at, id
+LIMIT $4
+"""
+# It sorts all summaries, which the bounds of the quarantine keep few.
+SELECT_SIGNED_FIRST = """
+SELECT id, received_at, reason, detail, remote_address, size, is_signed
+FROM quarantined_webhooks
+WHERE (NOT is_signed, received_at, id) > ($1, $2, $3)
+ORDER BY NOT is_signed, received_at, id
 LIMIT $4
 """
 SELECT_ONE = """
@@ -261,7 +270,20 @@ async def summaries(
 ) -> list[Summary]:
     """Refused webhooks after that one, the oldest first, without their bodies."""
     records = await pool.fetch(SELECT_SUMMARIES, *(after or BEFORE_ALL), reason, limit)
-    return [Summary(**{**record, "reason": RefusalReason(record["reason"])}) for record in records]
+    return [_to_summary(record) for record in records]
+
+
+async def summaries_signed_first(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    *,
+    limit: int,
+    after: tuple[bool, datetime, UUID] | None = None,
+) -> list[Summary]:
+    """Refused webhooks after that one (signed or not, its time, its id): those that Zendesk signed
+    first, then the oldest, so that no number of strangers hides them. Without their bodies."""
+    is_signed, *rest = after or (True, *BEFORE_ALL)
+    records = await pool.fetch(SELECT_SIGNED_FIRST, not is_signed, *rest, limit)
+    return [_to_summary(record) for record in records]
 
 
 async def discard(pool: "asyncpg.Pool[asyncpg.Record]", ids: Sequence[UUID]) -> None:
@@ -290,6 +312,10 @@ def _columns(refusal: Refusal) -> tuple[Any, ...]:
         refusal.kept_bytes,
         refusal.is_signed,
     )
+
+
+def _to_summary(record: asyncpg.Record) -> Summary:
+    return Summary(**{**record, "reason": RefusalReason(record["reason"])})
 
 
 def _to_refusal(record: asyncpg.Record) -> Refusal:

@@ -201,9 +201,9 @@ async def _find_first(
             replaced = await connection.fetch(REPLACE_UNREADABLE, first, *_content(row))
             admissions[row.id] = Admission(first, is_duplicate=not replaced)
         elif first:
-            admissions[row.id] = Admission(
-                first, is_duplicate=True, unreadable=row.processing_error
-            )
+            # What was mended meanwhile is read, whatever comes again.
+            unreadable = row.processing_error if first in replaceable else None
+            admissions[row.id] = Admission(first, is_duplicate=True, unreadable=unreadable)
 
 
 _content = operator.attrgetter(

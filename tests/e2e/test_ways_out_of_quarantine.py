@@ -1,9 +1,11 @@
 """The ways out of the quarantine, as programs, operators and commands go them."""
 
+import html
 import json
 import re
 import sys
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -102,6 +104,71 @@ def test_an_operator_sees_it_on_the_overview_and_mends_it(
     assert "by olga" in row["attempt_errors"][0]["error"]
 
 
+def test_a_signed_webhook_that_could_not_be_kept_is_kept_when_it_comes_again(
+    services: Services, connection: Connection
+) -> None:
+    services.start_web()
+    delivery = signed(BROKEN)
+    connection.execute("ALTER TABLE quarantined_webhooks RENAME TO away")
+
+    def post() -> tuple[int, str | None]:
+        answer = httpx.post(services.url + WEBHOOK_PATH, **delivery, timeout=60)
+        return answer.status_code, answer.json().get("status")
+
+    assert post() == (503, 503)
+    (row,) = stored(connection)
+    connection.execute("ALTER TABLE away RENAME TO quarantined_webhooks")
+    assert [post() for _ in range(3)] == [(200, "duplicate")] * 3
+    kept = connection.execute("SELECT id, is_signed FROM quarantined_webhooks").fetchall()
+    assert kept == [{"id": row["id"], "is_signed": True}]
+    (services.folder / "mended.json").write_bytes(MENDED)
+    mended = services.run("mailroom", "quarantine", "edit", str(row["id"]), "--file", "mended.json")
+    assert mended.returncode == 0, mended.stderr
+    # What is mended need not be mended again.
+    assert post() == (200, "duplicate")
+    assert connection.execute("SELECT FROM quarantined_webhooks").fetchall() == []
+
+
+def test_a_signed_webhook_stands_before_all_refusals_of_strangers_and_pages_have_all(
+    services: Services, connection: Connection
+) -> None:
+    services.start_web()
+    create_operators(services)
+    connection.execute(
+        "INSERT INTO quarantined_webhooks (id, reason, received_at) SELECT gen_random_uuid(),"
+        " 'signature', now() - interval '1 day' FROM generate_series(1, 450)"
+    )
+    ours = refuse(services)
+    with httpx.Client(base_url=services.url, timeout=60) as client:
+        assert sign_in(client, "olga").is_success
+        pages, address = [], "/quarantine"
+        while address:
+            page = client.get(address)
+            assert page.is_success, page.text
+            pages.append(re.findall('href="/quarantine/([0-9a-f-]{36})"', page.text))
+            link = re.search('href="([^"]+)" rel="next"', page.text)
+            address = html.unescape(link[1]) if link else ""
+        assert pages[0][0] == ours
+        assert [len(page) for page in pages] == [200, 200, 51]
+        assert len({one for page in pages for one in page}) == 451
+        assert client.get("/quarantine?after=x").status_code == 400
+        # A table that cannot be asked, as while the database is away.
+        page = client.get(f"/quarantine/{ours}").text
+        token = re.search('name="token" value="([0-9a-f]+)"', page)
+        assert token
+        connection.execute(
+            "CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE admin_shutdown; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER away BEFORE DELETE ON quarantined_webhooks EXECUTE FUNCTION away()"
+        )
+        form = {"token": token[1], "text": MENDED.decode()}
+        for action in ("discard", "admit"):
+            answer = client.post(f"/quarantine/{ours}", data={**form, "action": action})
+            assert answer.status_code == 503, answer.text
+
+
 def test_a_command_mends_by_a_file_and_by_an_editor(
     services: Services, connection: Connection
 ) -> None:
@@ -133,3 +200,28 @@ def test_a_command_mends_by_a_file_and_by_an_editor(
     subjects = [row["subject"] for row in stored(connection)]
     assert subjects == ['say "yes" <b>', "say yes <b>"]
     assert not list((services.folder / "home" / "mending").iterdir())
+
+
+def test_a_draft_is_whole_or_not_there_and_goes_with_its_webhook(
+    services: Services, connection: Connection
+) -> None:
+    """Without a web process: it is there, refused, and its text fits no locale but UTF-8."""
+    body = '{"ticket_id": "7", "from_email": "kim@example.org", "subject": "5 €"}'.encode()
+    refused = str(uuid4())
+    connection.execute(
+        "INSERT INTO quarantined_webhooks (id, reason, body, size)"
+        " VALUES (%s, 'signature', %s, %s)",
+        (refused, body, len(body)),
+    )
+    draft = services.folder / "home" / "mending" / f"{refused}.json"
+    edit = ("mailroom", "quarantine", "edit", refused, "--accept-unsigned")
+    untouched = services.run(
+        *edit, EDITOR="true", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+    )
+    assert untouched.returncode == 1
+    assert "nothing was written" in untouched.stderr
+    assert draft.read_bytes() == body
+    assert stored(connection) == []
+    discarded = services.run("mailroom", "quarantine", "discard", refused)
+    assert discarded.returncode == 0, discarded.stderr
+    assert list(draft.parent.iterdir()) == []
