@@ -6,14 +6,12 @@ from uuid import UUID
 
 import structlog
 from litestar import Controller, Request, delete, get, post
-from litestar.exceptions import ClientException, NotFoundException, ValidationException
-from litestar.openapi.spec import Example
-from litestar.params import Parameter
-from litestar.response import Response
+from litestar.exceptions import ClientException, NotFoundException
 
 from app.database import running_pool
 from app.database_errors import DATABASE_AWAY
 from app.desk import emails
+from app.desk.api_parts import EVERYWHERE, database_away, invalid, query
 from app.desk.emails import Cursor, CursorError, Search, SearchError
 from app.desk.job_schemas import (
     EXAMPLE_ID,
@@ -27,13 +25,13 @@ from app.desk.job_schemas import (
     StateCount,
 )
 from app.desk.strict import StrictRequest, refuse_unknown_parameters
-from app.desk.tokens import ANSWERS_OF_THE_GUARD, RETRY_AFTER_SECONDS, needs
+from app.desk.tokens import needs
 from app.jobs import transitions
 from app.jobs.story import tell_story
 from app.models.api_token import Scope
 from app.models.fit import read_json
 from app.models.incoming_email import ProcessingStatus, SyncStatus
-from app.problems import problem, problem_response
+from app.problems import problem_response
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -48,23 +46,7 @@ RETRY_BY_DEFAULT = RetryRequest()
 BULK_RETRY_BY_DEFAULT = BulkRetryRequest()
 
 
-def _query(description: str, example: object, **bounds: Any) -> Any:
-    return Parameter(description=description, examples=[Example(value=example)], **bounds)
-
-
-EVERYWHERE = {
-    400: problem_response("Parameters or fields are wrong: each is named"),
-    **ANSWERS_OF_THE_GUARD,
-    403: problem_response("The token has not the scope that this needs"),
-}
 NOT_FOUND = {404: problem_response("There is no such email")}
-
-
-def _database_away(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    log.warning("database_away", doing="jobs_api", error=type(error).__name__)
-    return problem(
-        503, "the database is away: ask again", headers={"Retry-After": RETRY_AFTER_SECONDS}
-    )
 
 
 class NotRetryableError(ClientException):
@@ -81,29 +63,29 @@ class JobsController(Controller):
     guards = [needs(Scope.READ), refuse_unknown_parameters]  # noqa: RUF012
     request_class = StrictRequest
     security = [{"token": []}]  # noqa: RUF012
-    exception_handlers = dict.fromkeys(DATABASE_AWAY, _database_away)
+    exception_handlers = dict.fromkeys(DATABASE_AWAY, database_away)
 
     @get(summary="List emails", operation_id="listJobs", responses=EVERYWHERE)
     async def list_jobs(
         self,
         status: Annotated[
-            list[ProcessingStatus] | None, _query("In one of these states", ["failed"])
+            list[ProcessingStatus] | None, query("In one of these states", ["failed"])
         ] = None,
-        ticket_id: Annotated[str | None, _query("Of this ticket", "35436")] = None,
-        from_email: Annotated[str | None, _query("The whole address", "erika@example.com")] = None,
-        subject: Annotated[str | None, _query("A part of it", "Päckchen")] = None,
-        error: Annotated[str | None, _query("A part of why they failed", "ConnectionError")] = None,
-        sync_status: Annotated[SyncStatus | None, _query("Of the delivery", "pending")] = None,
+        ticket_id: Annotated[str | None, query("Of this ticket", "35436")] = None,
+        from_email: Annotated[str | None, query("The whole address", "erika@example.com")] = None,
+        subject: Annotated[str | None, query("A part of it", "Päckchen")] = None,
+        error: Annotated[str | None, query("A part of why they failed", "ConnectionError")] = None,
+        sync_status: Annotated[SyncStatus | None, query("Of the delivery", "pending")] = None,
         received_from: Annotated[
             datetime | None,
-            _query("Not before; UTC where no zone is given", "2026-11-23T00:00:00+01:00"),
+            query("Not before; UTC where no zone is given", "2026-11-23T00:00:00+01:00"),
         ] = None,
-        received_until: Annotated[datetime | None, _query("Before", "2026-11-24T00:00:00Z")] = None,
+        received_until: Annotated[datetime | None, query("Before", "2026-11-24T00:00:00Z")] = None,
         limit: Annotated[
-            int, _query("Most of a page", DEFAULT_PAGE, ge=1, le=LARGEST_PAGE)
+            int, query("Most of a page", DEFAULT_PAGE, ge=1, le=LARGEST_PAGE)
         ] = DEFAULT_PAGE,
         cursor: Annotated[
-            str | None, _query("`next_cursor` of the page before", EXAMPLE_CURSOR.encode())
+            str | None, query("`next_cursor` of the page before", EXAMPLE_CURSOR.encode())
         ] = None,
     ) -> JobPage:
         """The newest received first. Pages stay right while emails arrive."""
@@ -123,9 +105,9 @@ class JobsController(Controller):
                 running_pool(), search, limit=limit, after=after
             )
         except CursorError as wrong:
-            raise _invalid("cursor", str(wrong)) from wrong
+            raise invalid("cursor", str(wrong)) from wrong
         except SearchError as wrong:
-            raise _invalid(wrong.field, str(wrong)) from wrong
+            raise invalid(wrong.field, str(wrong)) from wrong
         return JobPage(
             items=[_summary(row) for row in page],
             next_cursor=following.encode() if following else None,
@@ -210,7 +192,7 @@ class JobsController(Controller):
                 0 if data.dry_run else await emails.retry_failed(running_pool(), search, by=by)
             )
         except SearchError as wrong:
-            raise _invalid(wrong.field, str(wrong)) from wrong
+            raise invalid(wrong.field, str(wrong)) from wrong
         if retried:
             log.info("retried_in_bulk", emails=retried, by=by)
         return BulkRetryAnswer(matched=max(matched, retried), retried=retried)
@@ -266,10 +248,6 @@ def _summary(row: dict[str, Any]) -> JobSummary:
         error=row["processing_error"],
         sync_status=SyncStatus(row["sync_status"]),
     )
-
-
-def _invalid(field: str, message: str) -> ValidationException:
-    return ValidationException(f"{field}: {message}", extra=[{"key": field, "message": message}])
 
 
 def _no_such_email(job_id: UUID) -> NotFoundException:

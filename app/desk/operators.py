@@ -16,6 +16,7 @@ from litestar.exceptions import ServiceUnavailableException
 from piccolo.apps.user.tables import BaseUser
 
 from app.desk.login_limit import count_attempt
+from app.http.bodies import RETRY_AFTER_SECONDS
 
 HASHES_AT_ONCE = 2
 """In this process. Strangers may make it compute as many as they like."""
@@ -130,7 +131,8 @@ async def hash_aside(password: str, salt: str = "", rounds: int | None = None) -
 def _see_that_there_is_room() -> None:
     if _waiting >= MOST_WAITING:
         raise ServiceUnavailableException(
-            "too many people sign in at the moment: try again", headers={"Retry-After": "5"}
+            "too many people sign in at the moment: try again",
+            headers={"Retry-After": RETRY_AFTER_SECONDS},
         )
 
 

@@ -14,8 +14,8 @@ from litestar.params import Parameter
 
 from app.database import running_pool
 from app.database_errors import DATABASE_AWAY
+from app.desk.api_parts import EVERYWHERE, database_away, invalid, query
 from app.desk.emails import Cursor, CursorError
-from app.desk.jobs_api import EVERYWHERE, _database_away, _invalid, _query
 from app.desk.strict import StrictRequest, refuse_unknown_parameters
 from app.desk.tokens import needs
 from app.intake.group_commit import NotStoredError
@@ -97,20 +97,20 @@ class QuarantineController(Controller):
     guards = [needs(Scope.READ), refuse_unknown_parameters]  # noqa: RUF012
     request_class = StrictRequest
     security = [{"token": []}]  # noqa: RUF012
-    exception_handlers = dict.fromkeys((*DATABASE_AWAY, NotStoredError), _database_away)
+    exception_handlers = dict.fromkeys((*DATABASE_AWAY, NotStoredError), database_away)
 
     @get(summary="List refused webhooks", operation_id="listRefused", responses=EVERYWHERE)
     async def list_refused(
         self,
-        reason: Annotated[RefusalReason | None, _query("Of this reason", "unreadable")] = None,
-        limit: Annotated[int, _query("Most of a page", 50, ge=1, le=200)] = 50,
-        cursor: Annotated[str | None, _query("`next_cursor` of the page before", None)] = None,
+        reason: Annotated[RefusalReason | None, query("Of this reason", "unreadable")] = None,
+        limit: Annotated[int, query("Most of a page", 50, ge=1, le=200)] = 50,
+        cursor: Annotated[str | None, query("`next_cursor` of the page before", None)] = None,
     ) -> RefusalPage:
         """The oldest first, without their bodies."""
         try:
             after = Cursor.decode(cursor) if cursor is not None else None
         except CursorError as wrong:
-            raise _invalid("cursor", str(wrong)) from wrong
+            raise invalid("cursor", str(wrong)) from wrong
         found = await summaries(
             running_pool(),
             reason=reason,

@@ -28,6 +28,7 @@ from litestar.types import Guard
 from app.database import running_pool
 from app.database_errors import CANNOT_ASK
 from app.errors import MailroomError
+from app.http.bodies import RETRY_AFTER_SECONDS
 from app.jobs.transitions import Database
 from app.models.api_token import Scope
 from app.problems import problem_response
@@ -42,7 +43,6 @@ NAME_OF_THE_SETTING = "MAILROOM_API_TOKEN"
 # A name stands in lines of `token list` and of stories. The length is that of its column.
 NAME = re.compile(r"[A-Za-z0-9_.@-]{1,100}")
 
-RETRY_AFTER_SECONDS = "5"
 LOOK_UP_SECONDS = 2.0
 # An outage of the database is watched by the metrics of the web processes. They hold nothing of an
 # email, so that they are shown for as long to a token which was revoked where we cannot see it is

@@ -1,0 +1,41 @@
+"""What the APIs of emails and of the quarantine share: how parameters are told of, and answers to
+what cannot be done."""
+
+from typing import Any
+
+import structlog
+from litestar import Request
+from litestar.exceptions import ValidationException
+from litestar.openapi.spec import Example
+from litestar.params import Parameter
+from litestar.response import Response
+
+from app.desk.tokens import ANSWERS_OF_THE_GUARD
+from app.http.bodies import RETRY_AFTER_SECONDS
+from app.problems import problem, problem_response
+
+log = structlog.get_logger(__name__)
+
+EVERYWHERE = {
+    400: problem_response("Parameters or fields are wrong: each is named"),
+    **ANSWERS_OF_THE_GUARD,
+    403: problem_response("The token has not the scope that this needs"),
+}
+
+
+def query(description: str, example: object, **bounds: Any) -> Any:
+    """A parameter of the query, as the documentation tells it."""
+    return Parameter(description=description, examples=[Example(value=example)], **bounds)
+
+
+def database_away(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The answer while the database cannot be asked."""
+    log.warning("database_away", doing="jobs_api", error=type(error).__name__)
+    return problem(
+        503, "the database is away: ask again", headers={"Retry-After": RETRY_AFTER_SECONDS}
+    )
+
+
+def invalid(field: str, message: str) -> ValidationException:
+    """What is wrong with one parameter or field."""
+    return ValidationException(f"{field}: {message}", extra=[{"key": field, "message": message}])
