@@ -35,7 +35,17 @@ SELECT state, (
 FROM unnest($1::text[]) AS state
 """
 
-ERASE = "DELETE FROM incoming_emails WHERE id = $1"
+# An email that nobody could read has a copy in the quarantine, which a retry would store again.
+ERASE = """
+WITH gone AS (
+    DELETE FROM incoming_emails WHERE id = $1 RETURNING id, delivery_signature
+), copies AS (
+    DELETE FROM quarantined_webhooks AS copy USING gone
+    WHERE copy.id = gone.id
+        OR copy.headers ->> 'x-zendesk-webhook-signature' = gone.delivery_signature
+)
+SELECT count(*) FROM gone
+"""
 
 
 class CursorError(ValueError):
@@ -255,14 +265,14 @@ async def read_email(database: Database, email_id: UUID) -> dict[str, Any] | Non
 
 
 async def erase(database: Database, email_id: UUID) -> bool:
-    """Delete an email for good, whatever its state.
+    """Delete an email for good, whatever its state, with its copy in the quarantine.
 
     A worker that holds it loses its claim; a message for it does nothing.
 
     Returns:
         Whether it was there.
     """
-    return await database.execute(ERASE, email_id) == "DELETE 1"
+    return bool(await database.fetchval(ERASE, email_id))
 
 
 def _check_text(name: str, text: str | None) -> None:

@@ -139,7 +139,13 @@ def make_event_row(
 
 
 def make_broken_row(
-    body: bytes, reason: str, *, email_id: UUID, signature: str, now: datetime
+    body: bytes,
+    reason: str,
+    *,
+    email_id: UUID,
+    invocation_id: str | None,
+    signature: str,
+    now: datetime,
 ) -> EmailRow:
     """Build the row of an email that cannot be read: `failed`, with the bytes that came.
 
@@ -156,7 +162,10 @@ def make_broken_row(
         raw_body_html=None,
         raw_body_text=None,
         received_at=now,
-        idempotency_key=None,
+        # Zendesk signs each delivery anew.
+        idempotency_key=(
+            _digest(b"unreadable", invocation_id.encode(), body) if invocation_id else None
+        ),
         attachment_urls=None,
         raw_payload=as_json_string(body),
         delivery_signature=signature,
@@ -189,19 +198,23 @@ def idempotency_key(payload: CheckedPayload, invocation_id: str | None) -> str |
         delivery = ("invocation_id", invocation_id)
     else:
         return None
-    digest = hashlib.sha256()
-    for part in (
+    parts = (
         *delivery,
         str(email.ticket_id),
         email.from_email,
         email.subject or "",
         email.body_html or "",
         email.body_text or "",
-    ):
-        encoded = part.encode()
+    )
+    return _digest(*(part.encode() for part in parts))
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
         # The length in front keeps ("ab", "c") apart from ("a", "bc").
-        digest.update(len(encoded).to_bytes(8, "big"))
-        digest.update(encoded)
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
     return digest.hexdigest()
 
 

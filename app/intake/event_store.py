@@ -121,6 +121,13 @@ SET attachment_urls = $2::json, updated_at = now(), original_body = NULL,
         'at', now(), 'attempt', 0, 'error', $3::text))
 WHERE id = $1
 """
+# An email that nobody could read has one.
+DELETE_COPIES = """
+DELETE FROM quarantined_webhooks AS copy USING incoming_emails AS email
+WHERE email.id = ANY($1::uuid[]) AND (
+    copy.id = email.id OR copy.headers ->> 'x-zendesk-webhook-signature' = email.delivery_signature
+)
+"""
 TELL = """
 UPDATE incoming_emails
 SET attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
@@ -314,6 +321,7 @@ async def _erase(
 ) -> None:
     ids = [email["id"] for email in emails if email["erased_at"] is None]
     if ids:
+        await connection.execute(DELETE_COPIES, ids)
         await transitions.erase_content(connection, ids, told=told, whole=whole)
         for email_id in ids:
             log.info("erased", email_id=str(email_id), by="Zendesk")

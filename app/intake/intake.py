@@ -112,7 +112,12 @@ class Intake:
             MENDED.labels(Mending.UNREADABLE).inc()
             return await self._writer.store(
                 make_broken_row(
-                    body, str(error), email_id=email_id, signature=str(signature), now=now
+                    body,
+                    str(error),
+                    email_id=email_id,
+                    invocation_id=invocation_id,
+                    signature=str(signature),
+                    now=now,
                 )
             )
         return await self._take(

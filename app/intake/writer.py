@@ -48,6 +48,8 @@ SET zendesk_ticket_id = arrived.ticket, zendesk_webhook_id = arrived.webhook,
     raw_body_html = arrived.html, raw_body_text = arrived.text, received_at = arrived.received,
     attachment_urls = arrived.files, raw_payload = arrived.payload,
     original_body = arrived.original,
+    idempotency_key = coalesce(arrived.key, email.idempotency_key),
+    zendesk_account_id = arrived.account, zendesk_comment_id = arrived.comment,
     attempt_errors = email.attempt_errors || arrived.told || jsonb_build_array(jsonb_build_object(
         'at', now(), 'attempt', 0, 'error', 'could be read now; before, ' || email.processing_error
     )),
@@ -56,10 +58,11 @@ SET zendesk_ticket_id = arrived.ticket, zendesk_webhook_id = arrived.webhook,
     updated_at = now()
 FROM (
     SELECT $1::uuid, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text, $8::text,
-        $9::timestamptz, $10::json, $11::json, $12::jsonb, $13::json, $14::bytea
+        $9::timestamptz, $10::json, $11::json, $12::jsonb, $13::json, $14::bytea,
+        $15::text, $16::text, $17::text
 ) AS arrived (
     id, ticket, webhook, sender, name, subject, html, text, received, files, payload, told, data,
-    original
+    original, key, account, comment
 )
 WHERE email.id = arrived.id AND email.processing_status = 'failed'
     AND email.extracted_data::text LIKE '{"unreadable": %'
@@ -209,5 +212,6 @@ async def _find_first(
 _content = operator.attrgetter(
     *("zendesk_ticket_id", "zendesk_webhook_id", "from_email", "from_name", "subject"),
     *("raw_body_html", "raw_body_text", "received_at", "attachment_urls", "raw_payload"),
-    *("attempt_errors", "extracted_data", "original_body"),
+    *("attempt_errors", "extracted_data", "original_body", "idempotency_key"),
+    *("zendesk_account_id", "zendesk_comment_id"),
 )

@@ -9,13 +9,16 @@ from uuid import uuid4
 import asyncpg
 import attrs
 import pytest
-from support import email, make_settings, signed
+from support import SECRET, email, make_settings, signed
 
+from app.desk.emails import erase
 from app.intake.intake import Intake
 from app.intake.mending import MendingError, admit_mended, as_text, examine
 from app.intake.payload import InvalidPayloadError
 from app.intake.quarantine import Quarantine, Refusal, find_refusal
 from app.intake.refused import RefusedError
+from app.intake.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from app.intake.writer import Admission
 from app.models.quarantined_webhook import RefusalReason
 
 Pool = asyncpg.Pool
@@ -179,3 +182,95 @@ async def test_a_customer_may_write_braces(intake: Intake, pool: "Pool[asyncpg.R
         webhook_id="{{ticket.id}}",
     )
     intake.check(json.dumps(body).encode())
+
+
+# It says what ends where in two ways.
+UNREADABLE = (
+    b'{"ticket_id": "7", "from_email": "kim@example.org", "subject": "the "A" "x", "y", "b": "c"}'
+)
+
+
+async def deliver(
+    intake: Intake, body: bytes, invocation_id: str | None, *, minutes_ago: int = 0
+) -> Admission:
+    at = (datetime.now(UTC) - timedelta(minutes=minutes_ago)).isoformat()
+    return await intake.admit(
+        body,
+        email_id=uuid4(),
+        signature=sign(SECRET, at, body),
+        timestamp=at,
+        invocation_id=invocation_id,
+    )
+
+
+async def test_an_unreadable_delivery_that_comes_again_is_one_email(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    first = await deliver(intake, UNREADABLE, "A", minutes_ago=2)
+    assert first.unreadable
+    again = await deliver(intake, UNREADABLE, "A")
+    assert (again.email_id, again.is_duplicate) == (first.email_id, True)
+    # Another delivery is another email, and without an id nobody knows.
+    for invocation_id in ("B", None):
+        assert not (await deliver(intake, UNREADABLE, invocation_id)).is_duplicate
+    assert len(await rows(pool)) == 3
+
+
+async def test_a_mended_event_is_recognised_and_found_as_one(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    mended = json.dumps(
+        {
+            "account_id": 7,
+            "id": "e-1",
+            "type": "zen:event-type:ticket.comment_added",
+            "time": "2026-06-09T08:36:44Z",
+            "detail": {"id": "5", "via": {"channel": "mail"}, "subject": "x"},
+            "event": {"comment": {"id": "77", "body": "the A-17 order"}},
+        }
+    ).encode()
+    broken = mended.replace(b"A-17", b'"A-17" "x", "y')
+    refusal = await refuse(pool, broken)
+    stored = await intake.admit(
+        broken,
+        email_id=refusal.id,
+        signature=refusal.headers[SIGNATURE_HEADER],
+        timestamp=refusal.headers[TIMESTAMP_HEADER],
+        invocation_id="A",
+        received_at=refusal.received_at,
+    )
+    assert stored.unreadable
+    await admit_mended(intake, pool, refusal, body=mended, by="olga")
+    (row,) = await rows(pool)
+    assert row["processing_status"] == "received"
+    assert (row["zendesk_account_id"], row["zendesk_comment_id"]) == ("7", "77")
+    again = await deliver(intake, mended, "A")
+    assert (again.email_id, again.is_duplicate) == (stored.email_id, True)
+
+
+@pytest.mark.parametrize("by_event", [True, False])
+async def test_the_copy_of_an_erased_email_leaves_the_quarantine(
+    intake: Intake, pool: "Pool[asyncpg.Record]", by_event: bool
+) -> None:
+    other, refusal = await refuse(pool, MENDED), await refuse(pool, UNREADABLE)
+    stored = await intake.admit(
+        UNREADABLE,
+        email_id=uuid4(),
+        signature=refusal.headers[SIGNATURE_HEADER],
+        timestamp=refusal.headers[TIMESTAMP_HEADER],
+        invocation_id=None,
+        received_at=refusal.received_at,
+    )
+    assert stored.email_id and stored.unreadable
+    if by_event:
+        gone = {
+            "id": "e-2",
+            "type": "zen:event-type:ticket.permanently_deleted",
+            "detail": {"id": "7"},
+        }
+        await deliver(intake, json.dumps(gone).encode(), None)
+    else:
+        assert await erase(pool, stored.email_id)
+        assert not await erase(pool, stored.email_id)
+    assert await find_refusal(pool, refusal.id) is None
+    assert await find_refusal(pool, other.id) is not None
