@@ -1,7 +1,9 @@
 """What the APIs of emails and of the quarantine share: how parameters are told of, and answers to
 what cannot be done."""
 
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import structlog
 from litestar import Request
@@ -10,11 +12,15 @@ from litestar.openapi.spec import Example
 from litestar.params import Parameter
 from litestar.response import Response
 
+from app.desk.emails import Cursor
+from app.desk.job_schemas import EXAMPLE_ID
 from app.desk.tokens import ANSWERS_OF_THE_GUARD
 from app.http.bodies import RETRY_AFTER_SECONDS
 from app.problems import problem, problem_response
 
 log = structlog.get_logger(__name__)
+
+EXAMPLE_CURSOR = Cursor(datetime(2026, 11, 23, 14, 5, 9, tzinfo=UTC), UUID(EXAMPLE_ID))
 
 EVERYWHERE = {
     400: problem_response("Parameters or fields are wrong: each is named"),

@@ -1,6 +1,6 @@
 """`/api/v1/jobs`: emails and their jobs, for programs."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,10 +11,9 @@ from litestar.exceptions import ClientException, NotFoundException
 from app.database import running_pool
 from app.database_errors import DATABASE_AWAY
 from app.desk import emails
-from app.desk.api_parts import EVERYWHERE, database_away, invalid, query
+from app.desk.api_parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
 from app.desk.emails import Cursor, CursorError, Search, SearchError
 from app.desk.job_schemas import (
-    EXAMPLE_ID,
     BulkRetryAnswer,
     BulkRetryRequest,
     JobDetail,
@@ -39,7 +38,6 @@ log = structlog.get_logger(__name__)
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 200
 
-EXAMPLE_CURSOR = Cursor(datetime(2026, 11, 23, 14, 5, 9, tzinfo=UTC), UUID(EXAMPLE_ID))
 
 # What a request without a body means.
 RETRY_BY_DEFAULT = RetryRequest()

@@ -14,7 +14,7 @@ from litestar.params import Parameter
 
 from app.database import running_pool
 from app.database_errors import DATABASE_AWAY
-from app.desk.api_parts import EVERYWHERE, database_away, invalid, query
+from app.desk.api_parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
 from app.desk.emails import Cursor, CursorError
 from app.desk.strict import StrictRequest, refuse_unknown_parameters
 from app.desk.tokens import needs
@@ -104,7 +104,9 @@ class QuarantineController(Controller):
         self,
         reason: Annotated[RefusalReason | None, query("Of this reason", "unreadable")] = None,
         limit: Annotated[int, query("Most of a page", 50, ge=1, le=200)] = 50,
-        cursor: Annotated[str | None, query("`next_cursor` of the page before", None)] = None,
+        cursor: Annotated[
+            str | None, query("`next_cursor` of the page before", EXAMPLE_CURSOR.encode())
+        ] = None,
     ) -> RefusalPage:
         """The oldest first, without their bodies."""
         try:

@@ -324,7 +324,7 @@ class Unshowable(Exception):  # noqa: N818
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ValueError("a\x00b \ud800 ä"), "ValueError: ab ? ä"),
+        (ValueError("a\x00b \ud800 ä"), "ValueError: ab � ä"),
         (ValueError("\x00"), "ValueError: "),
         (Unshowable(), "Unshowable: it cannot be shown"),
         (SystemExit(3), "RuntimeError: the handler raised SystemExit(3)"),
@@ -611,8 +611,8 @@ async def test_what_postgresql_does_not_take_is_left_out_of_the_cleaned_body(poo
 
     row = await process(pool, handle, await store(pool))
     assert row["processing_status"] == "completed"
-    assert row["cleaned_body"] == "ab ? ä"
-    assert json.loads(row["extracted_data"]) == {"a\x00": "b\x00 \ud800"}
+    assert row["cleaned_body"] == "ab � ä"
+    assert json.loads(row["extracted_data"]) == {"a": "b �"}
 
 
 @pytest.mark.parametrize("body", [b"bytes", 5, ["text"]])
