@@ -18,6 +18,7 @@ from app.intake.email_row import EmailRow
 from app.intake.events import Event
 from app.intake.group_commit import Connection
 from app.jobs import transitions
+from app.models.entries import noted
 from app.models.fit import to_fit_json
 from app.models.zendesk_event import ErasureKind
 
@@ -50,13 +51,12 @@ WHERE zendesk_ticket_id = $1 AND zendesk_account_id IS NOT DISTINCT FROM $2
 ORDER BY id
 FOR UPDATE
 """
-SET_FILES = """
+SET_FILES = f"""
 UPDATE incoming_emails
 SET attachment_urls = $2::json, updated_at = now(),
-    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', 0, 'error', $3::text))
+    attempt_errors = {noted("$3::text")}
 WHERE id = $1
-"""
+"""  # noqa: S608 - a constant
 KEEP_WAITING = """
 INSERT INTO waiting_attachments
     (event_key, account_id, ticket_id, comment_id, is_of_opening, attachment)
@@ -113,14 +113,13 @@ FORGET_WAITING_OF_TICKET = """
 DELETE FROM waiting_attachments
 WHERE ticket_id = $1 AND account_id = $2 AND ($3::timestamptz IS NULL OR created_at <= $3)
 """
-REMOVE_FILES = """
+REMOVE_FILES = f"""
 UPDATE incoming_emails
 SET attachment_urls = $2::json, updated_at = now(), original_body = NULL,
     raw_payload = CASE WHEN zendesk_account_id IS NULL THEN NULL ELSE raw_payload END,
-    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', 0, 'error', $3::text))
+    attempt_errors = {noted("$3::text")}
 WHERE id = $1
-"""
+"""  # noqa: S608 - a constant
 # An email that nobody could read has one.
 DELETE_COPIES = """
 DELETE FROM quarantined_webhooks AS copy USING incoming_emails AS email
@@ -128,13 +127,12 @@ WHERE email.id = ANY($1::uuid[]) AND (
     copy.id = email.id OR copy.headers ->> 'x-zendesk-webhook-signature' = email.delivery_signature
 )
 """
-TELL = """
+TELL = f"""
 UPDATE incoming_emails
-SET attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-    'at', now(), 'attempt', 0, 'error', $2::text))
+SET attempt_errors = {noted("$2::text")}
 WHERE id = ANY($1::uuid[]) AND NOT attempt_errors @> jsonb_build_array(
     jsonb_build_object('error', $2::text))
-"""
+"""  # noqa: S608 - a constant
 
 
 async def keep_attachment(pool: Pool, event: Event, key: str) -> UUID | None:

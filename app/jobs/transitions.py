@@ -25,6 +25,7 @@ from app.metrics import (
     FailureKind,
     RescueKind,
 )
+from app.models.entries import noted, told
 
 Database: TypeAlias = (
     "asyncpg.Pool[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
@@ -144,42 +145,12 @@ RETURNING email.id
 """
 
 
-# An email that fails or is handed back again and again must not grow without end. Its first entries
-# tell how it began, the newest how it stands.
-MOST_ENTRIES = 50
-FIRST_ENTRIES = 10
-_NEWEST = MOST_ENTRIES - FIRST_ENTRIES - 2
-
-
-def _told(entry: str) -> str:
-    """The attempt errors with one more entry, in SQL. The one after the first entries says how
-    many were left out, where there are more than are kept."""
-    marker = f"attempt_errors -> {FIRST_ENTRIES}"
-    left_out = f"""COALESCE(({marker} ->> 'left_out')::int - 1, 0)
-        + jsonb_array_length(attempt_errors) - {FIRST_ENTRIES + _NEWEST}"""
-    return f"""CASE
-        WHEN jsonb_array_length(attempt_errors) < {MOST_ENTRIES}
-        THEN attempt_errors || jsonb_build_array({entry})
-        ELSE jsonb_path_query_array(attempt_errors, '$[0 to {FIRST_ENTRIES - 1}]')
-            || jsonb_build_array(jsonb_build_object(
-                'at', attempt_errors -> -{_NEWEST + 1} -> 'at', 'attempt', 0,
-                'error', format('left out here: %s entries', {left_out}), 'left_out', {left_out}))
-            || jsonb_path_query_array(attempt_errors, '$[last-{_NEWEST - 1} to last]')
-            || jsonb_build_array({entry})
-        END"""
-
-
-def _noted(error: str) -> str:
-    """The attempt errors with what happened to the email besides its attempts. `error` is SQL."""
-    return _told(f"jsonb_build_object('at', now(), 'attempt', 0, 'error', {error})")
-
-
 def _ended(error: str, *, attempt: str = "retry_count + 1", more: str = "") -> str:
     """The attempt errors with that of a claim that ends. `error` and `more` are SQL.
 
     What stands right of SET sees the row as it was, so worker and moment are those of that claim.
     """
-    return _told(f"""jsonb_build_object(
+    return told(f"""jsonb_build_object(
         'at', now(), 'attempt', {attempt}, 'started_at', started_at, 'error', {error},
         'worker', claimed_by{more})""")
 
@@ -346,7 +317,7 @@ UPDATE incoming_emails
 SET queued_at = NULL, updated_at = now(),
     attempt_errors = CASE WHEN attempt_errors -> -1 ->> 'error' = '{MESSAGE_LOST}'
         THEN attempt_errors
-        ELSE {_noted(f"'{MESSAGE_LOST}'")}
+        ELSE {noted(f"'{MESSAGE_LOST}'")}
         END
 WHERE id = ANY (ARRAY(SELECT id FROM taken))
 RETURNING id
@@ -357,7 +328,7 @@ RETRY_BY_OPERATOR = f"""
 UPDATE incoming_emails
 SET processing_status = 'queued', queued_at = NULL, completed_at = NULL, processed_at = NULL,
     processing_error = NULL, next_attempt_at = now(), retry_count = 0, claims = 0,
-    lost_claims = 0, updated_at = now(), attempt_errors = {_noted("'retried by ' || $3::text")}
+    lost_claims = 0, updated_at = now(), attempt_errors = {noted("'retried by ' || $3::text")}
 WHERE id = ANY($1::uuid[]) AND processing_status = ANY($2::text[]) AND erased_at IS NULL
 """  # noqa: S608 - a constant
 
@@ -369,7 +340,7 @@ SETTLE = f"""
 UPDATE incoming_emails
 SET processing_status = 'completed', completed_at = now(), processing_error = NULL,
     extracted_data = CASE WHEN $4 THEN NULL ELSE extracted_data END, updated_at = now(),
-    attempt_errors = {_noted(SETTLED)}
+    attempt_errors = {noted(SETTLED)}
 WHERE id = $1 AND processing_status = 'failed'
 """  # noqa: S608 - a constant
 

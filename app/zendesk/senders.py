@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 
 from app.handlers.seam import Handler, Retry
+from app.models.entries import noted
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
 from app.zendesk.client import (
@@ -32,19 +33,17 @@ SHORT_WAIT_SECONDS = 5.0
 LONGEST_ADDRESS = IncomingEmail.from_email.length
 LONGEST_NAME = IncomingEmail.from_name.length
 
-KEEP_SENDER = """
+KEEP_SENDER = f"""
 UPDATE incoming_emails
 SET from_email = $2, from_name = COALESCE(from_name, $3), updated_at = now(),
-    attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-        'at', now(), 'attempt', 0, 'error', 'its sender was looked up at Zendesk'))
+    attempt_errors = {noted("'its sender was looked up at Zendesk'")}
 WHERE id = $1 AND from_email = '' AND erased_at IS NULL
-"""
-TELL = """
+"""  # noqa: S608 - a constant
+TELL = f"""
 UPDATE incoming_emails
-SET attempt_errors = attempt_errors || jsonb_build_array(jsonb_build_object(
-    'at', now(), 'attempt', 0, 'error', $2::text))
+SET attempt_errors = {noted("$2::text")}
 WHERE id = $1 AND NOT attempt_errors @> jsonb_build_array(jsonb_build_object('error', $2::text))
-"""
+"""  # noqa: S608 - a constant
 
 
 def with_senders(settings: Settings, handler: Handler, pool: Callable[[], Pool]) -> Handler:

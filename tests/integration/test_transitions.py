@@ -17,6 +17,7 @@ from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.story import SELECT_STUCK
 from app.jobs.transitions import Claim, Queued, Refusal
+from app.models import entries as bounds
 from app.models.incoming_email import ProcessingStatus
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -679,7 +680,7 @@ async def test_attempt_errors_keep_the_first_and_the_newest_and_count_the_others
     pool: Pool,
 ) -> None:
     email_id = await store(pool, attempt_errors="[]")
-    told = 3 * transitions.MOST_ENTRIES
+    told = 3 * bounds.MOST_ENTRIES
     for number in range(told):
         held = await claimed(pool, email_id)
         if number % 2:
@@ -687,13 +688,13 @@ async def test_attempt_errors_keep_the_first_and_the_newest_and_count_the_others
         else:
             await transitions.retry_later(pool, held, error=f"entry {number}", delay=timedelta(0))
         entries = json.loads((await read(pool, email_id))["attempt_errors"])
-        if number < transitions.MOST_ENTRIES:
+        if number < bounds.MOST_ENTRIES:
             assert [entry["error"] for entry in entries] == [
                 f"entry {n}" for n in range(number + 1)
             ]
             continue
-        assert len(entries) == transitions.MOST_ENTRIES
-        first, newest = transitions.FIRST_ENTRIES, transitions.MOST_ENTRIES - 11
+        assert len(entries) == bounds.MOST_ENTRIES
+        first, newest = bounds.FIRST_ENTRIES, bounds.MOST_ENTRIES - 11
         left_out = number + 1 - first - newest
         assert [entry["error"] for entry in entries] == [
             *(f"entry {n}" for n in range(first)),
@@ -711,8 +712,8 @@ async def test_attempt_errors_that_grew_before_there_was_a_bound_are_cut(pool: P
     email_id = await store(pool, "failed", attempt_errors=json.dumps(entries))
     assert await transitions.retry(pool, email_id, by="erika")
     kept = json.loads((await read(pool, email_id))["attempt_errors"])
-    assert len(kept) == transitions.MOST_ENTRIES
-    assert kept[transitions.FIRST_ENTRIES]["error"] == "left out here: 952 entries"
+    assert len(kept) == bounds.MOST_ENTRIES
+    assert kept[bounds.FIRST_ENTRIES]["error"] == "left out here: 952 entries"
     assert [kept[0]["error"], kept[-1]["error"]] == ["entry 0", "retried by erika"]
 
 
