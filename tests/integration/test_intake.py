@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 from support import SECRET, email, free_port, make_settings
 
+from app.database import MailroomEngine
 from app.intake.email_row import EmailRow, make_row
 from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
@@ -670,8 +671,9 @@ async def test_a_database_that_does_not_answer_in_time_is_told_and_nothing_is_st
 async def test_a_connection_that_went_dead_does_not_hold_up_the_line(
     make_intake: MakeIntake, database_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
-    async with asyncpg.create_pool(
-        database_url, min_size=0, server_settings={"application_name": "goes dead"}
+    engine = MailroomEngine(make_settings(database_url=database_url))
+    async with engine.make_pool(
+        max_size=10, server_settings={"application_name": "goes dead"}
     ) as dying:
         intake = make_intake(dying, intake_deadline_seconds=3)
         await admit(intake, email())
