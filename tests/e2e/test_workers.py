@@ -622,10 +622,8 @@ def test_emails_are_completed_after_the_database_was_away(
     ) as connection:
         wait_for(workers, connection, completed=40)
         ended = emails(connection).values()
-        # Those that ran were let go if the outage was longer than a lease. None used up an attempt;
-        # that one claim of them counts as lost was seen once.
-        assert {row["retry_count"] for row in ended} == {0}
-        assert {row["lost_claims"] for row in ended} <= {0, 1}
+        # Those that ran were let go if the outage was longer than a lease. Nobody is to blame.
+        assert {(row["retry_count"], row["lost_claims"]) for row in ended} == {(0, 0)}
         assert len(notes(workers)) in range(40, 45)
     assert worker.poll() is None
 
