@@ -144,6 +144,13 @@ def until(condition: Callable[[], object]) -> None:
     wait_until(condition, every=0.01)
 
 
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def server_pid(server: EmbeddedPostgres) -> int | None:
     process = server._postmaster()
     return process.pid if process else None
@@ -537,7 +544,7 @@ def test_home_may_be_deleted_and_made_again_while_in_use(home: Path) -> None:
         assert remembered(server) == ["kept"]
         server.release()
         old.send_signal(signal.SIGQUIT)
-        until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE)
+        until(lambda: has_ended(old))
 
 
 def test_share_counts_after_the_home_was_deleted(home: Path) -> None:
@@ -554,7 +561,7 @@ def test_share_counts_after_the_home_was_deleted(home: Path) -> None:
     server.release()
     assert server_pid(server) is None
     old.send_signal(signal.SIGQUIT)
-    until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: has_ended(old))
 
 
 def test_deleted_home_does_not_break_the_release(home: Path) -> None:
@@ -565,7 +572,7 @@ def test_deleted_home_does_not_break_the_release(home: Path) -> None:
     shutil.rmtree(home)
     server.release()
     process.send_signal(signal.SIGQUIT)
-    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: has_ended(process))
 
 
 def test_long_home_gets_a_socket_elsewhere(fresh_home: Path) -> None:

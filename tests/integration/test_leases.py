@@ -87,14 +87,14 @@ async def test_a_statement_whose_answer_was_lost_costs_nothing(pool: Pool, state
     processor = Processor(make_settings(max_retries=retries), handle, lossy, HeldClaims())
     email_id = await store(pool)
     if statement == "POSTPONE_SUSPECT":
-        await pool.execute("UPDATE incoming_emails SET lost_claims = 1")
+        await pool.execute("UPDATE incoming_emails SET lost_claims = 1, claims = 1")
         await processor._suspect.acquire()
         await pool.execute("UPDATE incoming_emails SET processing_status = 'queued'")
     await processor.process(email_id)
     assert lossy.lost == 1
     row = await read(pool, email_id)
     if statement == "POSTPONE_SUSPECT":
-        assert (row["processing_status"], row["claims"], len(runs)) == ("queued", 0, 0)
+        assert (row["processing_status"], row["claims"], len(runs)) == ("queued", 1, 0)
         return
     state = {"RETRY_LATER": "queued", "FAIL": "failed"}.get(statement, "completed")
     assert row["processing_status"] == state
@@ -387,7 +387,7 @@ async def test_an_answer_that_comes_when_the_lease_is_nearly_over_starts_no_hand
 
 async def test_refusals_are_told_apart(pool: Pool) -> None:
     email_id = await store(pool)
-    await pool.execute("UPDATE incoming_emails SET lost_claims = 1")
+    await pool.execute("UPDATE incoming_emails SET lost_claims = 1, claims = 1")
     refused = await transitions.claim(pool, email_id, lease=LEASE, worker="a", suspects=False)
     assert refused is Refusal.SUSPECT
     await pool.execute("UPDATE incoming_emails SET processing_status = 'completed'")

@@ -197,7 +197,13 @@ def test_no_migration_scans_a_table_under_its_lock_or_has_webhooks_wait_behind_a
 def test_webhooks_are_stored_while_a_migration_waits_for_a_reader(
     commands: Services, command: tuple[str, ...]
 ) -> None:
-    piccolo(commands, "backwards", "mailroom", CHECKS, "--auto_agree")
+    with connect(commands, autocommit=True) as connection:
+        # All that a web process of this version needs is there.
+        connection.execute(
+            b"ALTER TABLE incoming_emails DROP CONSTRAINT check_processing_status,"
+            b" DROP CONSTRAINT check_sync_status"
+        )
+        connection.execute("DELETE FROM migration WHERE name = %s", (CHECKS,))
     commands.start_web()
     with connect(commands) as reader:
         reader.execute("SELECT FROM incoming_emails")
