@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import asyncpg
 import structlog
 
-from app.database_errors import DATABASE_AWAY, is_spent
+from app.database_errors import DATABASE_AWAY, CannotConnectError, is_spent
 
 log = structlog.get_logger(__name__)
 
@@ -198,9 +198,11 @@ class Connect:
     async def _connect(self, url: str, options: dict[str, Any]) -> Connection:
         try:
             connection: Connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, **options)
-        except BaseException:
+        except BaseException as error:
             # Also of somebody who had less time to wait: the next one asks another host first.
             self._urls = [*(other for other in self._urls if other != url), url]
+            if isinstance(error, asyncpg.PostgresError) and not isinstance(error, DATABASE_AWAY):
+                raise CannotConnectError(f"{type(error).__name__}: {error}") from error
             raise
         self._urls = [url, *(other for other in self._urls if other != url)]
         return connection

@@ -33,6 +33,12 @@ CANNOT_ASK = (
 """Whatever asking may end in, a table that is missing or may not be read included: for those who
 say so and go on without an answer."""
 
+
+class CannotConnectError(asyncpg.PostgresConnectionError):
+    """The server took no connection, for a reason that no statement can be at fault for: it takes
+    none for this database now, or knows it no longer."""
+
+
 # 08: the connection broke. 57P: the server ends, crashed, starts or dropped the database.
 _SPENT_CLASSES = ("08", "57P")
 # A server, or a session of it, that cannot write any longer; transactions that took too long.

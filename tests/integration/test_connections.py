@@ -1,6 +1,7 @@
 """Connecting to the first of several hosts that answers; pools that keep nothing that is spent."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 from urllib.parse import quote, urlsplit
@@ -10,10 +11,11 @@ import psycopg
 import pytest
 from proxy import Proxy
 from structlog.testing import capture_logs
-from support import make_settings
+from support import make_settings, shut_out
 
 from app.connections import Connect, Connection, Pool
 from app.database import MailroomEngine
+from app.database_errors import DATABASE_AWAY
 from app.migrations import say_whether_the_schema_fits
 
 
@@ -74,6 +76,18 @@ async def test_whoever_cannot_wait_for_a_silent_host_has_the_next_ask_another(
     connection = await connect(connection_class=Connection)
     assert await connection.fetchval("SELECT 1") == 1
     await connection.close()
+
+
+@pytest.mark.parametrize("why", ["takes none", "is unknown"])
+async def test_a_database_that_takes_no_connection_counts_as_away(
+    database_url: str, why: str
+) -> None:
+    url = database_url
+    if why == "is unknown":
+        url = url.replace(urlsplit(url).path, "/dropped")
+    refusing = contextlib.nullcontext() if why == "is unknown" else shut_out(url)
+    with refusing, pytest.raises(DATABASE_AWAY, match="database"):
+        await Connect(url)(connection_class=Connection)
 
 
 async def pid_of(pool: Pool) -> int:
