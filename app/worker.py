@@ -27,12 +27,12 @@ from app.database_errors import CANNOT_ASK
 from app.ending import FORCED_EXIT_STATUS, LAST_WORDS_SECONDS, Ending
 from app.errors import MailroomError
 from app.handlers.seam import Handler, load_handler
-from app.jobs import transitions
 from app.jobs.broker import ACTOR_NAME, make_broker, make_message, prepare_broker
 from app.jobs.keeper import Keeper
 from app.jobs.leases import HeldClaims
 from app.jobs.postgres_broker import BROKER_AWAY
 from app.jobs.process import Processor
+from app.jobs.transitions import ending
 from app.jobs.watched_broker import WatchedBroker
 from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
@@ -166,7 +166,7 @@ class WorkerProcess(Middleware):
         except TimeoutError:
             async with asyncio.timeout(STOP_SECONDS):
                 for held in self._held_claims.all():
-                    await transitions.hand_back(pool, held.claim)
+                    await ending.hand_back(pool, held.claim)
         finally:
             # A handler that still runs may hold a connection: there is no waiting for it.
             pool.terminate()

@@ -10,7 +10,7 @@ import asyncpg
 from app.database import DB
 from app.database_errors import CANNOT_ASK
 from app.errors import MailroomError
-from app.jobs.transitions import Database
+from app.jobs.transitions.common import Database
 
 T = TypeVar("T")
 

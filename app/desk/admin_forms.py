@@ -16,8 +16,8 @@ from starlette.requests import Request
 from app.database import running_pool
 from app.desk import emails
 from app.desk.emails import Search
-from app.jobs import transitions
-from app.jobs.transitions import Database
+from app.jobs.transitions import operators
+from app.jobs.transitions.common import Database
 from app.models.fit import fit_text
 from app.models.incoming_email import ProcessingStatus
 
@@ -57,7 +57,7 @@ async def _retry(request: Request, form: RetryForm) -> str:
     by = request.user.user.username
 
     async def retry(database: Database, email_id: UUID) -> bool:
-        return await transitions.retry(database, email_id, by=by, force=form.force)
+        return await operators.retry(database, email_id, by=by, force=form.force)
 
     states = "failed or completed, or erased since" if form.force else "failed"
     changed, left = await _change_each(_read_ids(form.email_ids), retry)
@@ -88,7 +88,7 @@ async def _settle(request: Request, form: SettleForm) -> str:
     by = request.user.user.username
 
     async def settle(database: Database, email_id: UUID) -> bool:
-        return await transitions.settle(
+        return await operators.settle(
             database, email_id, by=by, reason=form.reason, discard=form.discard
         )
 

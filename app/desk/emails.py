@@ -9,8 +9,8 @@ from uuid import UUID
 
 import attrs
 
-from app.jobs import transitions
-from app.jobs.transitions import Database
+from app.jobs.transitions import operators
+from app.jobs.transitions.common import Database
 from app.models.fit import fit_text, in_utc
 from app.models.incoming_email import ProcessingStatus, SyncStatus
 
@@ -253,7 +253,7 @@ async def retry_failed(database: Database, search: Search, *, by: str) -> int:
     after: Cursor | None = None
     while True:
         page, after = await list_emails(database, failed, limit=RETRY_BATCH, after=after)
-        retried += await transitions.retry_many(database, [row["id"] for row in page], by=by)
+        retried += await operators.retry_many(database, [row["id"] for row in page], by=by)
         if after is None:
             return retried
 

@@ -18,7 +18,7 @@ import attrs
 from app.desk.emails import count_by_status
 from app.desk.look import Look
 from app.jobs.heartbeat import SILENT_AFTER
-from app.jobs.transitions import Database
+from app.jobs.transitions.common import Database
 from app.models.incoming_email import ProcessingStatus
 
 # However many browsers watch, the database is asked no more often.

@@ -8,7 +8,7 @@ import structlog
 
 from app.database_errors import CANNOT_ASK
 from app.desk.login_limit import forget_old_attempts
-from app.jobs.transitions import Database
+from app.jobs.transitions.common import Database
 
 log = structlog.get_logger(__name__)
 

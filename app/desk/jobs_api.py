@@ -25,8 +25,8 @@ from app.desk.job_schemas import (
 )
 from app.desk.strict import StrictRequest, refuse_unknown_parameters
 from app.desk.tokens import needs
-from app.jobs import transitions
 from app.jobs.story import tell_story
+from app.jobs.transitions import operators
 from app.models.api_token import Scope
 from app.models.fit import read_json
 from app.models.incoming_email import ProcessingStatus, SyncStatus
@@ -150,7 +150,7 @@ class JobsController(Controller):
     ) -> JobDetail:
         """A failed email is queued again from its first attempt; a completed one if forced."""
         by = request.state.token_name
-        if not await transitions.retry(running_pool(), job_id, by=by, force=data.force):
+        if not await operators.retry(running_pool(), job_id, by=by, force=data.force):
             status = (await _detail(job_id)).job.status
             force = ", or completed and `force` is true" if not data.force else " or completed"
             raise NotRetryableError(

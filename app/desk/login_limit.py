@@ -8,7 +8,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import Scope
 
 from app.database import running_pool
-from app.jobs.transitions import Database
+from app.jobs.transitions.common import Database
 from app.models.login_attempts import LoginAttempts
 
 MOST_ATTEMPTS = 20

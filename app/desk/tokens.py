@@ -29,7 +29,7 @@ from app.database import running_pool
 from app.database_errors import CANNOT_ASK
 from app.errors import MailroomError
 from app.http.bodies import RETRY_AFTER_SECONDS
-from app.jobs.transitions import Database
+from app.jobs.transitions.common import Database
 from app.models.api_token import Scope
 from app.problems import problem_response
 from app.settings import get_settings

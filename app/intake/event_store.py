@@ -17,7 +17,7 @@ import structlog
 from app.intake.email_row import EmailRow
 from app.intake.events import Event
 from app.intake.group_commit import Connection
-from app.jobs import transitions
+from app.jobs.transitions import operators
 from app.models.entries import noted
 from app.models.fit import to_fit_json
 from app.models.zendesk_event import ErasureKind
@@ -320,7 +320,7 @@ async def _erase(
     ids = [email["id"] for email in emails if email["erased_at"] is None]
     if ids:
         await connection.execute(DELETE_COPIES, ids)
-        await transitions.erase_content(connection, ids, told=told, whole=whole)
+        await operators.erase_content(connection, ids, told=told, whole=whole)
         for email_id in ids:
             log.info("erased", email_id=str(email_id), by="Zendesk")
 

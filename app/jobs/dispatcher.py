@@ -14,8 +14,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from app.jobs import transitions
-from app.jobs.transitions import Database, Queued
+from app.jobs.transitions import dispatching
+from app.jobs.transitions.common import Database
+from app.jobs.transitions.dispatching import Queued
 from app.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
@@ -108,7 +109,7 @@ class Dispatcher:
                 unless the database is away now.
         """
         database = database or self._pool
-        queued = await transitions.queue(
+        queued = await dispatching.queue(
             database, limit=BATCH, depth=self._depth, odd_to_fresh=self._odd_to_fresh
         )
         if not queued:
@@ -121,7 +122,7 @@ class Dispatcher:
                 await sending.run()
         finally:
             if unsent := sending.unsent():
-                await transitions.unqueue(database, unsent)
+                await dispatching.unqueue(database, unsent)
         return True
 
 

@@ -6,7 +6,7 @@ import os
 import socket
 from datetime import datetime, timedelta
 
-from app.jobs.transitions import Database
+from app.jobs.transitions.common import Database
 
 BEAT_SECONDS = 5.0
 SILENT_AFTER = timedelta(seconds=20)

@@ -15,7 +15,6 @@ import structlog
 
 from app.database import DB
 from app.database_errors import CANNOT_ASK
-from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher, Send
 from app.jobs.duty import without_end
 from app.jobs.heartbeat import BEAT_SECONDS, beat, leave, worker_name
@@ -32,6 +31,7 @@ from app.jobs.leases import (
 )
 from app.jobs.outcome import Outcome, record_failure
 from app.jobs.rescuer import rescue_once
+from app.jobs.transitions import ending
 from app.metrics import FailureKind
 from app.settings import Settings
 
@@ -195,7 +195,7 @@ class Keeper:
                     await record_failure(pool, self._settings, held.claim, outcome)
                 for held in all_held:
                     if held not in late:
-                        await transitions.hand_back(pool, held.claim)
+                        await ending.hand_back(pool, held.claim)
         finally:
             # What was not recorded is rescued when its lease runs out.
             os._exit(BLOCKED_EXIT_STATUS)

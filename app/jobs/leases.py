@@ -16,8 +16,8 @@ from datetime import timedelta
 import attrs
 import structlog
 
-from app.jobs import transitions
-from app.jobs.transitions import Claim, Database
+from app.jobs.transitions import keeping
+from app.jobs.transitions.common import Claim, Database
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +118,7 @@ async def extend_once(database: Database, held_claims: HeldClaims, lease: timede
     asked_at = time.monotonic()
     try:
         # Where nothing is held, the answer tells that the database is there.
-        standing = await transitions.extend_leases(database, [h.claim for h in held], lease=lease)
+        standing = await keeping.extend_leases(database, [h.claim for h in held], lease=lease)
     except BaseException:
         held_claims.contact.broke()
         raise

@@ -8,8 +8,8 @@ import attrs
 import structlog
 
 from app.handlers.seam import PermanentFailure, Retry
-from app.jobs import transitions
-from app.jobs.transitions import Claim, Database
+from app.jobs.transitions import ending
+from app.jobs.transitions.common import Claim, Database
 from app.metrics import FailureKind
 from app.models.fit import fit_text
 from app.settings import Settings
@@ -45,16 +45,14 @@ async def record_failure(
         or claim.retry_count >= settings.max_retries
     )
     if is_final:
-        stood = await transitions.fail(database, claim, error=error, kind=outcome.kind)
+        stood = await ending.fail(database, claim, error=error, kind=outcome.kind)
         log.warning("email_failed", claim_stood=stood)
         return
     delay = outcome.retry_after
     if delay is None:
         delay = backoff(settings, claim.retry_count)
     delay = min(max(delay, timedelta(0)), LONGEST_PAUSE)
-    stood = await transitions.retry_later(
-        database, claim, error=error, delay=delay, kind=outcome.kind
-    )
+    stood = await ending.retry_later(database, claim, error=error, delay=delay, kind=outcome.kind)
     log.info(
         "attempt_failed",
         retry=claim.retry_count + 1,

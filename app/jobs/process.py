@@ -13,7 +13,6 @@ import structlog
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 from app.handlers.seam import Handler, PermanentFailure, run
-from app.jobs import transitions
 from app.jobs.heartbeat import worker_name
 from app.jobs.leases import (
     LEASE_NOT_EXTENDED,
@@ -24,7 +23,10 @@ from app.jobs.leases import (
 )
 from app.jobs.outcome import Outcome, outcome_of, record_failure
 from app.jobs.patience import LONGEST_PAUSE_SECONDS, patiently
-from app.jobs.transitions import STOPPED, Claim, Refusal
+from app.jobs.transitions import claiming, ending
+from app.jobs.transitions.claiming import Refusal
+from app.jobs.transitions.common import Claim
+from app.jobs.transitions.ending import STOPPED
 from app.metrics import HANDLER_SECONDS, FailureKind
 from app.models.fit import fit_optional_text, read_json
 from app.models.incoming_email import IncomingEmail
@@ -94,7 +96,7 @@ class Processor:
         elif self._suspect.locked():
             await self._patiently(
                 "postpone",
-                lambda: transitions.postpone_suspect(self._pool, email_id, delay=SUSPECT_PAUSE),
+                lambda: claiming.postpone_suspect(self._pool, email_id, delay=SUSPECT_PAUSE),
             )
         else:
             await self._process_suspect(email_id, token)
@@ -113,7 +115,7 @@ class Processor:
     async def _claim(self, email_id: UUID, token: UUID, *, suspects: bool) -> "_Claimed | Refusal":
         async def claim() -> _Claimed | Refusal:
             asked_at = time.monotonic()
-            made = await transitions.claim(
+            made = await claiming.claim(
                 self._pool,
                 email_id,
                 lease=self._lease,
@@ -194,7 +196,7 @@ class Processor:
     ) -> None:
         stood = await self._patiently(
             "complete",
-            lambda: transitions.complete(
+            lambda: ending.complete(
                 self._pool,
                 claim,
                 extracted_data=outcome.extracted_data,
@@ -212,7 +214,7 @@ class Processor:
 
     async def _hand_back(self, claim: Claim, reason: str) -> None:
         stood = await self._patiently(
-            "hand_back", lambda: transitions.hand_back(self._pool, claim, reason=reason)
+            "hand_back", lambda: ending.hand_back(self._pool, claim, reason=reason)
         )
         if not stood:
             log.warning("claim_lost", outcome="handed back")

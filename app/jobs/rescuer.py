@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import structlog
 
-from app.jobs import transitions
-from app.jobs.transitions import Database
+from app.jobs.transitions import keeping
+from app.jobs.transitions.common import Database
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +29,8 @@ async def rescue_once(
     Returns:
         How many emails were brought back.
     """
-    expired = await transitions.rescue_expired(database, limit=BATCH) if takes_over else []
-    unheard = await transitions.rescue_unheard(
+    expired = await keeping.rescue_expired(database, limit=BATCH) if takes_over else []
+    unheard = await keeping.rescue_unheard(
         database, limit=BATCH, lost_after=lost_after, is_idle=is_idle
     )
     for email_id in expired:

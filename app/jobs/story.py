@@ -7,7 +7,8 @@ from uuid import UUID
 
 import attrs
 
-from app.jobs.transitions import MESSAGE_LOST, Database
+from app.jobs.transitions.common import Database
+from app.jobs.transitions.keeping import MESSAGE_LOST
 from app.models.incoming_email import ProcessingStatus
 from app.settings import Settings
 

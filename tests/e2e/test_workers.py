@@ -18,7 +18,7 @@ import pytest
 import redis
 from support import WAIT_SECONDS, Services, shut_out, wait_until
 
-from app.jobs.transitions import MESSAGE_LOST
+from app.jobs.transitions.keeping import MESSAGE_LOST
 
 Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
 Process: TypeAlias = "subprocess.Popen[bytes]"

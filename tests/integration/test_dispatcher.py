@@ -15,10 +15,10 @@ import psycopg
 import pytest
 
 import app.jobs.dispatcher as dispatcher_module
-from app.jobs import transitions
 from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
 from app.jobs.heartbeat import beat
 from app.jobs.rescuer import rescue_once
+from app.jobs.transitions import claiming, dispatching, ending
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -90,7 +90,7 @@ async def test_where_the_broker_has_room_for_one_at_a_time_neither_kind_starves(
     for turn in range(20):
         assert await dispatcher.dispatch_batch()
         assert not await dispatcher.dispatch_batch()
-        claimed = await transitions.claim(pool, sent[turn], lease=LEASE, worker="a worker")
+        claimed = await claiming.claim(pool, sent[turn], lease=LEASE, worker="a worker")
         assert isinstance(claimed, tuple)
     assert len(fresh & set(sent)) == 10
 
@@ -155,11 +155,9 @@ async def test_emails_can_be_claimed_and_finished_while_the_broker_takes_a_batch
     try:
         async with asyncio.timeout(60):
             for email_id in ids:
-                made = await transitions.claim(pool, email_id, lease=LEASE, worker="a worker")
+                made = await claiming.claim(pool, email_id, lease=LEASE, worker="a worker")
                 assert isinstance(made, tuple)
-                assert await transitions.complete(
-                    pool, made[0], extracted_data=None, cleaned_body=None
-                )
+                assert await ending.complete(pool, made[0], extracted_data=None, cleaned_body=None)
         assert not dispatching.done()
     finally:
         broker.let(3)
@@ -251,7 +249,7 @@ async def test_a_message_for_what_was_given_back_is_worth_a_run_all_the_same(poo
 
     with pytest.raises(ConnectionError):
         await Dispatcher(pool, send=take_and_raise, depth=10).dispatch_batch()
-    claimed = await transitions.claim(pool, email_id, lease=LEASE, worker="a worker")
+    claimed = await claiming.claim(pool, email_id, lease=LEASE, worker="a worker")
     assert isinstance(claimed, tuple)
 
 
@@ -272,7 +270,7 @@ async def test_a_dispatcher_that_dies_before_it_has_sent_loses_nothing(
         """What is left of the pool of a process that died."""
 
         def fetch(self, statement: str, *arguments: Any) -> Any:
-            if statement == transitions.UNQUEUE:
+            if statement == dispatching.UNQUEUE:
                 raise Died
             return pool.fetch(statement, *arguments)
 
@@ -315,14 +313,14 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     monkeypatch.setattr(dispatcher_module, "POLL_SECONDS", 3_600.0)
     monkeypatch.setattr(dispatcher_module, "LOOK_SECONDS", 3_600.0)
     counted: list[None] = []
-    real_queue = transitions.queue
+    real_queue = dispatching.queue
 
     async def count(*arguments: Any, **named: Any) -> Any:
         queued = await real_queue(*arguments, **named)
         counted.append(None)
         return queued
 
-    monkeypatch.setattr(transitions, "queue", count)
+    monkeypatch.setattr(dispatching, "queue", count)
     return counted
 
 

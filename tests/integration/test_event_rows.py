@@ -20,8 +20,8 @@ from app.intake.intake import Intake
 from app.intake.keeper import IntakeKeeper
 from app.intake.signature import sign
 from app.intake.writer import Admission
-from app.jobs import transitions
 from app.jobs.story import tell_story
+from app.jobs.transitions import claiming, ending
 from app.metrics import EVENTS
 from app.models.webhook_schemas import WebhookStatus
 from app.models.zendesk_event import EventKind
@@ -346,9 +346,7 @@ async def test_what_zendesk_erased_is_erased_in_every_state(
     other = (await send(intake, event("ticket.created", ticket="5"))).email_id
     claim = None
     if status != "received":
-        claimed = await transitions.claim(
-            pool, email_id, lease=timedelta(minutes=1), worker="host:1"
-        )
+        claimed = await claiming.claim(pool, email_id, lease=timedelta(minutes=1), worker="host:1")
         assert claimed
         claim = claimed[0]
     if status in ("completed", "failed"):
@@ -375,7 +373,7 @@ async def test_what_zendesk_erased_is_erased_in_every_state(
     # A worker that held it brings nothing back.
     if status == "processing":
         assert claim is not None
-        assert not await transitions.complete(
+        assert not await ending.complete(
             pool, claim, extracted_data="{}", cleaned_body="It is still broken."
         )
     # Nor does a replay, be it under another id.

@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 from support import make_settings
 
-from app.jobs import transitions
 from app.jobs.process import SUSPECT_PAUSE
 from app.jobs.story import Story, find_stuck, tell_story
-from app.jobs.transitions import Claim
+from app.jobs.transitions import claiming, dispatching, ending, keeping, operators
+from app.jobs.transitions.common import Claim
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -32,7 +32,7 @@ async def store(pool: Pool) -> UUID:
 async def claim(
     pool: Pool, email_id: UUID, *, worker: str = "one", lease: timedelta = LEASE
 ) -> Claim:
-    made = await transitions.claim(pool, email_id, lease=lease, worker=worker)
+    made = await claiming.claim(pool, email_id, lease=lease, worker=worker)
     assert isinstance(made, tuple)
     return made[0]
 
@@ -75,17 +75,17 @@ async def is_stuck(pool: Pool) -> bool:
 async def test_a_story_has_every_attempt_with_its_begin_its_end_and_its_worker(pool: Pool) -> None:
     email_id = await store(pool)
     again = timedelta(0)
-    await transitions.retry_later(pool, await claim(pool, email_id), error="busy", delay=again)
-    await transitions.hand_back(pool, await claim(pool, email_id, worker="two"))
+    await ending.retry_later(pool, await claim(pool, email_id), error="busy", delay=again)
+    await ending.hand_back(pool, await claim(pool, email_id, worker="two"))
     await claim(pool, email_id, worker="three", lease=-LEASE)
     await claim(pool, email_id, worker="four", lease=-LEASE)
-    await transitions.rescue_expired(pool, limit=1)
-    await transitions.queue(pool, limit=1, depth=1)
-    await transitions.rescue_unheard(pool, limit=1, lost_after=timedelta(0), is_idle=True)
-    await transitions.fail(pool, await claim(pool, email_id, worker="five"), error="broken")
-    await transitions.retry(pool, email_id, by="erika")
+    await keeping.rescue_expired(pool, limit=1)
+    await dispatching.queue(pool, limit=1, depth=1)
+    await keeping.rescue_unheard(pool, limit=1, lost_after=timedelta(0), is_idle=True)
+    await ending.fail(pool, await claim(pool, email_id, worker="five"), error="broken")
+    await operators.retry(pool, email_id, by="erika")
     last = await claim(pool, email_id, worker="six")
-    await transitions.complete(pool, last, extracted_data=None, cleaned_body=None)
+    await ending.complete(pool, last, extracted_data=None, cleaned_body=None)
     story = await tell(pool, email_id)
     assert [event.what for event in story.events] == [
         "received: stored durably, and Zendesk was told 200",
@@ -109,25 +109,25 @@ async def test_a_story_has_every_attempt_with_its_begin_its_end_and_its_worker(p
 async def test_a_postponed_suspect_is_told_as_such_and_its_retry_as_a_retry(pool: Pool) -> None:
     email_id = await store(pool)
     await claim(pool, email_id, lease=-LEASE)
-    await transitions.rescue_expired(pool, limit=1)
-    await transitions.postpone_suspect(pool, email_id, delay=LEASE)
+    await keeping.rescue_expired(pool, limit=1)
+    await claiming.postpone_suspect(pool, email_id, delay=LEASE)
     story = await tell(pool, email_id)
     assert story.next_step.startswith("its message is sent again: a worker of it vanished")
     assert story.next_at is not None
     await pool.execute("UPDATE incoming_emails SET next_attempt_at = NULL")
-    await transitions.retry_later(pool, await claim(pool, email_id), error="busy", delay=LEASE)
+    await ending.retry_later(pool, await claim(pool, email_id), error="busy", delay=LEASE)
     assert (await tell(pool, email_id)).next_step == "retry 1 of 5 begins"
 
 
 async def dispatch(pool: Pool, email_id: UUID) -> None:
-    sent = [queued.email_id for queued in await transitions.queue(pool, limit=1, depth=1)]
+    sent = [queued.email_id for queued in await dispatching.queue(pool, limit=1, depth=1)]
     assert sent == [email_id]
 
 
 async def retry_later(pool: Pool, email_id: UUID) -> None:
     held = await claim(pool, email_id)
     await age(pool)
-    assert await transitions.retry_later(pool, held_since(held), error="busy", delay=A_DAY / 24)
+    assert await ending.retry_later(pool, held_since(held), error="busy", delay=A_DAY / 24)
 
 
 async def retry_a_suspect_later(pool: Pool, email_id: UUID) -> None:
@@ -138,19 +138,19 @@ async def retry_a_suspect_later(pool: Pool, email_id: UUID) -> None:
 async def hand_back(pool: Pool, email_id: UUID) -> None:
     held = await claim(pool, email_id)
     await age(pool)
-    assert await transitions.hand_back(pool, held_since(held))
+    assert await ending.hand_back(pool, held_since(held))
 
 
 async def rescue_expired(pool: Pool, email_id: UUID) -> None:
     await claim(pool, email_id)
     await age(pool)
-    assert await transitions.rescue_expired(pool, limit=1) == [email_id]
+    assert await keeping.rescue_expired(pool, limit=1) == [email_id]
 
 
 async def retry_by_operator(pool: Pool, email_id: UUID) -> None:
-    assert await transitions.fail(pool, await claim(pool, email_id), error="broken")
+    assert await ending.fail(pool, await claim(pool, email_id), error="broken")
     await age(pool)
-    assert await transitions.retry(pool, email_id, by="erika")
+    assert await operators.retry(pool, email_id, by="erika")
 
 
 def held_since(claim: Claim) -> Claim:
@@ -183,9 +183,9 @@ async def test_what_is_queued_is_stuck_if_no_worker_comes_though_messages_are_se
     for _ in range(2):
         # Whether it was lost or not: it looks so after some time.
         await pool.execute("UPDATE incoming_emails SET queued_at = queued_at - $1::interval", A_DAY)
-        assert await transitions.rescue_unheard(
-            pool, limit=1, lost_after=LOST_AFTER, is_idle=True
-        ) == [email_id]
+        assert await keeping.rescue_unheard(pool, limit=1, lost_after=LOST_AFTER, is_idle=True) == [
+            email_id
+        ]
         assert await is_stuck(pool)
         await dispatch(pool, email_id)
         assert await is_stuck(pool)
@@ -198,12 +198,12 @@ async def test_a_suspect_whose_turn_never_comes_is_stuck(pool: Pool) -> None:
     await rescue_expired(pool, email_id)
     for _ in range(2):
         await dispatch(pool, email_id)
-        assert await transitions.postpone_suspect(pool, email_id, delay=SUSPECT_PAUSE)
+        assert await claiming.postpone_suspect(pool, email_id, delay=SUSPECT_PAUSE)
         assert not await is_stuck(pool)
         await pool.execute("UPDATE incoming_emails SET next_attempt_at = now()")
     await age(pool)
     await dispatch(pool, email_id)
-    assert await transitions.postpone_suspect(pool, email_id, delay=SUSPECT_PAUSE)
+    assert await claiming.postpone_suspect(pool, email_id, delay=SUSPECT_PAUSE)
     assert await is_stuck(pool)
 
 
@@ -211,7 +211,7 @@ async def test_a_long_pause_before_a_retry_is_not_stuck(pool: Pool) -> None:
     email_id = await store(pool)
     for lease in (-LEASE, LEASE):
         held = await claim(pool, email_id, lease=lease)
-    assert await transitions.retry_later(pool, held, error="busy", delay=3 * A_DAY)
+    assert await ending.retry_later(pool, held, error="busy", delay=3 * A_DAY)
     await age(pool)
     assert not await is_stuck(pool)
 
@@ -222,7 +222,7 @@ async def test_what_is_in_work_longer_than_its_handler_may_run_is_stuck(pool: Po
     assert not await is_stuck(pool)
     await age(pool)
     # Its worker lives.
-    assert await transitions.extend_leases(pool, [held_since(held)], lease=LEASE)
+    assert await keeping.extend_leases(pool, [held_since(held)], lease=LEASE)
     assert await is_stuck(pool)
 
 

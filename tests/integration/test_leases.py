@@ -16,12 +16,14 @@ import pytest
 from proxy import Proxy
 from support import make_settings
 
-from app.jobs import leases, transitions
+from app.jobs import leases
 from app.jobs.leases import Contact, Held, HeldClaims, extend_once, fence
 from app.jobs.patience import DATABASE_AWAY
 from app.jobs.process import Processor
 from app.jobs.rescuer import rescue_once
-from app.jobs.transitions import Claim, Refusal
+from app.jobs.transitions import claiming, ending
+from app.jobs.transitions.claiming import Refusal
+from app.jobs.transitions.common import Claim
 from app.models.incoming_email import IncomingEmail
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -71,11 +73,18 @@ class LossyPool:
         return answer
 
 
-@pytest.mark.parametrize(
-    "statement", ["CLAIM", "COMPLETE", "RETRY_LATER", "FAIL", "POSTPONE_SUSPECT"]
-)
+STATEMENTS = {
+    "CLAIM": claiming.CLAIM,
+    "POSTPONE_SUSPECT": claiming.POSTPONE_SUSPECT,
+    "COMPLETE": ending.COMPLETE,
+    "RETRY_LATER": ending.RETRY_LATER,
+    "FAIL": ending.FAIL,
+}
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
 async def test_a_statement_whose_answer_was_lost_costs_nothing(pool: Pool, statement: str) -> None:
-    lossy: Any = LossyPool(pool, getattr(transitions, statement))
+    lossy: Any = LossyPool(pool, STATEMENTS[statement])
     runs: list[IncomingEmail] = []
 
     async def handle(email: IncomingEmail) -> None:
@@ -228,7 +237,7 @@ async def test_a_worker_that_loses_only_the_database_lets_go_before_the_next_one
             assert ends == ["processing", True]
             claimed: object = None
             while not isinstance(claimed, tuple):
-                claimed = await transitions.claim(pool, email_id, lease=LEASE, worker="next")
+                claimed = await claiming.claim(pool, email_id, lease=LEASE, worker="next")
                 await asyncio.sleep(0.05)
             await asyncio.to_thread(proxy.restore)
             await processing
@@ -279,7 +288,7 @@ async def test_after_an_outage_nobody_robs_those_that_live(
                 assert (row["processing_status"], row["lost_claims"]) == ("queued", 0)
                 assert errors_of(row) == [leases.LEASE_NOT_EXTENDED] * (outage + 1)
         # What vanishes is found all the same, when the contact has lasted.
-        vanished = await transitions.claim(
+        vanished = await claiming.claim(
             pool, ids[0], lease=timedelta(seconds=-1), worker="vanished"
         )
         assert isinstance(vanished, tuple)
@@ -299,7 +308,7 @@ async def test_a_worker_without_contact_for_a_lease_takes_over_from_nobody(pool:
 
     email_id = await store(pool)
     lost = timedelta(seconds=-1)
-    await transitions.claim(pool, email_id, lease=lost, worker="another")
+    await claiming.claim(pool, email_id, lease=lost, worker="another")
     before = await read(pool, email_id)
     held = HeldClaims()
     processor = Processor(make_settings(), handle, pool, held)
@@ -366,7 +375,7 @@ async def test_an_answer_that_comes_when_the_lease_is_nearly_over_starts_no_hand
     async def handle(email: IncomingEmail) -> None:
         runs.append(email.id)
 
-    real_claim = transitions.claim
+    real_claim = claiming.claim
 
     async def claim_late(*arguments: Any, **named: Any) -> Any:
         made = await real_claim(*arguments, **named)
@@ -374,7 +383,7 @@ async def test_an_answer_that_comes_when_the_lease_is_nearly_over_starts_no_hand
         monkeypatch.setattr(leases.time, "monotonic", lambda: moment + 0.9 * SECONDS)
         return made
 
-    monkeypatch.setattr(transitions, "claim", claim_late)
+    monkeypatch.setattr(claiming, "claim", claim_late)
     email_id = await store(pool)
     await Processor(make_settings(), handle, pool, HeldClaims()).process(email_id)
     monkeypatch.undo()
@@ -388,8 +397,8 @@ async def test_an_answer_that_comes_when_the_lease_is_nearly_over_starts_no_hand
 async def test_refusals_are_told_apart(pool: Pool) -> None:
     email_id = await store(pool)
     await pool.execute("UPDATE incoming_emails SET lost_claims = 1, claims = 1")
-    refused = await transitions.claim(pool, email_id, lease=LEASE, worker="a", suspects=False)
+    refused = await claiming.claim(pool, email_id, lease=LEASE, worker="a", suspects=False)
     assert refused is Refusal.SUSPECT
     await pool.execute("UPDATE incoming_emails SET processing_status = 'completed'")
-    refused = await transitions.claim(pool, email_id, lease=LEASE, worker="a", suspects=False)
+    refused = await claiming.claim(pool, email_id, lease=LEASE, worker="a", suspects=False)
     assert refused is Refusal.NO_WORK

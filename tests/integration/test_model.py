@@ -21,8 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.jobs import transitions
-from app.jobs.transitions import Claim, Queued, Refusal
+from app.jobs.transitions import claiming, dispatching, ending, keeping, operators
+from app.jobs.transitions.claiming import Refusal
+from app.jobs.transitions.common import Claim
+from app.jobs.transitions.dispatching import Queued
 
 T = TypeVar("T")
 
@@ -172,7 +174,7 @@ class World(RuleBasedStateMachine):
     def dispatch(self, limit: int, depth: int, odd_to_fresh: bool) -> None:
         """A Dispatcher takes emails and commits. It has not sent their messages yet."""
         queued = self._run(
-            transitions.queue(self.pool, limit=limit, depth=depth, odd_to_fresh=odd_to_fresh)
+            dispatching.queue(self.pool, limit=limit, depth=depth, odd_to_fresh=odd_to_fresh)
         )
         in_broker = sum(
             email.status == "queued" and email.queued_at is not None
@@ -208,7 +210,7 @@ class World(RuleBasedStateMachine):
             if (email := self.emails.get(one.email_id)) is not None
             and (email.status, email.queued_at) == ("queued", one.queued_at)
         }
-        assert set(self._run(transitions.unqueue(self.pool, unsent))) == expected
+        assert set(self._run(dispatching.unqueue(self.pool, unsent))) == expected
         for one in unsent:
             if one.email_id in expected:
                 email = self.emails[one.email_id]
@@ -252,7 +254,7 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     def postpone(self, data: st.DataObject) -> None:
         email_id = self._draw_email(data, lambda email: email.is_suspect)
-        changed = self._run(transitions.postpone_suspect(self.pool, email_id, delay=A_DAY))
+        changed = self._run(claiming.postpone_suspect(self.pool, email_id, delay=A_DAY))
         email = self.emails[email_id]
         assert changed == (email.status == "queued" and email.lost_claims > 0)
         if changed:
@@ -265,7 +267,7 @@ class World(RuleBasedStateMachine):
         claim, stands = self._draw_claim(data)
         mine = json.dumps({"token": claim.started_at.isoformat()})
         changed = self._run(
-            transitions.complete(self.pool, claim, extracted_data=mine, cleaned_body=None)
+            ending.complete(self.pool, claim, extracted_data=mine, cleaned_body=None)
         )
         assert changed == stands
         if stands:
@@ -278,7 +280,7 @@ class World(RuleBasedStateMachine):
     def fail(self, data: st.DataObject) -> None:
         claim, stands = self._draw_claim(data)
         mine = f"of {claim.started_at}"
-        assert self._run(transitions.fail(self.pool, claim, error=mine)) == stands
+        assert self._run(ending.fail(self.pool, claim, error=mine)) == stands
         if stands:
             email = self.emails[claim.email_id]
             email.status, email.error = "failed", mine
@@ -289,7 +291,7 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data(), delay=st.sampled_from([timedelta(0), A_DAY]))
     def retry_later(self, data: st.DataObject, delay: timedelta) -> None:
         claim, stands = self._draw_claim(data)
-        changed = self._run(transitions.retry_later(self.pool, claim, error="busy", delay=delay))
+        changed = self._run(ending.retry_later(self.pool, claim, error="busy", delay=delay))
         assert changed == stands
         if stands:
             email = self.emails[claim.email_id]
@@ -302,7 +304,7 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     def hand_back(self, data: st.DataObject) -> None:
         claim, stands = self._draw_claim(data)
-        assert self._run(transitions.hand_back(self.pool, claim)) == stands
+        assert self._run(ending.hand_back(self.pool, claim)) == stands
         if stands:
             email = self.emails[claim.email_id]
             email.wait(is_due=True)
@@ -314,7 +316,7 @@ class World(RuleBasedStateMachine):
     def extend_leases(self, data: st.DataObject) -> None:
         """A worker extends several; those that are still its own stay so."""
         claims = data.draw(st.lists(st.sampled_from(self.claims), min_size=1, unique=True))
-        standing = self._run(transitions.extend_leases(self.pool, claims, lease=LEASE))
+        standing = self._run(keeping.extend_leases(self.pool, claims, lease=LEASE))
         expected = [claim for claim in claims if self._stands(claim)]
         assert standing == {(claim.email_id, claim.started_at): True for claim in expected}
         for claim in expected:
@@ -325,7 +327,7 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.are_there("processing"))
     @rule(limit=st.integers(1, 4))
     def rescue_expired(self, limit: int) -> None:
-        rescued = self._run(transitions.rescue_expired(self.pool, limit=limit))
+        rescued = self._run(keeping.rescue_expired(self.pool, limit=limit))
         assert set(rescued) == set(self._first(limit, lambda email: email.is_abandoned))
         for email_id in rescued:
             email = self.emails[email_id]
@@ -349,9 +351,7 @@ class World(RuleBasedStateMachine):
             return email.queued_at < now - LOST_AFTER and (is_idle or is_overtaken)
 
         rescued = self._run(
-            transitions.rescue_unheard(
-                self.pool, limit=limit, lost_after=LOST_AFTER, is_idle=is_idle
-            )
+            keeping.rescue_unheard(self.pool, limit=limit, lost_after=LOST_AFTER, is_idle=is_idle)
         )
         assert set(rescued) == set(self._first(limit, is_unheard, by_age_of_message=True))
         for email_id in rescued:
@@ -365,7 +365,7 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data(), force=st.booleans())
     def retry_by_operator(self, data: st.DataObject, force: bool) -> None:
         email_id = self._draw_email(data, lambda email: email.status in ("failed", "completed"))
-        changed = self._run(transitions.retry(self.pool, email_id, by="erika", force=force))
+        changed = self._run(operators.retry(self.pool, email_id, by="erika", force=force))
         email = self.emails[email_id]
         assert changed == (email.status in (["failed", "completed"] if force else ["failed"]))
         if changed:
@@ -379,7 +379,7 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
         email_id = self._draw_email(data, lambda email: email.status == "failed")
-        changed = self._run(transitions.settle(self.pool, email_id, by="erika", reason="by phone"))
+        changed = self._run(operators.settle(self.pool, email_id, by="erika", reason="by phone"))
         email = self.emails[email_id]
         assert changed == (email.status == "failed")
         if changed:
@@ -474,7 +474,7 @@ class World(RuleBasedStateMachine):
         self, email_id: UUID, token: UUID, may: tuple[bool, bool]
     ) -> "Awaitable[tuple[Claim, dict[str, Any]] | Refusal]":
         suspects, takes_over = may
-        return transitions.claim(
+        return claiming.claim(
             self.pool,
             email_id,
             lease=LEASE,
@@ -527,16 +527,16 @@ class World(RuleBasedStateMachine):
         )
 
         async def drain() -> None:
-            await transitions.rescue_expired(self.pool, limit=1_000)
-            await transitions.rescue_unheard(
+            await keeping.rescue_expired(self.pool, limit=1_000)
+            await keeping.rescue_unheard(
                 self.pool, limit=1_000, lost_after=LOST_AFTER, is_idle=True
             )
-            for queued in await transitions.queue(self.pool, limit=1_000, depth=1_000):
-                claimed = await transitions.claim(
+            for queued in await dispatching.queue(self.pool, limit=1_000, depth=1_000):
+                claimed = await claiming.claim(
                     self.pool, queued.email_id, lease=LEASE, worker="last"
                 )
                 assert isinstance(claimed, tuple)
-                assert await transitions.complete(
+                assert await ending.complete(
                     self.pool, claimed[0], extracted_data="{}", cleaned_body=None
                 )
 

@@ -29,13 +29,13 @@ from app.handlers.seam import (
 )
 from app.jobs import dispatcher as dispatcher_module
 from app.jobs import process as process_module
-from app.jobs import transitions
 from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
 from app.jobs.leases import Contact, HeldClaims, extend_once
 from app.jobs.outcome import LONGEST_ERROR, LONGEST_PAUSE, backoff
 from app.jobs.patience import DATABASE_AWAY
 from app.jobs.process import SUSPECT_PAUSE, Processor
 from app.jobs.rescuer import rescue_once
+from app.jobs.transitions import claiming, dispatching, keeping, operators
 from app.models.fit import DEEPEST_NESTING, fit_json, fit_text
 from app.models.incoming_email import IncomingEmail
 
@@ -89,7 +89,7 @@ async def process(pool: Pool, handler: Any, email_id: UUID, **values: Any) -> Ro
 async def lose_claims(pool: Pool, email_id: UUID, times: int) -> None:
     """Claim an email as workers do that vanish thereafter."""
     for _ in range(times):
-        made = await transitions.claim(pool, email_id, lease=LOST, worker="a worker")
+        made = await claiming.claim(pool, email_id, lease=LOST, worker="a worker")
         assert isinstance(made, tuple)
 
 
@@ -480,8 +480,8 @@ async def test_of_the_emails_whose_workers_vanished_one_is_handled_at_a_time(poo
     first, second, good = [await store(pool) for _ in range(3)]
     await lose_claims(pool, first, 1)
     await lose_claims(pool, second, 1)
-    await transitions.rescue_expired(pool, limit=2)
-    await transitions.queue(pool, limit=2, depth=2)
+    await keeping.rescue_expired(pool, limit=2)
+    await dispatching.queue(pool, limit=2, depth=2)
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(processor.process(first))
         while running != [first]:  # noqa: ASYNC110
@@ -506,7 +506,7 @@ async def test_an_operators_retry_gives_a_poison_email_a_fresh_start(pool: Pool)
     email_id = await store(pool)
     await lose_claims(pool, email_id, 3)
     await process(pool, calls.handle, email_id)
-    assert await transitions.retry(pool, email_id, by="erika")
+    assert await operators.retry(pool, email_id, by="erika")
     row = await process(pool, calls.handle, email_id)
     assert row["processing_status"] == "completed"
     assert [error for _, error in errors_of(row)][-1] == "retried by erika"
@@ -591,7 +591,7 @@ async def test_a_handler_whose_claim_was_lost_is_cancelled_and_others_go_on(pool
             "UPDATE incoming_emails SET lease_expires_at = now() - interval '1 s' WHERE id = $1",
             stolen,
         )
-        thief = await transitions.claim(pool, stolen, lease=LEASE, worker="a worker")
+        thief = await claiming.claim(pool, stolen, lease=LEASE, worker="a worker")
         assert isinstance(thief, tuple)
         before = await read(pool, stolen)
         lease_before = (await read(pool, kept))["lease_expires_at"]

@@ -13,10 +13,12 @@ import pytest
 from support import WAIT_SECONDS
 
 from app.desk.emails import Search, count_matching, retry_failed
-from app.jobs import transitions
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.story import SELECT_STUCK
-from app.jobs.transitions import Claim, Queued, Refusal
+from app.jobs.transitions import claiming, dispatching, ending, keeping, operators
+from app.jobs.transitions.claiming import Refusal
+from app.jobs.transitions.common import Claim
+from app.jobs.transitions.dispatching import Queued
 from app.models import entries as bounds
 from app.models.incoming_email import ProcessingStatus
 
@@ -92,12 +94,12 @@ def changes(before: Row, after: Row) -> Row:
 
 async def queue(database: Any, *, limit: int, depth: int, odd_to_fresh: bool = True) -> list[UUID]:
     """Queue emails. Returns their ids, in the order in which they are to be sent."""
-    queued = await transitions.queue(database, limit=limit, depth=depth, odd_to_fresh=odd_to_fresh)
+    queued = await dispatching.queue(database, limit=limit, depth=depth, odd_to_fresh=odd_to_fresh)
     return [one.email_id for one in queued]
 
 
 async def claimed(pool: Pool, email_id: UUID, *, lease: timedelta = LEASE) -> Claim:
-    made = await transitions.claim(pool, email_id, lease=lease, worker="a worker")
+    made = await claiming.claim(pool, email_id, lease=lease, worker="a worker")
     assert isinstance(made, tuple)
     return made[0]
 
@@ -124,28 +126,28 @@ class Step:
 STEPS = [
     Step(
         "queue",
-        lambda pool, _: transitions.queue(pool, limit=10, depth=10),
+        lambda pool, _: dispatching.queue(pool, limit=10, depth=10),
         ["received"],
         "queued",
         frozenset({"queued_at"}),
     ),
     Step(
         "unqueue",
-        lambda pool, email_id: transitions.unqueue(pool, [Queued(email_id, LONG_AGO, True)]),
+        lambda pool, email_id: dispatching.unqueue(pool, [Queued(email_id, LONG_AGO, True)]),
         ["queued"],
         "received",
         frozenset({"queued_at"}),
     ),
     Step(
         "unqueue what was sent again",
-        lambda pool, email_id: transitions.unqueue(pool, [Queued(email_id, LONG_AGO, False)]),
+        lambda pool, email_id: dispatching.unqueue(pool, [Queued(email_id, LONG_AGO, False)]),
         ["queued"],
         "queued",
         frozenset({"queued_at"}),
     ),
     Step(
         "claim",
-        lambda pool, email_id: transitions.claim(pool, email_id, lease=LEASE, worker="a worker"),
+        lambda pool, email_id: claiming.claim(pool, email_id, lease=LEASE, worker="a worker"),
         ["received", "queued", "processing"],
         "processing",
         frozenset(
@@ -163,7 +165,7 @@ STEPS = [
     ),
     Step(
         "complete",
-        lambda pool, email_id: transitions.complete(
+        lambda pool, email_id: ending.complete(
             pool, standing(email_id), extracted_data='{"b": 2}', cleaned_body="Tag"
         ),
         ["processing"],
@@ -174,7 +176,7 @@ STEPS = [
     ),
     Step(
         "retry_later",
-        lambda pool, email_id: transitions.retry_later(
+        lambda pool, email_id: ending.retry_later(
             pool, standing(email_id), error="again", delay=timedelta(seconds=30)
         ),
         ["processing"],
@@ -185,7 +187,7 @@ STEPS = [
     ),
     Step(
         "postpone_suspect",
-        lambda pool, email_id: transitions.postpone_suspect(
+        lambda pool, email_id: claiming.postpone_suspect(
             pool, email_id, delay=timedelta(seconds=5)
         ),
         ["queued"],
@@ -194,7 +196,7 @@ STEPS = [
     ),
     Step(
         "fail",
-        lambda pool, email_id: transitions.fail(pool, standing(email_id), error="never"),
+        lambda pool, email_id: ending.fail(pool, standing(email_id), error="never"),
         ["processing"],
         "failed",
         frozenset(
@@ -209,37 +211,35 @@ STEPS = [
     ),
     Step(
         "hand_back",
-        lambda pool, email_id: transitions.hand_back(pool, standing(email_id)),
+        lambda pool, email_id: ending.hand_back(pool, standing(email_id)),
         ["processing"],
         "queued",
         frozenset({"queued_at", "claims", "lease_expires_at", "attempt_errors"}),
     ),
     Step(
         "extend_leases",
-        lambda pool, email_id: transitions.extend_leases(pool, [standing(email_id)], lease=LEASE),
+        lambda pool, email_id: keeping.extend_leases(pool, [standing(email_id)], lease=LEASE),
         ["processing"],
         "processing",
         frozenset({"lease_expires_at"}),
     ),
     Step(
         "rescue_expired",
-        lambda pool, _: transitions.rescue_expired(pool, limit=10),
+        lambda pool, _: keeping.rescue_expired(pool, limit=10),
         ["processing"],
         "queued",
         frozenset({"queued_at", "lease_expires_at", "lost_claims", "attempt_errors"}),
     ),
     Step(
         "rescue_unheard",
-        lambda pool, _: transitions.rescue_unheard(
-            pool, limit=10, lost_after=LOST_AFTER, is_idle=True
-        ),
+        lambda pool, _: keeping.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER, is_idle=True),
         ["queued"],
         "queued",
         frozenset({"queued_at", "attempt_errors"}),
     ),
     Step(
         "retry",
-        lambda pool, email_id: transitions.retry(pool, email_id, by="erika"),
+        lambda pool, email_id: operators.retry(pool, email_id, by="erika"),
         ["failed"],
         "queued",
         frozenset(
@@ -258,7 +258,7 @@ STEPS = [
     ),
     Step(
         "retry_many",
-        lambda pool, email_id: transitions.retry_many(pool, [email_id, uuid4()], by="erika"),
+        lambda pool, email_id: operators.retry_many(pool, [email_id, uuid4()], by="erika"),
         ["failed"],
         "queued",
         frozenset(
@@ -277,7 +277,7 @@ STEPS = [
     ),
     Step(
         "retry, forced",
-        lambda pool, email_id: transitions.retry(pool, email_id, by="erika", force=True),
+        lambda pool, email_id: operators.retry(pool, email_id, by="erika", force=True),
         ["failed", "completed"],
         "queued",
         frozenset(
@@ -296,7 +296,7 @@ STEPS = [
     ),
     Step(
         "settle",
-        lambda pool, email_id: transitions.settle(pool, email_id, by="erika", reason="by phone"),
+        lambda pool, email_id: operators.settle(pool, email_id, by="erika", reason="by phone"),
         ["failed"],
         "completed",
         frozenset({"completed_at", "processing_error", "attempt_errors"}),
@@ -365,18 +365,18 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     assert row["lease_expires_at"] >= start + LEASE
     assert (row["claims"], row["retry_count"]) == (1, 0)
     assert first.lost_claims == 0
-    assert await transitions.retry_later(pool, first, error="away", delay=timedelta(hours=1))
+    assert await ending.retry_later(pool, first, error="away", delay=timedelta(hours=1))
     row = await read(pool, email_id)
     assert row["next_attempt_at"] >= start + timedelta(hours=1)
     assert row["completed_at"] is None
-    refused = await transitions.claim(pool, email_id, lease=LEASE, worker="a worker")
+    refused = await claiming.claim(pool, email_id, lease=LEASE, worker="a worker")
     assert refused is Refusal.NO_WORK
     await pool.execute("UPDATE incoming_emails SET next_attempt_at = now()")
     second = await claimed(pool, email_id)
     assert (second.retry_count, second.lost_claims) == (1, 0)
     assert (await read(pool, email_id))["claims"] == 2
     assert second.started_at > first.started_at
-    assert await transitions.fail(pool, second, error="broken")
+    assert await ending.fail(pool, second, error="broken")
     row = await read(pool, email_id)
     assert row["processing_error"] == "broken"
     assert row["completed_at"] == row["processed_at"] >= start
@@ -384,7 +384,7 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     errors = json.loads(row["attempt_errors"])
     assert [(e["attempt"], e["error"]) for e in errors] == [(1, "away"), (2, "broken")]
     assert all(datetime.fromisoformat(e["at"]) >= start for e in errors)
-    assert await transitions.retry(pool, email_id, by="erika")
+    assert await operators.retry(pool, email_id, by="erika")
     row = await read(pool, email_id)
     assert (row["claims"], row["retry_count"]) == (0, 0)
     assert row["processing_error"] is row["completed_at"] is row["queued_at"] is None
@@ -393,7 +393,7 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     third = await claimed(pool, email_id)
     assert (third.retry_count, third.lost_claims) == (0, 0)
     assert (await read(pool, email_id))["claims"] == 1
-    assert await transitions.complete(pool, third, extracted_data='{"n": 1}', cleaned_body="x")
+    assert await ending.complete(pool, third, extracted_data='{"n": 1}', cleaned_body="x")
     row = await read(pool, email_id)
     assert json.loads(row["extracted_data"]) == {"n": 1}
     assert row["cleaned_body"] == "x"
@@ -432,7 +432,7 @@ async def test_what_was_brought_back_goes_before_retries_and_those_as_they_fell_
 
 async def test_an_email_that_an_older_desk_retried_begins_anew(pool: Pool) -> None:
     email_id = await store(pool, "queued", queued_at=None, claims=0, lost_claims=3)
-    made = await transitions.claim(pool, email_id, lease=LEASE, worker="one", suspects=False)
+    made = await claiming.claim(pool, email_id, lease=LEASE, worker="one", suspects=False)
     assert isinstance(made, tuple)
     assert made[0].lost_claims == 0
     row = await read(pool, email_id)
@@ -502,14 +502,14 @@ async def test_fresh_emails_and_those_sent_again_share_each_batch(
 async def test_what_was_not_sent_is_as_before_unless_somebody_has_it_by_now(pool: Pool) -> None:
     back = await store(pool, "queued", queued_at=None)
     fresh, claimed_since, sent_since = [await store(pool) for _ in range(3)]
-    queued = await transitions.queue(pool, limit=10, depth=10)
+    queued = await dispatching.queue(pool, limit=10, depth=10)
     await claimed(pool, claimed_since)
     # Another Dispatcher sent it after a Rescuer took its message for lost.
     await pool.execute(
         "UPDATE incoming_emails SET queued_at = queued_at + interval '1 second' WHERE id = $1",
         sent_since,
     )
-    assert set(await transitions.unqueue(pool, queued)) == {back, fresh}
+    assert set(await dispatching.unqueue(pool, queued)) == {back, fresh}
     rows = {email_id: await read(pool, email_id) for email_id in (back, fresh)}
     assert {row["processing_status"] for row in rows.values()} == {"queued", "received"}
     assert rows[back]["processing_status"] == "queued"
@@ -523,7 +523,7 @@ async def test_a_retry_of_very_many_does_not_go_before_those_that_were_due(pool:
         pool, "queued", queued_at=None, next_attempt_at=await now(pool) - timedelta(seconds=1)
     )
     failed = [await store(pool, "failed", received_at=LONG_AGO + n * LEASE) for n in range(3)]
-    assert await transitions.retry_many(pool, failed, by="erika") == 3
+    assert await operators.retry_many(pool, failed, by="erika") == 3
     assert await queue(pool, limit=4, depth=10) == [due, *failed]
 
 
@@ -538,18 +538,18 @@ async def test_retries_that_wait_for_their_time_take_no_room_in_the_broker(pool:
 async def test_an_email_that_does_not_exist_changes_nothing(pool: Pool) -> None:
     await store(pool, "processing")
     nobody = Claim(uuid4(), TOKEN, retry_count=0, lost_claims=0)
-    refused = await transitions.claim(pool, nobody.email_id, lease=LEASE, worker="a worker")
+    refused = await claiming.claim(pool, nobody.email_id, lease=LEASE, worker="a worker")
     assert refused is Refusal.NO_WORK
-    assert not await transitions.complete(pool, nobody, extracted_data=None, cleaned_body=None)
-    assert not await transitions.fail(pool, nobody, error="x")
-    assert not await transitions.retry(pool, nobody.email_id, by="erika", force=True)
-    assert await transitions.extend_leases(pool, [], lease=LEASE) == {}
+    assert not await ending.complete(pool, nobody, extracted_data=None, cleaned_body=None)
+    assert not await ending.fail(pool, nobody, error="x")
+    assert not await operators.retry(pool, nobody.email_id, by="erika", force=True)
+    assert await keeping.extend_leases(pool, [], lease=LEASE) == {}
 
 
 async def test_a_claim_is_held_until_its_lease_runs_out(pool: Pool) -> None:
     email_id = await store(pool)
     first = await claimed(pool, email_id)
-    refused = await transitions.claim(pool, email_id, lease=LEASE, worker="a worker")
+    refused = await claiming.claim(pool, email_id, lease=LEASE, worker="a worker")
     assert refused is Refusal.NO_WORK
     await pool.execute("UPDATE incoming_emails SET lease_expires_at = now() - interval '1 second'")
     second = await claimed(pool, email_id)
@@ -563,7 +563,7 @@ async def test_a_claim_whose_answer_was_lost_is_the_same_when_it_is_made_again(p
 
     async def claim(**differing: Any) -> Claim | Refusal:
         arguments: Any = {"lease": LEASE, "worker": "a worker", "token": token, **differing}
-        made = await transitions.claim(pool, email_id, **arguments)
+        made = await claiming.claim(pool, email_id, **arguments)
         return made[0] if isinstance(made, tuple) else made
 
     first = await claim()
@@ -579,7 +579,7 @@ async def test_a_claim_whose_answer_was_lost_is_the_same_when_it_is_made_again(p
     assert await claim(token=uuid4()) is Refusal.NO_WORK
     assert await claim(worker="another") is Refusal.NO_WORK
     assert isinstance(first, Claim)
-    assert await transitions.complete(pool, first, extracted_data=None, cleaned_body=None)
+    assert await ending.complete(pool, first, extracted_data=None, cleaned_body=None)
     assert await claim() is Refusal.NO_WORK
 
 
@@ -589,11 +589,11 @@ async def test_a_claim_that_comes_again_while_the_first_has_not_committed_is_the
     email_id = await store(pool)
     token = uuid4()
     async with pool.acquire() as connection, connection.transaction():
-        first = await transitions.claim(
+        first = await claiming.claim(
             connection, email_id, lease=LEASE, worker="a worker", token=token
         )
         waiting = asyncio.create_task(
-            transitions.claim(pool, email_id, lease=LEASE, worker="a worker", token=token)
+            claiming.claim(pool, email_id, lease=LEASE, worker="a worker", token=token)
         )
         await wait_for_lock(pool)
     second = await waiting
@@ -607,7 +607,7 @@ async def test_who_may_not_take_over_leaves_a_lease_that_ran_out(pool: Pool) -> 
     email_id = await store(pool, "processing")
     before = await read(pool, email_id)
     for suspects in (True, False):
-        refused = await transitions.claim(
+        refused = await claiming.claim(
             pool, email_id, lease=LEASE, worker="b", suspects=suspects, takes_over=False
         )
         assert refused is Refusal.NO_WORK
@@ -637,12 +637,12 @@ async def test_leases_and_pauses_begin_after_the_wait_for_a_row(pool: Pool, what
             case "extend":
                 # It passes over what is locked; a lock that is gone before it comes to the row
                 # costs it no time.
-                return await transitions.extend_leases(pool, [standing(email_id)], lease=long_pause)
+                return await keeping.extend_leases(pool, [standing(email_id)], lease=long_pause)
             case "retry_later":
-                return await transitions.retry_later(
+                return await ending.retry_later(
                     pool, standing(email_id), error="x", delay=long_pause
                 )
-        return await transitions.postpone_suspect(pool, email_id, delay=long_pause)
+        return await claiming.postpone_suspect(pool, email_id, delay=long_pause)
 
     async with pool.acquire() as holder, holder.transaction():
         await holder.execute("SELECT FROM incoming_emails WHERE id = $1 FOR UPDATE", email_id)
@@ -672,7 +672,7 @@ async def test_one_locked_email_does_not_keep_the_other_leases_from_being_extend
             "SELECT FROM incoming_emails WHERE id = $1 FOR UPDATE", held[1].email_id
         )
         async with asyncio.timeout(60):
-            standing = await transitions.extend_leases(pool, held, lease=LEASE)
+            standing = await keeping.extend_leases(pool, held, lease=LEASE)
     assert [standing[claim.email_id, claim.started_at] for claim in held] == [True, False, True]
 
 
@@ -684,9 +684,9 @@ async def test_attempt_errors_keep_the_first_and_the_newest_and_count_the_others
     for number in range(told):
         held = await claimed(pool, email_id)
         if number % 2:
-            assert await transitions.hand_back(pool, held, reason=f"entry {number}")
+            assert await ending.hand_back(pool, held, reason=f"entry {number}")
         else:
-            await transitions.retry_later(pool, held, error=f"entry {number}", delay=timedelta(0))
+            await ending.retry_later(pool, held, error=f"entry {number}", delay=timedelta(0))
         entries = json.loads((await read(pool, email_id))["attempt_errors"])
         if number < bounds.MOST_ENTRIES:
             assert [entry["error"] for entry in entries] == [
@@ -710,7 +710,7 @@ async def test_attempt_errors_that_grew_before_there_was_a_bound_are_cut(pool: P
         for n in range(1_000)
     ]
     email_id = await store(pool, "failed", attempt_errors=json.dumps(entries))
-    assert await transitions.retry(pool, email_id, by="erika")
+    assert await operators.retry(pool, email_id, by="erika")
     kept = json.loads((await read(pool, email_id))["attempt_errors"])
     assert len(kept) == bounds.MOST_ENTRIES
     assert kept[bounds.FIRST_ENTRIES]["error"] == "left out here: 952 entries"
@@ -720,9 +720,9 @@ async def test_attempt_errors_that_grew_before_there_was_a_bound_are_cut(pool: P
 async def test_who_takes_over_tells_of_the_claim_that_it_ends(pool: Pool) -> None:
     email_id = await store(pool)
     lost = timedelta(seconds=-1)
-    first = await transitions.claim(pool, email_id, lease=lost, worker="one")
-    second = await transitions.claim(pool, email_id, lease=lost, worker="another")
-    assert await transitions.claim(pool, email_id, lease=LEASE, worker="a third")
+    first = await claiming.claim(pool, email_id, lease=lost, worker="one")
+    second = await claiming.claim(pool, email_id, lease=lost, worker="another")
+    assert await claiming.claim(pool, email_id, lease=LEASE, worker="a third")
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
     entries = json.loads((await read(pool, email_id))["attempt_errors"])
@@ -738,15 +738,15 @@ async def test_messages_that_are_lost_one_after_the_other_are_told_once(pool: Po
     async def lose_a_message() -> None:
         assert await queue(pool, limit=1, depth=1) in ([], [email_id])
         await pool.execute("UPDATE incoming_emails SET queued_at = $1", LONG_AGO)
-        assert await transitions.rescue_unheard(
-            pool, limit=1, lost_after=LOST_AFTER, is_idle=True
-        ) == [email_id]
+        assert await keeping.rescue_unheard(pool, limit=1, lost_after=LOST_AFTER, is_idle=True) == [
+            email_id
+        ]
 
     for _ in range(3):
         await lose_a_message()
     (entry,) = json.loads((await read(pool, email_id))["attempt_errors"])
     assert (entry["attempt"], entry["error"]) == (0, "its message was lost")
-    assert await transitions.hand_back(pool, await claimed(pool, email_id))
+    assert await ending.hand_back(pool, await claimed(pool, email_id))
     await lose_a_message()
     entries = json.loads((await read(pool, email_id))["attempt_errors"])
     assert [entry["error"] for entry in entries] == [
@@ -761,40 +761,40 @@ async def test_a_message_that_comes_twice_does_not_shorten_the_pause_of_a_suspec
 ) -> None:
     later = await now(pool) + timedelta(hours=1)
     email_id = await store(pool, "queued", next_attempt_at=later)
-    assert await transitions.postpone_suspect(pool, email_id, delay=timedelta(seconds=5))
+    assert await claiming.postpone_suspect(pool, email_id, delay=timedelta(seconds=5))
     assert (await read(pool, email_id))["next_attempt_at"] == later
 
 
 async def test_of_many_claimers_at_once_one_gets_the_email(pool: Pool) -> None:
     email_id = await store(pool)
     claims = await asyncio.gather(
-        *(transitions.claim(pool, email_id, lease=LEASE, worker="a worker") for _ in range(20))
+        *(claiming.claim(pool, email_id, lease=LEASE, worker="a worker") for _ in range(20))
     )
     assert len([claim for claim in claims if isinstance(claim, tuple)]) == 1
     assert (await read(pool, email_id))["claims"] == 1
 
 
-@pytest.mark.parametrize("ending", ["complete", "fail", "retry_later", "hand_back", "extend"])
-async def test_whoever_lost_its_claim_changes_nothing(pool: Pool, ending: str) -> None:
+@pytest.mark.parametrize("way", ["complete", "fail", "retry_later", "hand_back", "extend"])
+async def test_whoever_lost_its_claim_changes_nothing(pool: Pool, way: str) -> None:
     email_id = await store(pool)
     first = await claimed(pool, email_id, lease=timedelta(seconds=-1))
     second = await claimed(pool, email_id)
     before = await read(pool, email_id)
 
     async def end(claim: Claim) -> object:
-        match ending:
+        match way:
             case "complete":
-                return await transitions.complete(
+                return await ending.complete(
                     pool, claim, extracted_data='{"by": "it"}', cleaned_body="by it"
                 )
             case "fail":
-                return await transitions.fail(pool, claim, error="by it")
+                return await ending.fail(pool, claim, error="by it")
             case "retry_later":
-                return await transitions.retry_later(pool, claim, error="by it", delay=timedelta(0))
+                return await ending.retry_later(pool, claim, error="by it", delay=timedelta(0))
             case "hand_back":
-                return await transitions.hand_back(pool, claim)
+                return await ending.hand_back(pool, claim)
             case _:
-                return await transitions.extend_leases(pool, [claim], lease=timedelta(days=1))
+                return await keeping.extend_leases(pool, [claim], lease=timedelta(days=1))
 
     assert not await end(first)
     assert await read(pool, email_id) == before
@@ -802,7 +802,7 @@ async def test_whoever_lost_its_claim_changes_nothing(pool: Pool, ending: str) -
     after = await read(pool, email_id)
     assert after != before
     # Nor does anybody after the end, and the one who ended it cannot end it twice.
-    if ending != "extend":
+    if way != "extend":
         assert not await end(first)
         assert not await end(second)
         assert await read(pool, email_id) == after
@@ -813,10 +813,10 @@ async def test_leases_are_extended_for_those_that_still_stand(pool: Pool) -> Non
     stolen = await claimed(pool, await store(pool), lease=timedelta(seconds=-1))
     thief = await claimed(pool, stolen.email_id)
     finished = await claimed(pool, await store(pool))
-    await transitions.complete(pool, finished, extracted_data=None, cleaned_body=None)
+    await ending.complete(pool, finished, extracted_data=None, cleaned_body=None)
     longer = timedelta(hours=1)
     start = await now(pool)
-    still = await transitions.extend_leases(pool, [*mine, stolen, finished], lease=longer)
+    still = await keeping.extend_leases(pool, [*mine, stolen, finished], lease=longer)
     assert still == {(claim.email_id, claim.started_at): True for claim in mine}
     for claim in mine:
         assert (await read(pool, claim.email_id))["lease_expires_at"] >= start + longer
@@ -838,10 +838,10 @@ async def test_the_token_grows_within_one_transaction(pool: Pool) -> None:
     # There, now() stands still.
     email_id = await store(pool)
     async with pool.acquire() as connection, connection.transaction():
-        first = await transitions.claim(connection, email_id, lease=LEASE, worker="a worker")
+        first = await claiming.claim(connection, email_id, lease=LEASE, worker="a worker")
         assert isinstance(first, tuple)
-        assert await transitions.hand_back(connection, first[0])
-        second = await transitions.claim(connection, email_id, lease=LEASE, worker="a worker")
+        assert await ending.hand_back(connection, first[0])
+        second = await claiming.claim(connection, email_id, lease=LEASE, worker="a worker")
         assert isinstance(second, tuple)
     assert second[0].started_at > first[0].started_at
 
@@ -866,7 +866,7 @@ async def test_no_more_emails_wait_in_the_broker_than_its_depth(pool: Pool) -> N
     # Whoever is claimed makes room, also if it is then to wait for its next attempt.
     await claimed(pool, queued[0])
     other = await claimed(pool, queued[1])
-    await transitions.retry_later(pool, other, error="x", delay=timedelta(hours=1))
+    await ending.retry_later(pool, other, error="x", delay=timedelta(hours=1))
     assert len(await queue(pool, limit=50, depth=4)) == 2
     # A depth that was made smaller is no error.
     assert await queue(pool, limit=50, depth=2) == []
@@ -877,13 +877,11 @@ async def test_no_more_emails_wait_in_the_broker_than_its_depth(pool: Pool) -> N
     [
         ("received", {}, lambda one: queue(one, limit=2, depth=9)),
         ("queued", {"queued_at": None}, lambda one: queue(one, limit=2, depth=9)),
-        ("processing", {}, lambda one: transitions.rescue_expired(one, limit=2)),
+        ("processing", {}, lambda one: keeping.rescue_expired(one, limit=2)),
         (
             "queued",
             {},
-            lambda one: transitions.rescue_unheard(
-                one, limit=2, lost_after=LOST_AFTER, is_idle=True
-            ),
+            lambda one: keeping.rescue_unheard(one, limit=2, lost_after=LOST_AFTER, is_idle=True),
         ),
     ],
     ids=["queue", "queue again", "rescue_expired", "rescue_unheard"],
@@ -942,9 +940,9 @@ async def test_only_what_lost_its_worker_is_rescued(pool: Pool) -> None:
     held = await store(pool, "processing", lease_expires_at=await now(pool) + LEASE)
     old = await store(pool, "processing", received_at=LONG_AGO - timedelta(days=1))
     new = await store(pool, "processing")
-    assert await transitions.rescue_expired(pool, limit=1) == [old]
-    assert await transitions.rescue_expired(pool, limit=10) == [new]
-    assert await transitions.rescue_expired(pool, limit=10) == []
+    assert await keeping.rescue_expired(pool, limit=1) == [old]
+    assert await keeping.rescue_expired(pool, limit=10) == [new]
+    assert await keeping.rescue_expired(pool, limit=10) == []
     assert (await read(pool, held))["processing_status"] == "processing"
     row = await read(pool, new)
     assert (row["queued_at"], row["lease_expires_at"]) == (None, None)
@@ -957,12 +955,10 @@ async def test_only_what_was_queued_for_too_long_is_sent_again(pool: Pool) -> No
     lost = await store(pool, "queued", queued_at=moment - 2 * LOST_AFTER)
     await store(pool, "queued", queued_at=moment - LOST_AFTER / 2)
     await store(pool, "queued", queued_at=None)
-    rescued = await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER, is_idle=True)
+    rescued = await keeping.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER, is_idle=True)
     assert rescued == [lost]
     assert (await read(pool, lost))["queued_at"] is None
-    assert (
-        await transitions.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER, is_idle=True) == []
-    )
+    assert await keeping.rescue_unheard(pool, limit=10, lost_after=LOST_AFTER, is_idle=True) == []
 
 
 async def test_a_row_in_another_transactions_hands_is_not_waited_for(pool: Pool) -> None:
@@ -973,8 +969,8 @@ async def test_a_row_in_another_transactions_hands_is_not_waited_for(pool: Pool)
             "SELECT FROM incoming_emails WHERE id = ANY($1) FOR UPDATE", [expired[0], unheard[0]]
         )
         async with asyncio.timeout(WAIT_SECONDS):
-            assert await transitions.rescue_expired(pool, limit=10) == [expired[1]]
-            assert await transitions.rescue_unheard(
+            assert await keeping.rescue_expired(pool, limit=10) == [expired[1]]
+            assert await keeping.rescue_unheard(
                 pool, limit=10, lost_after=LOST_AFTER, is_idle=True
             ) == [unheard[1]]
 
@@ -986,14 +982,14 @@ async def test_claims_that_ended_without_a_result_are_counted_and_others_not(poo
     taken = await claimed(pool, email_id)
     assert taken.lost_claims == 1
     # Handed back: as if it had never been claimed.
-    assert await transitions.hand_back(pool, taken)
+    assert await ending.hand_back(pool, taken)
     again = await claimed(pool, email_id)
     assert again.lost_claims == 1
     # An attempt that failed is no lost claim.
-    assert await transitions.retry_later(pool, again, error="x", delay=timedelta(0))
+    assert await ending.retry_later(pool, again, error="x", delay=timedelta(0))
     assert (await claimed(pool, email_id, lease=lost)).lost_claims == 1
     # Neither is one whose worker vanished the second.
-    assert await transitions.rescue_expired(pool, limit=1) == [email_id]
+    assert await keeping.rescue_expired(pool, limit=1) == [email_id]
     assert (await claimed(pool, email_id, lease=lost)).lost_claims == 2
 
 
@@ -1004,41 +1000,39 @@ async def test_only_an_email_whose_worker_vanished_is_a_suspect(pool: Pool) -> N
     async def is_suspect() -> bool:
         """Whether it is refused to who takes no suspects, and can be postponed."""
         before = await read(pool, email_id)
-        if not await transitions.postpone_suspect(pool, email_id, delay=delay):
+        if not await claiming.postpone_suspect(pool, email_id, delay=delay):
             assert await read(pool, email_id) == before
             return False
         after = await read(pool, email_id)
         assert after["queued_at"] is None
         assert after["next_attempt_at"] >= before["updated_at"] + delay
         await pool.execute("UPDATE incoming_emails SET next_attempt_at = NULL")
-        taken = await transitions.claim(
-            pool, email_id, lease=LEASE, suspects=False, worker="a worker"
-        )
+        taken = await claiming.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
         assert taken is Refusal.SUSPECT
         return True
 
     assert not await is_suspect()
-    held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
+    held = await claiming.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
     assert isinstance(held, tuple)
     assert not await is_suspect()
     # Neither an attempt that failed nor one handed back makes it one; a lease that ran out does.
-    assert await transitions.retry_later(pool, held[0], error="x", delay=timedelta(0))
+    assert await ending.retry_later(pool, held[0], error="x", delay=timedelta(0))
     assert not await is_suspect()
-    held = await transitions.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
+    held = await claiming.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
     assert isinstance(held, tuple)
-    assert await transitions.hand_back(pool, held[0])
+    assert await ending.hand_back(pool, held[0])
     assert not await is_suspect()
     lost = timedelta(seconds=-1)
-    held = await transitions.claim(pool, email_id, lease=lost, suspects=False, worker="a worker")
+    held = await claiming.claim(pool, email_id, lease=lost, suspects=False, worker="a worker")
     assert isinstance(held, tuple)
-    assert await transitions.rescue_expired(pool, limit=1) == [email_id]
+    assert await keeping.rescue_expired(pool, limit=1) == [email_id]
     assert await is_suspect()
     last = await claimed(pool, email_id)
     assert last.lost_claims == 1
     assert not await is_suspect()
-    assert await transitions.fail(pool, last, error="x")
+    assert await ending.fail(pool, last, error="x")
     assert not await is_suspect()
-    assert await transitions.retry(pool, email_id, by="erika")
+    assert await operators.retry(pool, email_id, by="erika")
     assert not await is_suspect()
 
 
@@ -1046,23 +1040,23 @@ async def test_an_operator_retries_what_failed_and_only_by_force_what_completed(
     pool: Pool,
 ) -> None:
     completed = await store(pool, "completed")
-    assert not await transitions.retry(pool, completed, by="erika")
-    assert await transitions.retry(pool, completed, by="erika", force=True)
+    assert not await operators.retry(pool, completed, by="erika")
+    assert await operators.retry(pool, completed, by="erika", force=True)
     row = await read(pool, completed)
     assert row["processing_status"] == "queued"
     # What the last run found stays until the next one ends.
     assert json.loads(row["extracted_data"]) == {"a": 1}
     assert row["cleaned_body"] == "Hallo"
     # A second click finds nothing to retry.
-    assert not await transitions.retry(pool, completed, by="erika", force=True)
+    assert not await operators.retry(pool, completed, by="erika", force=True)
     assert len(json.loads((await read(pool, completed))["attempt_errors"])) == 2
 
 
 async def test_an_erased_email_is_not_retried_even_by_force(pool: Pool) -> None:
     erased = await store(pool, "failed")
-    assert await transitions.erase_content(pool, [erased], told="erased by erika", whole=False) == 1
+    assert await operators.erase_content(pool, [erased], told="erased by erika", whole=False) == 1
     before = await read(pool, erased)
-    assert not await transitions.retry(pool, erased, by="erika", force=True)
+    assert not await operators.retry(pool, erased, by="erika", force=True)
     assert await read(pool, erased) == before
 
 
@@ -1088,17 +1082,17 @@ async def test_only_failures_with_the_text_and_in_the_time_are_retried_together(
 
 async def test_an_operator_settles_what_failed_and_says_why(pool: Pool) -> None:
     kept = await store(pool, "failed", extracted_data='{"a": 1}')
-    assert await transitions.settle(pool, kept, by="erika", reason="by phone")
+    assert await operators.settle(pool, kept, by="erika", reason="by phone")
     row = await read(pool, kept)
     assert json.loads(row["attempt_errors"])[-1]["error"] == "completed by erika: by phone"
     assert json.loads(row["extracted_data"]) == {"a": 1}
     assert row["processed_at"] == LONG_AGO
     discarded = await store(pool, "failed", extracted_data='{"a": 1}')
-    assert await transitions.settle(pool, discarded, by="erika", reason="spam", discard=True)
+    assert await operators.settle(pool, discarded, by="erika", reason="spam", discard=True)
     row = await read(pool, discarded)
     assert json.loads(row["attempt_errors"])[-1]["error"] == "discarded by erika: spam"
     assert row["extracted_data"] is None
-    assert not await transitions.settle(pool, discarded, by="erika", reason="again")
+    assert not await operators.settle(pool, discarded, by="erika", reason="again")
 
 
 @pytest.fixture
@@ -1134,24 +1128,24 @@ async def large(pool: Pool) -> Pool:
 STATUS_INDEX = "ix_incoming_emails_status_received"
 SENT_INDEX = "ix_incoming_emails_sent"
 PLANS: list[tuple[str, list[object], str]] = [
-    ("QUEUE", [50, 1_000, 1], STATUS_INDEX),
-    ("QUEUE", [50, 1_000, 1], SENT_INDEX),
-    ("QUEUE", [50, 1_000, 1], "ix_incoming_emails_due"),
-    ("UNQUEUE", [["id"], [TOKEN], [True]], "incoming_emails_pkey"),
-    ("RESCUE_EXPIRED", [500], STATUS_INDEX),
-    ("RESCUE_UNHEARD", [500, LOST_AFTER, False], SENT_INDEX),
-    ("CLAIM", ["id", LEASE, "a worker", uuid4(), False, True], "incoming_emails_pkey"),
-    ("POSTPONE_SUSPECT", ["id", LEASE], "incoming_emails_pkey"),
-    ("COMPLETE", ["id", TOKEN, "{}", "text"], "incoming_emails_pkey"),
-    ("EXTEND_LEASES", [["id"], [TOKEN], LEASE], "incoming_emails_pkey"),
-    ("RETRY_BY_OPERATOR", [["id"], ["failed"], "erika"], "incoming_emails_pkey"),
-    ("SETTLE", ["id", "erika", "by phone", False], "incoming_emails_pkey"),
+    (dispatching.QUEUE, [50, 1_000, 1], STATUS_INDEX),
+    (dispatching.QUEUE, [50, 1_000, 1], SENT_INDEX),
+    (dispatching.QUEUE, [50, 1_000, 1], "ix_incoming_emails_due"),
+    (dispatching.UNQUEUE, [["id"], [TOKEN], [True]], "incoming_emails_pkey"),
+    (keeping.RESCUE_EXPIRED, [500], STATUS_INDEX),
+    (keeping.RESCUE_UNHEARD, [500, LOST_AFTER, False], SENT_INDEX),
+    (claiming.CLAIM, ["id", LEASE, "a worker", uuid4(), False, True], "incoming_emails_pkey"),
+    (claiming.POSTPONE_SUSPECT, ["id", LEASE], "incoming_emails_pkey"),
+    (ending.COMPLETE, ["id", TOKEN, "{}", "text"], "incoming_emails_pkey"),
+    (keeping.EXTEND_LEASES, [["id"], [TOKEN], LEASE], "incoming_emails_pkey"),
+    (operators.RETRY_BY_OPERATOR, [["id"], ["failed"], "erika"], "incoming_emails_pkey"),
+    (operators.SETTLE, ["id", "erika", "by phone", False], "incoming_emails_pkey"),
 ]
 
 
 async def test_no_transition_reads_the_whole_table(large: Pool) -> None:
     some_id = await large.fetchval("SELECT id FROM incoming_emails LIMIT 1")
-    for name, arguments, index in PLANS:
+    for statement, arguments, index in PLANS:
         given = [
             some_id if value == "id" else [some_id] if value == ["id"] else value
             for value in arguments
@@ -1159,10 +1153,10 @@ async def test_no_transition_reads_the_whole_table(large: Pool) -> None:
         async with large.acquire() as connection:
             for plan_kind in ("force_custom_plan", "force_generic_plan"):
                 await connection.execute(f"SET plan_cache_mode = {plan_kind}")
-                lines = await connection.fetch(f"EXPLAIN {getattr(transitions, name)}", *given)
+                lines = await connection.fetch(f"EXPLAIN {statement}", *given)
                 plan = "\n".join(line[0] for line in lines)
-                assert index in plan, f"{name}, {plan_kind}:\n{plan}"
-                assert "Seq Scan on incoming_emails" not in plan, f"{name}, {plan_kind}:\n{plan}"
+                assert index in plan, f"{plan_kind}:{statement}\n{plan}"
+                assert "Seq Scan on incoming_emails" not in plan, f"{plan_kind}:{statement}\n{plan}"
 
 
 @pytest.mark.parametrize("kind", ["force_custom_plan", "force_generic_plan"])
@@ -1171,17 +1165,21 @@ async def test_what_looks_again_and_again_reads_little_whatever_the_statistics(
 ) -> None:
     """Those of a table that was full of waiting emails, and is drained by now; and of an empty one
     that was filled since."""
-    hot = [("QUEUE", [50, 1_000, 1]), ("RESCUE_EXPIRED", [500])]
-    hot.append(("RESCUE_UNHEARD", [500, LOST_AFTER, True]))
+    hot = [(dispatching.QUEUE, [50, 1_000, 1]), (keeping.RESCUE_EXPIRED, [500])]
+    hot.append((keeping.RESCUE_UNHEARD, [500, LOST_AFTER, True]))
     async with pool.acquire() as connection:
         await connection.execute(f"SET plan_cache_mode = {kind}")
 
         async def check(statistics: str) -> None:
-            for name, arguments in hot:
-                rows = await connection.fetch(f"EXPLAIN {getattr(transitions, name)}", *arguments)
+            for statement, arguments in hot:
+                rows = await connection.fetch(f"EXPLAIN {statement}", *arguments)
                 plan = "\n".join(row[0] for row in rows)
-                assert "Seq Scan on incoming_emails" not in plan, f"{statistics}, {name}:\n{plan}"
-                assert "ix_incoming_emails_received" not in plan, f"{statistics}, {name}:\n{plan}"
+                assert "Seq Scan on incoming_emails" not in plan, (
+                    f"{statistics}:{statement}\n{plan}"
+                )
+                assert "ix_incoming_emails_received" not in plan, (
+                    f"{statistics}:{statement}\n{plan}"
+                )
 
         for state in ("received", "queued", "processing"):
             await connection.execute(
@@ -1216,7 +1214,7 @@ async def test_an_email_in_processing_without_a_lease_is_rescued(pool: Pool) -> 
     email_id = await pool.fetchval(
         "INSERT INTO incoming_emails (processing_status) VALUES ('processing') RETURNING id"
     )
-    assert await transitions.rescue_expired(pool, limit=10) == [email_id]
+    assert await keeping.rescue_expired(pool, limit=10) == [email_id]
     assert await queue(pool, limit=10, depth=10) == [email_id]
     await claimed(pool, email_id)
 
@@ -1231,5 +1229,5 @@ async def test_a_long_queue_is_not_taken_for_lost_messages(pool: Pool) -> None:
     await pool.fetchval(insert, "processing", 2 * LOST_AFTER)
     waiting = await pool.fetchval(insert, "queued", 1.5 * LOST_AFTER)
     busy = {"limit": 10, "lost_after": LOST_AFTER, "is_idle": False}
-    assert await transitions.rescue_unheard(pool, **busy) == [overtaken]
-    assert await transitions.rescue_unheard(pool, **busy | {"is_idle": True}) == [waiting]
+    assert await keeping.rescue_unheard(pool, **busy) == [overtaken]
+    assert await keeping.rescue_unheard(pool, **busy | {"is_idle": True}) == [waiting]

@@ -1,0 +1,117 @@
+"""received -> queued: what a Dispatcher takes for the broker, and gives back unsent."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import attrs
+
+from app.jobs.transitions.common import DUE_AT, WITH_MESSAGE, WITHOUT_MESSAGE, Database, in_state
+
+
+@attrs.frozen
+class Queued:
+    """An email whose message has to go to the broker."""
+
+    email_id: UUID
+    queued_at: datetime
+    is_fresh: bool
+    """Whether it was `received` until now."""
+
+
+# Both kinds share the room that the broker has: the fresh ones, and those that are sent again. Each
+# may have its half, and what it does not need is the other's. The depth bounds what waits in the
+# broker, so that order of receipt is kept by the database and a lost message is noticed soon. Of
+# those sent again, what was brought back goes first, then retries as they fell due.
+#
+# SKIP LOCKED keeps Dispatchers apart. What is taken is MATERIALIZED: as a plain subquery of the
+# UPDATE it may be run once for each row, each time it passes over what the UPDATE has changed
+# already, and so takes more than its LIMIT. Which plan PostgreSQL prefers depends on its
+# statistics, which may be those of a table that was full and is drained by now. Three habits leave
+# it no way through the whole table: a state is asked for by BETWEEN, ordered by state and time,
+# which only the index on both can serve; an UPDATE finds its rows by an array of ids; and what
+# bounds a LIMIT is worked out first.
+#
+# The order is given here, because an UPDATE returns its rows in any, and so that nothing can fail
+# once it has committed: both kinds by turns. No '-infinity' may leave PostgreSQL, since asyncpg
+# makes of it a time that compares with no other.
+QUEUE = f"""
+WITH waiting AS MATERIALIZED (
+    SELECT count(*) AS messages FROM (
+        SELECT 1 FROM incoming_emails WHERE {WITH_MESSAGE} ORDER BY queued_at LIMIT $2
+    ) AS counted
+),
+room AS MATERIALIZED (SELECT LEAST($1, $2 - messages) AS places FROM waiting),
+needed AS MATERIALIZED (
+    SELECT count(*) AS places FROM (
+        SELECT 1 FROM incoming_emails WHERE {in_state("received")}
+        LIMIT (SELECT (places + $3::int) / 2 FROM room)
+    ) AS counted
+),
+again AS MATERIALIZED (
+    SELECT id FROM incoming_emails
+    WHERE {WITHOUT_MESSAGE} AND {DUE_AT} <= now()
+    ORDER BY {DUE_AT}, received_at
+    LIMIT (SELECT room.places - needed.places FROM room, needed)
+    FOR UPDATE SKIP LOCKED
+),
+fresh AS MATERIALIZED (
+    SELECT id FROM incoming_emails WHERE {in_state("received")}
+    LIMIT (SELECT places FROM room) - (SELECT count(*) FROM again)
+    FOR UPDATE SKIP LOCKED
+),
+taken AS (
+    UPDATE incoming_emails
+    SET processing_status = 'queued', queued_at = now(), updated_at = now()
+    WHERE id = ANY (ARRAY(SELECT id FROM again UNION ALL SELECT id FROM fresh))
+    RETURNING id, queued_at, id = ANY (ARRAY(SELECT id FROM fresh)) AS is_fresh,
+        next_attempt_at, received_at
+)
+SELECT id, queued_at, is_fresh FROM taken
+ORDER BY row_number() OVER (
+    PARTITION BY is_fresh ORDER BY CASE WHEN NOT is_fresh THEN {DUE_AT} END, received_at
+), NOT is_fresh
+"""  # noqa: S608 - a constant
+
+UNQUEUE = """
+UPDATE incoming_emails AS email
+SET processing_status = CASE WHEN unsent.is_fresh THEN 'received' ELSE 'queued' END,
+    queued_at = NULL, updated_at = now()
+FROM unnest($1::uuid[], $2::timestamptz[], $3::boolean[]) AS unsent (id, queued_at, is_fresh)
+WHERE email.id = unsent.id AND email.processing_status = 'queued'
+    AND email.queued_at = unsent.queued_at
+RETURNING email.id
+"""
+
+
+async def queue(
+    database: Database, *, limit: int, depth: int, odd_to_fresh: bool = True
+) -> list[Queued]:
+    """received -> queued, the oldest first; queued -> queued for those that were brought back, and
+    those whose next attempt is due, as they fell due. Half each, as far as there are so many, while
+    fewer than `depth` messages wait in the broker.
+
+    Args:
+        odd_to_fresh: the half of one place is that of the fresh ones.
+
+    Returns:
+        The emails whose messages have to go to the broker, both kinds by turns.
+    """
+    rows = await database.fetch(QUEUE, limit, depth, int(odd_to_fresh))
+    return [Queued(row["id"], row["queued_at"], row["is_fresh"]) for row in rows]
+
+
+async def unqueue(database: Database, unsent: Sequence[Queued]) -> list[UUID]:
+    """queued -> received, queued: as it was before `queue`, where the message was not sent and
+    nobody has taken the email since.
+
+    Returns:
+        What was changed.
+    """
+    rows = await database.fetch(
+        UNQUEUE,
+        [queued.email_id for queued in unsent],
+        [queued.queued_at for queued in unsent],
+        [queued.is_fresh for queued in unsent],
+    )
+    return [row["id"] for row in rows]

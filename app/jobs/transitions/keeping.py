@@ -1,0 +1,108 @@
+"""Claims kept alive, and what got stuck brought back to `queued`."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.jobs.transitions.common import VANISHED, WITH_MESSAGE, Claim, Database, in_state
+from app.metrics import RESCUES, RescueKind
+from app.models.entries import noted
+
+MESSAGE_LOST = "its message was lost"
+
+# One row that somebody has locked must not keep the others from being extended: it stands, and is
+# tried again the next time.
+EXTEND_LEASES = """
+WITH held AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) AS held (id, started_at)
+),
+free AS MATERIALIZED (
+    SELECT email.id FROM incoming_emails AS email JOIN held USING (id, started_at)
+    WHERE email.processing_status = 'processing'
+    ORDER BY email.id
+    FOR UPDATE OF email SKIP LOCKED
+),
+extended AS (
+    UPDATE incoming_emails AS email SET lease_expires_at = clock_timestamp() + $3
+    FROM free WHERE email.id = free.id
+    RETURNING email.id, email.started_at
+)
+SELECT id, started_at, true AS is_extended FROM extended
+UNION ALL
+SELECT email.id, email.started_at, false
+FROM incoming_emails AS email JOIN held USING (id, started_at)
+WHERE email.processing_status = 'processing' AND email.id NOT IN (SELECT id FROM extended)
+"""
+
+RESCUE_EXPIRED = f"""
+WITH taken AS MATERIALIZED (
+    SELECT id FROM incoming_emails
+    WHERE COALESCE(lease_expires_at, '-infinity') < now() AND {in_state("processing")}
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE incoming_emails
+SET processing_status = 'queued', queued_at = NULL, lease_expires_at = NULL, updated_at = now(),
+    lost_claims = lost_claims + 1, attempt_errors = {VANISHED}
+WHERE id = ANY (ARRAY(SELECT id FROM taken))
+RETURNING id
+"""  # noqa: S608 - a constant
+
+# Messages that are lost one after the other, as where no worker listens, are told once: the row
+# must not grow for as long as that lasts.
+RESCUE_UNHEARD = f"""
+WITH taken AS MATERIALIZED (
+    SELECT id FROM incoming_emails
+    WHERE {WITH_MESSAGE} AND queued_at < now() - $2::interval
+    AND ($3 OR queued_at < (
+        SELECT max(queued_at) FROM incoming_emails WHERE processing_status = 'processing'
+    ))
+    ORDER BY queued_at, received_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE incoming_emails
+SET queued_at = NULL, updated_at = now(),
+    attempt_errors = CASE WHEN attempt_errors -> -1 ->> 'error' = '{MESSAGE_LOST}'
+        THEN attempt_errors
+        ELSE {noted(f"'{MESSAGE_LOST}'")}
+        END
+WHERE id = ANY (ARRAY(SELECT id FROM taken))
+RETURNING id
+"""  # noqa: S608 - a constant
+
+
+async def extend_leases(
+    database: Database, claims: Collection[Claim], *, lease: timedelta
+) -> dict[tuple[UUID, datetime], bool]:
+    """Keep claims alive.
+
+    Returns:
+        Id and token of each claim that still stands, and whether its lease was extended: not where
+        another transaction has locked the email.
+    """
+    rows = await database.fetch(
+        EXTEND_LEASES, [c.email_id for c in claims], [c.started_at for c in claims], lease
+    )
+    return {(row["id"], row["started_at"]): row["is_extended"] for row in rows}
+
+
+async def rescue_expired(database: Database, *, limit: int) -> list[UUID]:
+    """processing -> queued where the lease ran out: the worker vanished."""
+    rows = await database.fetch(RESCUE_EXPIRED, limit)
+    RESCUES.labels(RescueKind.LEASE).inc(len(rows))
+    return [row["id"] for row in rows]
+
+
+async def rescue_unheard(
+    database: Database, *, limit: int, lost_after: timedelta, is_idle: bool
+) -> list[UUID]:
+    """queued -> queued where no worker came for so long that the message must be lost.
+
+    Args:
+        is_idle: a worker has nothing to do. Without one an old message may simply be waiting; it
+            is lost if emails that were queued after it are in work already.
+    """
+    rows = await database.fetch(RESCUE_UNHEARD, limit, lost_after, is_idle)
+    RESCUES.labels(RescueKind.MESSAGE).inc(len(rows))
+    return [row["id"] for row in rows]
