@@ -1,24 +1,75 @@
-"""`python -m benchmarks NAME`: one of the measurements, each with options of its own."""
+"""`python -m benchmarks`: all measurements, and the document of them; or one of them alone."""
 
+import argparse
 import importlib
+import os
 import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
 
-BENCHMARKS = {
+# Each of these has `add_arguments`, `run` and `show`.
+PARTS = {
+    "jobs": "how fast accepted emails are worked off",
+}
+OTHERS = {
     "intake": "how fast the webhook route takes email",
     "replies": "how many emails are read right",
 }
+RESULTS = Path(".benchmarks")
+
+
+def leave_own_settings() -> None:
+    """Measure what is the default, whatever is set here, and leave no secrets behind."""
+    for name in [*os.environ]:
+        if name.startswith("MAILROOM_") or name in ("DATABASE_URL", "BROKER_URL", "PICCOLO_CONF"):
+            del os.environ[name]
+    os.environ["MAILROOM_HOME"] = tempfile.gettempdir()
+    os.environ["MAILROOM_WEBHOOK_SECRETS"] = "a secret of the benchmarks alone"
+    os.environ["MAILROOM_API_TOKEN"] = "token-of-the-benchmarks-alone"
+
+
+def run_part(name: str, arguments: list[str]) -> None:
+    """Measure one part, print it and keep it."""
+    module: ModuleType = importlib.import_module(f"benchmarks.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    length = parser.add_mutually_exclusive_group()
+    for option, about in (
+        ("quick", "a few minutes; the spread is wide"),
+        ("tiny", "seconds: shows that it runs, and no more"),
+    ):
+        length.add_argument(
+            f"--{option}", dest="length", action="store_const", const=option, help=about
+        )
+    parser.set_defaults(length="full")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="folder in which the figures are kept"
+    )
+    module.add_arguments(parser)
+    parsed = parser.parse_args(arguments)
+    results = module.run(parsed)
+    module.show(results)
+    print(f"\nkept as {results.save(parsed.results)}")
 
 
 def main() -> None:
     """Run the measurement that is named."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
-    if name not in BENCHMARKS:
+    if name in PARTS:
+        leave_own_settings()
+        run_part(name, sys.argv[2:])
+    elif name in OTHERS:
+        del sys.argv[1]
+        importlib.import_module(f"benchmarks.{name}").main()
+    else:
         print("usage: python -m benchmarks NAME [--help]\n")
-        for known, about in BENCHMARKS.items():
+        for known, about in {**PARTS, **OTHERS}.items():
             print(f"  {known:<10} {about}")
         sys.exit(0 if name in ("-h", "--help") else 2)
-    del sys.argv[1]
-    importlib.import_module(f"benchmarks.{name}").main()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The contenders' workers, each as its own documentation says it should be written."""

@@ -1,0 +1,33 @@
+"""Celery: the app that `celery worker` loads. No result is kept, since nobody asks for it."""
+
+import os
+from typing import Any
+
+from celery import Celery
+
+from benchmarks.handlers import work_in_thread
+
+url = os.environ["BENCHMARK_BROKER"]
+queue = os.environ["BENCHMARK_QUEUE"]
+is_redis = url.startswith("redis")
+
+app = Celery("benchmark", broker=url)
+app.conf.update(
+    task_default_queue=queue,
+    task_default_queue_type="classic" if is_redis else "quorum",
+    task_ignore_result=True,
+    # Acknowledged once it is done, so that a killed worker loses nothing: as all others do.
+    task_acks_late=True,
+    # For many short tasks: https://docs.celeryq.dev/en/stable/userguide/optimizing.html
+    worker_prefetch_multiplier=int(os.environ["BENCHMARK_PREFETCH"]),
+    # Each task that is acknowledged takes a connection, of ten if nothing is said.
+    broker_transport_options=(
+        {"global_keyprefix": queue, "max_connections": 300} if is_redis else {}
+    ),
+)
+
+
+@app.task(name="email")
+def handle(email: dict[str, Any]) -> None:
+    """Do the work of the benchmark."""
+    work_in_thread(int(email["ticket_id"]))
