@@ -16,7 +16,7 @@ from app.database import ANSWER_SECONDS, DB, close_pool, running_pool
 from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.admin import mount_admin
 from app.desk.api_docs import ApiDocsPlugin
-from app.desk.health import HealthController
+from app.desk.health import HealthController, HealthLooks
 from app.desk.housekeeping import keep_house
 from app.desk.jobs_api import JobsController
 from app.desk.metrics import EmailCounts, metrics
@@ -126,6 +126,8 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     intake_keeper = IntakeKeeper(get_settings(), running_pool())
     email_counts = EmailCounts(running_pool())
     app.state.email_counts = email_counts
+    health = HealthLooks(intake_pool)
+    app.state.health = health
     try:
         yield
     finally:
@@ -133,6 +135,7 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
         await intake_keeper.close()
         await quarantine.close()
         await email_counts.close()
+        await health.close()
         stop_tracing()
         await close_pool(intake_pool)
         await close_pool(event_pool)

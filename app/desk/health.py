@@ -1,8 +1,6 @@
 """Health for load balancers and people: is the process alive, can it take email."""
 
 import asyncio
-import math
-import time
 from typing import Any
 
 import asyncpg
@@ -12,15 +10,16 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from app.database import DB
 from app.database_errors import CANNOT_ASK
+from app.desk.look import Look
 from app.errors import MailroomError
 from app.jobs.broker import try_broker
 from app.migrations import schema_state
 from app.settings import get_settings
 
 READY_SECONDS = 5.0
-REMEMBERED_SECONDS = 1.0
+REST_SECONDS = 1.0
 # It is told to people and decides nothing, so it is asked seldom and not waited for.
-BROKER_REMEMBERED_SECONDS = 10.0
+BROKER_REST_SECONDS = 10.0
 BROKER_SECONDS = 1.0
 
 # PostgreSQL checks rights and whether the session may write at all, and has nothing to write then.
@@ -35,19 +34,39 @@ class Health:
     checks: dict[str, str]
 
 
+class HealthLooks:
+    """What is found of the database and of the broker. Anybody may ask, and must not get more of
+    them than a look now and then.
+
+    Args:
+        pool: the Intake's, for it is what has to be ready.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._database = Look(lambda: _look(pool), rest_seconds=lambda _: REST_SECONDS)
+        self._broker = Look(
+            _look_at_broker,
+            rest_seconds=lambda _: BROKER_REST_SECONDS,
+            patience_seconds=BROKER_SECONDS,
+            at_first="not asked yet",
+        )
+
+    async def see(self) -> Health:
+        """What was found, seconds old at most."""
+        found = await self._database.see()
+        return attrs.evolve(found, checks={**found.checks, "broker": await self._broker.see()})
+
+    async def close(self) -> None:
+        """Give up what is being looked at."""
+        await self._database.close()
+        await self._broker.close()
+
+
 class HealthController(Controller):
     """`/health/live` and `/health/ready`."""
 
     path = "/health"
     tags = ["Health"]  # noqa: RUF012 - Litestar declares it so
-
-    # Anybody may ask, and must not get more of the database than one look a second.
-    _one_at_a_time = asyncio.Lock()
-    _looked_at = -math.inf
-    _found = Health("unavailable", {})
-    _broker_look: "asyncio.Task[str] | None" = None
-    _broker_looked_at = -math.inf
-    _broker_found = "not asked yet"
 
     @get("/live", summary="Is the process alive", operation_id="healthLive", sync_to_thread=False)
     def live(self) -> Health:
@@ -69,26 +88,8 @@ class HealthController(Controller):
         a rolling deployment the old processes go on taking email beside the new schema. Nor does
         a broker that is away: emails are stored without it, and wait.
         """
-        async with self._one_at_a_time:
-            if time.monotonic() > self._looked_at + REMEMBERED_SECONDS:
-                found = await _look(request.app.state.intake_pool)
-                self._found = attrs.evolve(
-                    found, checks={**found.checks, "broker": await self._ask_broker()}
-                )
-                self._looked_at = time.monotonic()
-        is_ready = self._found.status == "ready"
-        return Response(self._found, status_code=200 if is_ready else 503)
-
-    async def _ask_broker(self) -> str:
-        if self._broker_look is None:
-            if time.monotonic() < self._broker_looked_at + BROKER_REMEMBERED_SECONDS:
-                return self._broker_found
-            self._broker_look = asyncio.create_task(_look_at_broker())
-        done, _ = await asyncio.wait({self._broker_look}, timeout=BROKER_SECONDS)
-        if done:
-            self._broker_found = self._broker_look.result()
-            self._broker_look, self._broker_looked_at = None, time.monotonic()
-        return self._broker_found
+        health = await request.app.state.health.see()
+        return Response(health, status_code=200 if health.status == "ready" else 503)
 
 
 async def _look_at_broker() -> str:
