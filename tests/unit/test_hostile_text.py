@@ -12,6 +12,7 @@ import pytest
 from app.intake.attachments import LONGEST_TEXT, LONGEST_TEXTS, read_attachments
 from app.intake.json_body import UnreadableBodyError, read_json_object
 from app.text.email_text import read_email_text
+from app.text.tokens import is_html
 
 REPLY = "On 5 May 2026 Kim <kim@example.org> wrote:\n> a\n>\n{} x\n> b"
 
@@ -36,6 +37,11 @@ def seconds_for(read: Callable[[], object]) -> float:
 )
 def test_hostile_html_ends(html: str) -> None:
     assert seconds_for(lambda: read_email_text(html=html)) < 5
+
+
+@pytest.mark.parametrize("unit", ["<", "<a", "<a ", "</a ", "<!", "<p x="])
+def test_whether_a_hostile_text_is_html_is_seen_soon(unit: str) -> None:
+    assert seconds_for(lambda: is_html(unit * (2_000_000 // len(unit)))) < 3
 
 
 @pytest.mark.parametrize(
