@@ -2,6 +2,8 @@
 removed, and a webhook that goes to a wrong path is told.
 """
 
+from collections.abc import Awaitable
+
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,13 +28,14 @@ class FrontDoor:
         self._prefix = get_settings().root_path
         self._misdirected = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """As an ASGI application."""
         if scope["type"] == ScopeType.HTTP:
             came_to = scope["path"]
             self._remove_prefix(scope)
             if _is_misdirected(scope):
                 send = self._told(came_to, send)
-        await self._router(scope, receive, send)
+        return self._router(scope, receive, send)
 
     def _remove_prefix(self, scope: Scope) -> None:
         """In the scope itself: what is done to the answer looks at its path, too."""

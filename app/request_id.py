@@ -3,13 +3,13 @@ email's id, which the message to the broker and the handler's log lines carry.""
 
 import os
 import time
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 import structlog
 from litestar.enums import ScopeType
-from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = b"x-request-id"
@@ -28,23 +28,30 @@ def uuid7() -> UUID:
     return UUID(int=value)
 
 
-class RequestIdMiddleware(ASGIMiddleware):
-    """Gives each request its id. What a client sends under that name is not heeded."""
+class RequestIds:
+    """An ASGI middleware that gives each request its id. What a client sends under that name is not
+    heeded."""
 
-    scopes = (ScopeType.HTTP,)
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """As an ASGI application; it adds no coroutine of its own, since email comes this way."""
+        if scope["type"] != ScopeType.HTTP:
+            return self._app(scope, receive, send)
         request_id = uuid7()
+        text = str(request_id)
+        header = (HEADER, text.encode())
         state: dict[str, Any] = scope["state"]
         state[STATE_KEY] = request_id
-        structlog.contextvars.bind_contextvars(request_id=str(request_id))
+        structlog.contextvars.bind_contextvars(request_id=text)
 
-        async def send_with_id(message: Message) -> None:
+        def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (HEADER, str(request_id).encode())]
+                message["headers"] = [*message["headers"], header]
                 # What is mounted answers for itself.
                 if message["status"] == HTTPStatus.INTERNAL_SERVER_ERROR and TOLD_KEY not in state:
                     log.error("answered_500", path=scope["raw_path"].decode("latin-1"))
-            await send(message)
+            return send(message)
 
-        await next_app(scope, receive, send_with_id)
+        return self._app(scope, receive, send_with_id)

@@ -1,8 +1,9 @@
 """What every answer tells browsers: run nothing of strangers, show nothing in frames."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
-from litestar.types import Message, Scope
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.settings import Settings
 
@@ -21,28 +22,35 @@ COMMON = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"same-origin"),
 ]
+FOR_OURS = [*COMMON, (b"content-security-policy", OWN_FILES_ONLY.encode())]
+FOR_LIBRARIES = [*COMMON, (b"content-security-policy", LIBRARIES.encode())]
 HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
-def add_security_headers(
-    settings: Settings, library_paths: tuple[str, ...]
-) -> Callable[[Message, Scope], Awaitable[None]]:
-    """A `before_send` hook of Litestar, which sees all answers: errors and the admin's too.
+class SecurityHeaders:
+    """An ASGI middleware that adds them to all answers: errors and the admin's too.
 
     Args:
         library_paths: where the pages of libraries begin, which need more than ours.
     """
-    own = [*COMMON, (b"content-security-policy", OWN_FILES_ONLY.encode())]
-    libraries = [*COMMON, (b"content-security-policy", LIBRARIES.encode())]
-    prefixes = tuple(path.encode() for path in library_paths)
 
-    async def add(message: Message, scope: Scope) -> None:
-        if message["type"] != "http.response.start":
-            return
-        # A mounted application's `path` is that below its mount by now.
-        headers = libraries if scope["raw_path"].startswith(prefixes) else own
-        if settings.is_production and scope["scheme"] == "https":
-            headers = [*headers, HSTS]
-        message["headers"] = [*message.get("headers", ()), *headers]
+    def __init__(self, app: ASGIApp, settings: Settings, library_paths: tuple[str, ...]) -> None:
+        self._app = app
+        self._library_paths = tuple(path.encode() for path in library_paths)
+        self._hsts = [HSTS] if settings.is_production else []
 
-    return add
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """As an ASGI application."""
+        if scope["type"] != ScopeType.HTTP:
+            return self._app(scope, receive, send)
+
+        def send_with_headers(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                # A mounted application's `path` is that below its mount by now.
+                is_library = scope["raw_path"].startswith(self._library_paths)
+                headers = FOR_LIBRARIES if is_library else FOR_OURS
+                hsts = self._hsts if scope["scheme"] == "https" else ()
+                message["headers"] = [*message.get("headers", ()), *headers, *hsts]
+            return send(message)
+
+        return self._app(scope, receive, send_with_headers)

@@ -6,7 +6,7 @@ email serves as the id of its trace, so web and workers need not hand anything o
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from uuid import UUID
 
 import structlog
@@ -46,13 +46,17 @@ def stop_tracing() -> None:
         trace.get_tracer_provider().shutdown()  # type: ignore[attr-defined]
 
 
-@contextmanager
-def span(name: str, email_id: UUID, kind: SpanKind) -> Iterator[trace.Span]:
+# Most run without traces, and the webhook's path is hot.
+_NO_SPAN = nullcontext(trace.INVALID_SPAN)
+
+
+def span(name: str, email_id: UUID, kind: SpanKind) -> AbstractContextManager[trace.Span]:
     """A span in the trace of an email. Errors are marked and not described: they may hold PII."""
-    if not _is_on():
-        # Most run without traces, and the webhook's path is hot.
-        yield trace.INVALID_SPAN
-        return
+    return _span(name, email_id, kind) if _is_on() else _NO_SPAN
+
+
+@contextmanager
+def _span(name: str, email_id: UUID, kind: SpanKind) -> Iterator[trace.Span]:
     tracer = trace.get_tracer(SERVICE_NAME)
     # A root of the trace in each process: a worker cannot know whether the webhook's span was
     # exported, and a parent would decide instead of the sampler.

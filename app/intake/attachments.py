@@ -44,6 +44,7 @@ _NAMED_LINK = re.compile(
     r"|\[(?P<name>[^\[\]]*+)\]\(<?(?P<target>https?://[^\s()<>]++)>?[^()]*+\)",
     re.IGNORECASE,
 )
+_NO_LETTERS = re.compile("[^a-z]")
 _FILE_END = re.compile(r"\.[A-Za-z0-9]{1,5}\Z")
 
 
@@ -99,7 +100,7 @@ def _read(value: Any, name: str | None, found: Attachments, depth: int) -> None:
 
 
 def _read_object(item: dict[str, Any], name: str | None, found: Attachments, depth: int) -> None:
-    by_key = {re.sub("[^a-z]", "", key.lower()): value for key, value in reversed(item.items())}
+    by_key = {_letters(key): value for key, value in reversed(item.items())}
     url = _url_of(by_key)
     if url is not None:
         found.files.append(
@@ -163,8 +164,15 @@ def _urls_in(text: str) -> list[str]:
     return [url if "(" in url else url.rstrip(")") for url in urls]
 
 
+def _letters(key: str) -> str:
+    """The name of a key as it is compared."""
+    if key.islower() and key.isascii() and key.isalpha():
+        return key
+    return _NO_LETTERS.sub("", key.lower())
+
+
 def _url_of(by_key: dict[str, Any]) -> str | None:
-    urls = {key: by_key[key].strip() for key in URL_KEYS if _is_url(by_key.get(key))}
+    urls = {key: by_key[key].strip() for key in URL_KEYS if key in by_key and _is_url(by_key[key])}
     if "url" in urls and _RECORD_URL.search(urls["url"]):
         urls = {**{key: url for key, url in urls.items() if key != "url"}, "url": urls["url"]}
     url = next(iter(urls.values()), None)

@@ -210,12 +210,9 @@ def idempotency_key(payload: CheckedPayload, invocation_id: str | None) -> str |
 
 
 def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        # The length in front keeps ("ab", "c") apart from ("a", "bc").
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.hexdigest()
+    # The length in front keeps ("ab", "c") apart from ("a", "bc").
+    whole = b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+    return hashlib.sha256(whole).hexdigest()
 
 
 def as_json_string(body: bytes) -> str:
@@ -242,5 +239,7 @@ def _cut(text: Any, length: int) -> Any:
 
 def entries(told: Sequence[str], now: datetime) -> str:
     """Entries of `attempt_errors` besides the attempts: `mailroom show` tells them."""
+    if not told:
+        return "[]"
     at = now.isoformat()
     return json.dumps([{"at": at, "attempt": 0, "error": text} for text in told])

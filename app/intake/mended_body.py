@@ -51,23 +51,23 @@ def read_without_intruders(
         else:
             return JsonBody(reading.value, False, ("fields stood in a text", *reading.notes))
     # Looking for bytes is cheap, and what is not there twice cannot come twice.
-    if not any(
-        name in json_body.fields and body.find(quoted) != body.rfind(quoted)
-        for name, quoted in _QUOTED.items()
-    ):
+    for name, quoted in _QUOTED.items():
+        if name in json_body.fields and body.count(quoted) > 1:
+            break
+    else:
         return json_body
     text, _ = decode_with_gaps(body, content_type)
-    name = repeated_field(_pairs_of(text))
-    if name is None:
+    repeated = repeated_field(_pairs_of(text))
+    if repeated is None:
         return json_body
     try:
         reading = orders.read_stated(text)
     except AmbiguousError:
         raise BrokenBodyError(
-            f"the field {name} comes twice, with two values: a text that is not escaped may look "
-            "like fields of the payload (MAILROOM_WEBHOOK_FIELDS tells which they are)"
+            f"the field {repeated} comes twice, with two values: a text that is not escaped "
+            "may look like fields of the payload (MAILROOM_WEBHOOK_FIELDS tells which they are)"
         ) from None
-    said = f"{name} came twice, once of them in a text"
+    said = f"{repeated} came twice, once of them in a text"
     return JsonBody(reading.value, False, (said, *reading.notes))
 
 

@@ -59,34 +59,20 @@ def check_payload(fields: dict[str, Any]) -> CheckedPayload:
     errors: list[FieldError] = []
     left_out: list[str] = []
 
-    def read_required(name: str, reader: Callable[[Any], str | None]) -> str:
-        try:
-            return _required(reader, fields.get(name))
-        except ValueError as error:
-            errors.append(FieldError(name, str(error)))
-            return ""
-
-    def read(name: str, reader: Callable[[Any], T]) -> T | None:
-        try:
-            return reader(fields.get(name))
-        except ValueError as error:
-            left_out.append(f"{name} is not taken: it {error}")
-            return None
-
-    ticket_id = read_required("ticket_id", _text_or_number)
-    from_email = read_required("from_email", _text)
+    ticket_id = _read_required(fields, "ticket_id", _text_or_number, errors)
+    from_email = _read_required(fields, "from_email", _text, errors)
     if errors:
         raise InvalidPayloadError(errors)
     attachments = read_attachments(fields.get("attachments"))
     email = ZendeskWebhookEmail(
         ticket_id=ticket_id,
         from_email=from_email,
-        from_name=read("from_name", _optional_text),
-        subject=read("subject", _optional_text),
-        body_html=read("body_html", _optional_text),
-        body_text=read("body_text", _optional_text),
-        received_at=read("received_at", _time),
-        webhook_id=read("webhook_id", _text_or_number),
+        from_name=_read(fields, "from_name", _optional_text, left_out),
+        subject=_read(fields, "subject", _optional_text, left_out),
+        body_html=_read(fields, "body_html", _optional_text, left_out),
+        body_text=_read(fields, "body_text", _optional_text, left_out),
+        received_at=_read(fields, "received_at", _time, left_out),
+        webhook_id=_read(fields, "webhook_id", _text_or_number, left_out),
         attachments=[
             Attachment(
                 url=item["url"],
@@ -102,12 +88,36 @@ def check_payload(fields: dict[str, Any]) -> CheckedPayload:
     return CheckedPayload(email, attachments.files, left_out)
 
 
-def _text(value: Any) -> str | None:
-    value = _alone(value)
-    if value is None:
+def _read_required(
+    fields: dict[str, Any],
+    name: str,
+    reader: Callable[[Any], str | None],
+    errors: list[FieldError],
+) -> str:
+    try:
+        return _required(reader, fields.get(name))
+    except ValueError as error:
+        errors.append(FieldError(name, str(error)))
+        return ""
+
+
+def _read(
+    fields: dict[str, Any], name: str, reader: Callable[[Any], T], left_out: list[str]
+) -> T | None:
+    try:
+        return reader(fields.get(name))
+    except ValueError as error:
+        left_out.append(f"{name} is not taken: it {error}")
         return None
+
+
+def _text(value: Any) -> str | None:
     if type(value) is not str:
-        raise ValueError(f"has to be a string, not {_name_of(value)}")
+        value = _alone(value)
+        if value is None:
+            return None
+        if type(value) is not str:
+            raise ValueError(f"has to be a string, not {_name_of(value)}")
     text = fit_text(value)
     return text if text and not text.isspace() else None
 

@@ -10,8 +10,6 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
 # Deeper than any template nests, and far below the recursion limit of readers.
 DEEPEST_NESTING = 100
 
@@ -23,7 +21,9 @@ def fit_text(text: str) -> str:
     """Text without NUL, surrogate pairs joined, their lone halves replaced by U+FFFD."""
     if text.isascii():
         return text.replace("\x00", "") if "\x00" in text else text
-    if _SURROGATE.search(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text.replace("\x00", "")
 

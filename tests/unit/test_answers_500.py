@@ -11,7 +11,7 @@ from litestar.types import Receive, Scope, Send
 from structlog.testing import LogCapture
 
 from app.problems import any_exception_to_problem, http_exception_to_problem
-from app.request_id import RequestIdMiddleware
+from app.request_id import RequestIds
 
 
 @get("/raises", sync_to_thread=False)
@@ -50,7 +50,7 @@ def told() -> Any:
 def test_an_answer_500_is_told_once_with_the_id_of_its_request(path: str, told: Any) -> None:
     app = Litestar(
         [raises, unwritable, mounted, away],
-        middleware=[RequestIdMiddleware()],
+        middleware=[RequestIds],
         exception_handlers={
             HTTPException: http_exception_to_problem,
             Exception: any_exception_to_problem,
