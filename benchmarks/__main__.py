@@ -10,10 +10,11 @@ from types import ModuleType
 
 # Each of these has `add_arguments`, `run` and `show`.
 PARTS = {
+    "intake": "how fast the webhook route takes email",
     "jobs": "how fast accepted emails are worked off",
+    "growth": "whether it stays fast, with many emails and with a transaction left open",
 }
 OTHERS = {
-    "intake": "how fast the webhook route takes email",
     "replies": "how many emails are read right",
 }
 RESULTS = Path(".benchmarks")
@@ -56,20 +57,37 @@ def run_part(name: str, arguments: list[str]) -> None:
     print(f"\nkept as {results.save(parsed.results)}")
 
 
+def write_document(results: Path) -> None:
+    """Write the document of what was last measured."""
+    document = importlib.import_module("benchmarks.document")
+    for path in document.write(results):
+        print(f"written: {path}")
+
+
 def main() -> None:
-    """Run the measurement that is named."""
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    """Run the measurement that is named; all of them, and the document, if none is."""
+    name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    options = [word for word in sys.argv[1:] if word != name]
     if name in PARTS:
         leave_own_settings()
         run_part(name, sys.argv[2:])
     elif name in OTHERS:
         del sys.argv[1]
         importlib.import_module(f"benchmarks.{name}").main()
+    elif name == "document" and not options:
+        leave_own_settings()
+        write_document(RESULTS)
+    elif not name and set(options) <= {"--quick", "--tiny", "--full"}:
+        leave_own_settings()
+        for part in PARTS:
+            run_part(part, [word for word in options if word != "--full" or part == "growth"])
+        write_document(RESULTS)
     else:
-        print("usage: python -m benchmarks NAME [--help]\n")
-        for known, about in {**PARTS, **OTHERS}.items():
+        print("usage: python -m benchmarks [--quick] [--full]   all parts, and docs/benchmarks.md")
+        print("       python -m benchmarks NAME [--help]        one of them alone\n")
+        for known, about in {**PARTS, **OTHERS, "document": "what was last measured"}.items():
             print(f"  {known:<10} {about}")
-        sys.exit(0 if name in ("-h", "--help") else 2)
+        sys.exit(0 if options in (["-h"], ["--help"]) else 2)
 
 
 if __name__ == "__main__":

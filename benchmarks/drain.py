@@ -19,6 +19,8 @@ from benchmarks.processes import Process, cpu_seconds, running
 EMAIL_BYTES = 3_000
 # Of a backlog, this share starts processes, opens connections and fills caches.
 WARM_UP_SHARE = 0.15
+# Of a backlog, what costs are told of has to be at least so much.
+LEAST_SHARE = 0.5
 # Emails before those whose latency is measured.
 WARM_UP_EMAILS = 20
 # Looking costs a millisecond where the backlog is long.
@@ -34,17 +36,37 @@ class Drained:
 
     emails: int
     per_second: float
-    worker_cpu: float
-    """Seconds a thousand emails, of the worker."""
-
-    server_cpu: float
-    """Seconds a thousand emails, of PostgreSQL."""
-
-    log_bytes: float
-    """Of PostgreSQL's write-ahead log, an email."""
-
     memory: int
     """Bytes of the worker, at the end."""
+
+    worker_cpu: float | None = None
+    """Seconds a thousand emails, of the worker. None, as what follows, where the backlog was over
+    before it could be looked at."""
+
+    server_cpu: float | None = None
+    """Seconds a thousand emails, of PostgreSQL."""
+
+    log_bytes: float | None = None
+    """Of PostgreSQL's write-ahead log, an email."""
+
+
+@attrs.frozen
+class _Spent:
+    """What was spent until a moment, and how many emails had ended."""
+
+    emails: int
+    worker: float
+    server: float
+    log_bytes: int
+
+    @classmethod
+    def until_now(cls, worker: Process, server: int, contender: Contender, emails: int) -> "_Spent":
+        return cls(
+            emails,
+            cpu_seconds(worker.popen.pid),
+            cpu_seconds(server),
+            contender.servers.log_bytes(),
+        )
 
 
 @attrs.frozen
@@ -60,10 +82,15 @@ class StuckError(RuntimeError):
     """A contender makes no progress."""
 
 
-async def drain(contender: Contender, load: Load, count: int) -> Drained:
+async def drain(
+    contender: Contender, load: Load, count: int, *, until: int | None = None
+) -> Drained:
     """Have it accept so many emails, then start one worker process.
 
     The first share of them is left out of every figure.
+
+    Args:
+        until: stop once so many have ended, and leave the rest.
 
     Raises:
         StuckError: it does not get on.
@@ -76,7 +103,8 @@ async def drain(contender: Contender, load: Load, count: int) -> Drained:
         await contender.fill([make_email(n, EMAIL_BYTES, run=run) for n in range(count)])
         contender.servers.settle(contender.database_url)
         server = contender.servers.server_pid()
-        warm = max(1, int(count * WARM_UP_SHARE))
+        last = until or count
+        warm = max(1, int(last * WARM_UP_SHARE))
         with running(
             contender.command(load),
             contender.environment(load, folder / "clock"),
@@ -84,23 +112,26 @@ async def drain(contender: Contender, load: Load, count: int) -> Drained:
         ) as worker:
             ended = Progress(clock.ended)
             await _wait(worker, lambda: ended.done() >= warm, ended)
-            began = time.time()
-            done_before = ended.done()
-            cpu = cpu_seconds(worker.popen.pid), cpu_seconds(server)
-            written = contender.servers.log_bytes()
-            await _wait(worker, ended.all_done, ended)
-            await _until_drained(worker, contender)
-            took = time.time() - began
-            emails = count - done_before
-            spent = cpu_seconds(worker.popen.pid) - cpu[0], cpu_seconds(server) - cpu[1]
-            return Drained(
-                emails=emails,
-                per_second=emails / took,
-                worker_cpu=spent[0] * 1000 / emails,
-                server_cpu=spent[1] * 1000 / emails,
-                log_bytes=(contender.servers.log_bytes() - written) / emails,
-                memory=worker.memory_bytes(),
-            )
+            before = _Spent.until_now(worker, server, contender, ended.done())
+            await _wait(worker, lambda: ended.done() >= last, ended)
+            if until is None:
+                await _until_drained(worker, contender)
+            drained_at = time.time()
+            after = _Spent.until_now(worker, server, contender, ended.done())
+            memory = worker.memory_bytes()
+        # By the clock, since on a busy machine a look comes late.
+        moments = sorted(moment for moment in clock.ended if moment)
+        took = (drained_at if until is None else moments[last - 1]) - moments[warm - 1]
+        emails = after.emails - before.emails
+        drained = Drained(last - warm, (last - warm) / took, memory)
+        if emails < last * LEAST_SHARE:
+            return drained
+        return attrs.evolve(
+            drained,
+            worker_cpu=(after.worker - before.worker) * 1000 / emails,
+            server_cpu=(after.server - before.server) * 1000 / emails,
+            log_bytes=(after.log_bytes - before.log_bytes) / emails,
+        )
     finally:
         await contender.finish()
 

@@ -57,6 +57,8 @@ MEASURES = {
     "web_cpu": Measure("web CPU s / 1,000", hundredths),
     "log_bytes": Measure("log / email", kilobytes),
     "table_bytes": Measure("table / email", kilobytes),
+    "dead_rows": Measure("dead rows", whole),
+    "last_of_first": Measure("last round / first", hundredths),
     "memory": Measure("memory", megabytes),
 }
 

@@ -37,10 +37,12 @@ class Results:
 
     figures: dict[str, dict[str, dict[str, list[float]]]] = attrs.field(factory=dict)
 
-    def add(self, case: str, contender: str, **measures: float) -> None:
-        """Add what one round measured."""
+    def add(self, case: str, contender: str, **measures: float | None) -> None:
+        """Add what one round measured; None is what it could not."""
         of_contender = self.figures.setdefault(case, {}).setdefault(contender, {})
         for measure, value in measures.items():
+            if value is None:
+                continue
             of_contender.setdefault(measure, []).append(value)
 
     def contenders(self, case: str) -> list[str]:

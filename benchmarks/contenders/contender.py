@@ -64,6 +64,8 @@ class Contender(ABC):
         self.broker = broker
         self.queue = ""
         self.database_url = ""
+        self.keeps_database = False
+        """Whether each measurement begins with what the one before left in the database."""
 
     @property
     def broker_url(self) -> str:
@@ -94,7 +96,9 @@ class Contender(ABC):
     async def begin(self) -> None:
         """Begin a measurement with an empty queue."""
         self.queue = f"bench-{uuid4().hex[:12]}"
-        self.database_url = self.servers.copy_database(self.database, f"{self.database}_template")
+        if not self.keeps_database:
+            template = f"{self.database}_template"
+            self.database_url = self.servers.copy_database(self.database, template)
         await self.open()
 
     async def finish(self) -> None:
@@ -120,6 +124,14 @@ class Contender(ABC):
     @abstractmethod
     async def fill(self, emails: Sequence[Email]) -> None:
         """Have it take many emails. How long that takes is not measured."""
+
+    def fill_finished(self, count: int) -> None:
+        """Put so many jobs that ended long ago into its tables.
+
+        Raises:
+            NotImplementedError: it keeps none.
+        """
+        raise NotImplementedError(f"{self.name} keeps nothing of what has ended")
 
     @abstractmethod
     def command(self, load: Load) -> list[str]:

@@ -33,7 +33,7 @@ class Dramatiq(Contender):
         if self.broker == "redis":
             self._broker = RedisBroker(url=self.broker_url, namespace=self.queue)
         else:
-            self._broker = RabbitmqBroker(self.broker_url)
+            self._broker = RabbitmqBroker(url=self.broker_url)
         self._broker.declare_queue(self.queue)
         # The messages stay here until they are acknowledged.
         keys = [f"{self.queue}:{self.queue}.msgs"]

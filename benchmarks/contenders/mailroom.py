@@ -56,6 +56,9 @@ class Mailroom(Contender):
 
         await asyncio.gather(*[fill_on() for _ in range(FILLERS)])
 
+    def fill_finished(self, count: int) -> None:
+        rows.fill_finished(self.database_url, count)
+
     def command(self, load: Load) -> list[str]:
         at_once = [at_once_option(), str(load.at_once)] if load.at_once else []
         return script("mailroom", "worker", "--processes", "1", *at_once)

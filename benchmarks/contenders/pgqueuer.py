@@ -9,6 +9,7 @@ from typing import ClassVar
 from uuid import uuid4
 
 import asyncpg
+import psycopg
 from pgqueuer import Queries
 from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 
@@ -26,6 +27,12 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
     $7::text[], $8::timestamptz[], $9::json[], $10::json[], $11::text[])
 """
 ROWS = 1_000
+# Each job that ended leaves two lines: that it was queued, and how it ended.
+FINISHED = """
+INSERT INTO pgqueuer_log (job_id, status, priority, entrypoint, aggregated)
+SELECT -number, status::pgqueuer_status, 0, 'email', true
+FROM generate_series(1, %s) AS number, unnest(ARRAY['queued', 'successful']) AS status
+"""
 
 
 class PgQueuer(Contender):
@@ -71,6 +78,10 @@ class PgQueuer(Contender):
                 (job, int(email["ticket_id"])) for job, email in zip(jobs, part, strict=True)
             )
 
+    def fill_finished(self, count: int) -> None:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(FINISHED, [count])
+
     def command(self, load: Load) -> list[str]:
         at_once = []
         if load.at_once:
@@ -115,6 +126,10 @@ class PgQueuerSameWork(PgQueuer):
                 await Queries(AsyncpgDriver(connection)).enqueue(
                     ["email"] * len(made), [str(row[0]).encode() for row in made], [0] * len(made)
                 )
+
+    def fill_finished(self, count: int) -> None:
+        super().fill_finished(count)
+        rows.fill_finished(self.database_url, count)
 
     async def completed_at(self) -> dict[int, float]:
         return await rows.completed_at(self._pool)

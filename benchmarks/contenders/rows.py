@@ -1,6 +1,34 @@
 """What Mailroom's table tells of the emails, for every contender that keeps its state there."""
 
 import asyncpg
+import psycopg
+
+# Smaller than those that are measured, so that millions fit on a small disk; spread over a year.
+FINISHED = """
+INSERT INTO incoming_emails (
+    zendesk_ticket_id, zendesk_webhook_id, from_email, from_name, subject, raw_body_text,
+    cleaned_body, extracted_data, raw_payload, idempotency_key, delivery_signature,
+    processing_status, received_at, queued_at, started_at, completed_at, processed_at, claims
+)
+SELECT (number %% 300000)::text, number::text, 'person-' || number %% 50000 || '@example.com',
+    'Erika Mustermann', 'Wo bleibt mein Päckchen ' || number || '?', repeat('Guten Tag. ', 20),
+    repeat('Guten Tag. ', 20), '{}', json_build_object('ticket_id', number), 'key-' || number,
+    'signature-' || number, CASE WHEN number %% 500 = 0 THEN 'failed' ELSE 'completed' END,
+    at, at, at, at, at, 1
+FROM (
+    SELECT number, now() - interval '1 year' * (%(total)s - number) / %(total)s AS at
+    FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS number
+) AS numbers
+"""
+PIECE = 100_000
+
+
+def fill_finished(database_url: str, count: int) -> None:
+    """Insert so many emails that ended."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for first in range(1, count + 1, PIECE):
+            last = min(count, first + PIECE - 1)
+            connection.execute(FINISHED, {"first": first, "last": last, "total": count})
 
 
 async def are_all_ended(pool: "asyncpg.Pool[asyncpg.Record]") -> bool:

@@ -11,7 +11,9 @@ from benchmarks.handlers import work_in_thread
 
 url = os.environ["BENCHMARK_BROKER"]
 queue = os.environ["BENCHMARK_QUEUE"]
-broker = RedisBroker(url=url, namespace=queue) if url.startswith("redis") else RabbitmqBroker(url)
+broker = (
+    RedisBroker(url=url, namespace=queue) if url.startswith("redis") else RabbitmqBroker(url=url)
+)
 dramatiq.set_broker(broker)
 
 

@@ -7,42 +7,16 @@ again; the actor loads the row, marks it as processing, and in the end as comple
 import os
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
-from sqlalchemy import JSON, DateTime, Text, create_engine
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from benchmarks.handlers import work_in_thread
-
-
-class Base(DeclarativeBase):
-    """What the models have in common."""
-
-
-class IncomingEmail(Base):
-    """The columns that the original design had, of Mailroom's own table."""
-
-    __tablename__ = "incoming_emails"
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    zendesk_ticket_id: Mapped[str]
-    zendesk_webhook_id: Mapped[str | None]
-    from_email: Mapped[str]
-    from_name: Mapped[str | None]
-    subject: Mapped[str]
-    raw_body_html: Mapped[str | None] = mapped_column(Text)
-    raw_body_text: Mapped[str | None] = mapped_column(Text)
-    cleaned_body: Mapped[str | None] = mapped_column(Text)
-    extracted_data: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    processing_status: Mapped[str] = mapped_column(default="received")
-    received_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    queued_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    completed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-
+from benchmarks.peers.sqlalchemy_table import IncomingEmail
 
 broker = RedisBroker(url=os.environ["BENCHMARK_BROKER"], namespace=os.environ["BENCHMARK_QUEUE"])
 dramatiq.set_broker(broker)

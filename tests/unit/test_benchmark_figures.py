@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
+from benchmarks.charts import Bar, Line, bars, lines
 from benchmarks.clock import Clock, Progress
+from benchmarks.document import write
 from benchmarks.payloads import as_body, make_email
 from benchmarks.report import markdown, shown, table
 from benchmarks.results import Results, percentile
@@ -72,3 +75,44 @@ def test_results_come_back_from_their_file(tmp_path: Path) -> None:
 def test_a_figure_that_was_not_measured_is_a_dash() -> None:
     assert shown("per_second", []) == "-"
     assert markdown(["", "a second"], [["Ours", "-"]]).splitlines()[-1] == "| Ours |        - |"
+
+
+def test_charts_are_svg_with_every_contender_by_name() -> None:
+    of_bars = bars("Emails", str, [Bar("Ours & theirs", 2.0, 1.0, 3.0, True)])
+    of_lines = lines(
+        "Requests <a second>",
+        ["1", "8"],
+        str,
+        [Line("Ours", [10.0, 100.0]), Line("Theirs", [None, 5.0]), Line("Nobody's", [])],
+        logarithmic=True,
+    )
+    for picture, names in ((of_bars, ["Ours & theirs"]), (of_lines, ["Ours", "Theirs"])):
+        texts = [text.text for text in etree.fromstring(picture).iter("{*}text")]
+        assert set(names) <= set(texts)
+
+
+def test_the_document_holds_what_was_measured_and_compares_with_the_targets(
+    tmp_path: Path,
+) -> None:
+    titles = {"mailroom-postgresql": "Mailroom", "pgqueuer-100": "PgQueuer"}
+    results = Results("jobs", titles=titles, left_out={"Celery": "is not installed"})
+    for ours, theirs in ((300, 200), (320, 210)):
+        results.add("empty", "mailroom-postgresql", per_second=ours)
+        results.add("empty", "pgqueuer-100", per_second=theirs)
+    results.save(tmp_path)
+
+    written = write(tmp_path, tmp_path)
+
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "Mailroom / PgQueuer: emails a second, empty" in text
+    assert "1.51 | 1.1 or more" in text
+    assert "310 (300 to 320)" in text
+    assert "- Celery: is not installed" in text
+    assert "## Intake\n\nNot measured in this run." in text
+    assert {path.name for path in written} == {"benchmarks.md", "benchmarks-jobs-empty.svg"}
+
+
+def test_without_results_there_is_no_document(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="run `python -m benchmarks`"):
+        write(tmp_path, tmp_path)
+    assert list(tmp_path.iterdir()) == []
