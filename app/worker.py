@@ -32,7 +32,8 @@ from app.jobs.keeper import Keeper
 from app.jobs.leases import HeldClaims
 from app.jobs.postgres_broker import BROKER_AWAY
 from app.jobs.process import Processor
-from app.jobs.transitions import ending
+from app.jobs.results import record_all
+from app.jobs.transitions.ending import HandBack
 from app.jobs.watched_broker import WatchedBroker
 from app.logs import configure_logging
 from app.migrations import say_whether_the_schema_fits
@@ -105,7 +106,7 @@ class WorkerProcess(Middleware):
         _run(say_whether_the_schema_fits())
         _show_metrics(self._settings)
         _prepare(broker)
-        self._processor = Processor(self._settings, self._handler, self._pool, self._held_claims)
+        self._processor = _run(self._make_processor(self._pool))
         self._keeper = Keeper(
             self._settings,
             held_claims=self._held_claims,
@@ -145,6 +146,9 @@ class WorkerProcess(Middleware):
             DB.release()
             os._exit(status)
 
+    async def _make_processor(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Processor:
+        return Processor(self._settings, self._handler, pool, self._held_claims)
+
     def _give_up(self) -> None:
         """Stop in order, and within the time of every stop; then this process is started again."""
         self._ending.orderly_status = FORCED_EXIT_STATUS
@@ -165,8 +169,7 @@ class WorkerProcess(Middleware):
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             async with asyncio.timeout(STOP_SECONDS):
-                for held in self._held_claims.all():
-                    await ending.hand_back(pool, held.claim)
+                await record_all(pool, [HandBack(held.claim) for held in self._held_claims.all()])
         finally:
             # A handler that still runs may hold a connection: there is no waiting for it.
             pool.terminate()

@@ -22,10 +22,10 @@ from app.cli.quarantine_access import (
     to_json,
     to_reason,
 )
-from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
 from app.intake.quarantine import Refusal, Summary, count_dropped, summaries
 from app.intake.refused import RefusedError
+from app.intake.row_writer import NotStoredError
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.models.quarantined_webhook import RefusalReason
 from app.request_id import uuid7

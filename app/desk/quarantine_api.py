@@ -18,10 +18,10 @@ from app.desk.api_parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invali
 from app.desk.emails import Cursor, CursorError
 from app.desk.strict import StrictRequest, refuse_unknown_parameters
 from app.desk.tokens import needs
-from app.intake.group_commit import NotStoredError
 from app.intake.mending import MendingError, admit_mended, as_text, examine_for_page
 from app.intake.quarantine import Refusal, Summary, discard, find_refusal, summaries
 from app.intake.refused import RefusedError
+from app.intake.row_writer import NotStoredError
 from app.models.api_token import Scope
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_schemas import WebhookStatus

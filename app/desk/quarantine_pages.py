@@ -28,7 +28,6 @@ from app.desk.known_hosts import only_known_hosts
 from app.desk.overview import QUARANTINE_PATH as PATH
 from app.desk.overview import address, admin_address, file_url
 from app.desk.sign_in import database_is_away, signed_in
-from app.intake.group_commit import NotStoredError
 from app.intake.mending import (
     LARGEST_ON_A_PAGE,
     MendingError,
@@ -44,6 +43,7 @@ from app.intake.quarantine import (
     summaries_signed_first,
 )
 from app.intake.refused import RefusedError
+from app.intake.row_writer import NotStoredError
 
 log = structlog.get_logger(__name__)
 

@@ -15,13 +15,13 @@ from litestar.types import Receive, Scope, Send
 from opentelemetry.trace import SpanKind
 
 from app.http.bodies import RETRY_AFTER_SECONDS, TooMuchHeldError, read_body
-from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
 from app.intake.openapi import PROBLEM_RESPONSES, WEBHOOK_PATH
 from app.intake.payload import InvalidPayloadError
 from app.intake.probe import PROBE_HEADER, answer_probe
 from app.intake.quarantine import Quarantine, Refusal
 from app.intake.refused import RefusedError
+from app.intake.row_writer import NotStoredError
 from app.intake.signature import (
     INVOCATION_HEADER,
     SIGNATURE_HEADER,

@@ -16,7 +16,7 @@ import structlog
 
 from app.intake.email_row import EmailRow
 from app.intake.events import Event
-from app.intake.group_commit import Connection
+from app.intake.row_writer import Connection
 from app.jobs.transitions import operators
 from app.models.entries import noted
 from app.models.fit import to_fit_json

@@ -17,7 +17,7 @@ import asyncpg
 import attrs
 import structlog
 
-from app.intake.group_commit import Connection, GroupCommit, NotStoredError
+from app.intake.row_writer import Connection, NotStoredError, RowWriter
 from app.logs import is_told
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import Settings
@@ -149,7 +149,7 @@ class Refusal:
         return self.size + len(json.dumps(self.headers)) + len(self.detail.encode())
 
 
-class Quarantine(GroupCommit[Refusal, bool]):
+class Quarantine(RowWriter[Refusal, bool]):
     """Keeps refused webhooks; the answer to each is whether there was room for it."""
 
     def __init__(self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:

@@ -8,9 +8,10 @@ import asyncpg
 import attrs
 import structlog
 
+from app.group_commit import ROW_ERRORS
 from app.intake.email_row import EmailRow, as_json_string
 from app.intake.event_store import erasures_of, is_erased
-from app.intake.group_commit import ROW_ERRORS, Connection, GroupCommit, NotStoredError
+from app.intake.row_writer import Connection, NotStoredError, RowWriter
 from app.metrics import BATCH_ROWS
 from app.models.webhook_schemas import WebhookStatus
 
@@ -110,7 +111,7 @@ _columns = operator.attrgetter(
 )
 
 
-class EmailWriter(GroupCommit[EmailRow, Admission]):
+class EmailWriter(RowWriter[EmailRow, Admission]):
     """Stores emails; tells which of them were stored before."""
 
     async def write(

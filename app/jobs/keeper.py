@@ -29,9 +29,10 @@ from app.jobs.leases import (
     overdue,
     where_blocked,
 )
-from app.jobs.outcome import Outcome, record_failure
+from app.jobs.outcome import Outcome, result_of, tell
 from app.jobs.rescuer import rescue_once
-from app.jobs.transitions import ending
+from app.jobs.results import record_all
+from app.jobs.transitions.ending import HandBack
 from app.metrics import FailureKind
 from app.settings import Settings
 
@@ -191,11 +192,11 @@ class Keeper:
             log.critical(event, email_id=str(held.claim.email_id), place=place)
         try:
             async with asyncio.timeout(LAST_WORDS_SECONDS):
-                for held in late:
-                    await record_failure(pool, self._settings, held.claim, outcome)
-                for held in all_held:
-                    if held not in late:
-                        await ending.hand_back(pool, held.claim)
+                failed = [result_of(self._settings, held.claim, outcome) for held in late]
+                others = [HandBack(held.claim) for held in all_held if held not in late]
+                stood = await record_all(pool, [*failed, *others])
+                for result in failed:
+                    tell(result, claim_stood=result.claim in stood)
         finally:
             # What was not recorded is rescued when its lease runs out.
             os._exit(BLOCKED_EXIT_STATUS)

@@ -8,8 +8,8 @@ import attrs
 import structlog
 
 from app.handlers.seam import PermanentFailure, Retry
-from app.jobs.transitions import ending
-from app.jobs.transitions.common import Claim, Database
+from app.jobs.transitions.common import Claim
+from app.jobs.transitions.ending import Completion, Failure, HandBack, LaterRetry, Result
 from app.metrics import FailureKind
 from app.models.fit import fit_text
 from app.settings import Settings
@@ -31,34 +31,41 @@ class Outcome:
     retry_after: timedelta | None = None
 
 
-async def record_failure(
-    database: Database, settings: Settings, claim: Claim, outcome: Outcome
-) -> None:
-    """processing -> queued for one more attempt, or -> failed where there is none.
-
-    Raises:
-        Exception: the database is away; it may be called again.
-    """
+def result_of(settings: Settings, claim: Claim, outcome: Outcome) -> LaterRetry | Failure:
+    """What becomes of an email whose attempt failed: one more attempt, or the end where there is
+    none."""
     error = fit_text(outcome.error or "") or "unknown"
     is_final = (
         outcome.kind in (FailureKind.PERMANENT, FailureKind.VANISHED)
         or claim.retry_count >= settings.max_retries
     )
     if is_final:
-        stood = await ending.fail(database, claim, error=error, kind=outcome.kind)
-        log.warning("email_failed", claim_stood=stood)
-        return
+        return Failure(claim, error=error, kind=outcome.kind)
     delay = outcome.retry_after
     if delay is None:
         delay = backoff(settings, claim.retry_count)
     delay = min(max(delay, timedelta(0)), LONGEST_PAUSE)
-    stood = await ending.retry_later(database, claim, error=error, delay=delay, kind=outcome.kind)
-    log.info(
-        "attempt_failed",
-        retry=claim.retry_count + 1,
-        delay_seconds=round(delay.total_seconds(), 1),
-        claim_stood=stood,
-    )
+    return LaterRetry(claim, error=error, delay=delay, kind=outcome.kind)
+
+
+def tell(result: Result, *, claim_stood: bool) -> None:
+    """Log how a claim ended."""
+    match result:
+        case Failure():
+            log.warning("email_failed", claim_stood=claim_stood)
+        case LaterRetry():
+            log.info(
+                "attempt_failed",
+                retry=result.claim.retry_count + 1,
+                delay_seconds=round(result.delay.total_seconds(), 1),
+                claim_stood=claim_stood,
+            )
+        case Completion():
+            if not claim_stood:
+                log.warning("claim_lost", outcome="completed")
+            log.debug("completed", claim_stood=claim_stood)
+        case HandBack() if not claim_stood:
+            log.warning("claim_lost", outcome="handed back")
 
 
 def backoff(settings: Settings, retry_count: int) -> timedelta:

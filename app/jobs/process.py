@@ -21,12 +21,13 @@ from app.jobs.leases import (
     HeldClaims,
     is_ending,
 )
-from app.jobs.outcome import Outcome, outcome_of, record_failure
+from app.jobs.outcome import Outcome, outcome_of, result_of, tell
 from app.jobs.patience import LONGEST_PAUSE_SECONDS, patiently
-from app.jobs.transitions import claiming, ending
+from app.jobs.results import Results
+from app.jobs.transitions import claiming
 from app.jobs.transitions.claiming import Refusal
 from app.jobs.transitions.common import Claim
-from app.jobs.transitions.ending import STOPPED
+from app.jobs.transitions.ending import STOPPED, Completion, HandBack, Result
 from app.metrics import HANDLER_SECONDS, FailureKind
 from app.models.fit import fit_optional_text, read_json
 from app.models.incoming_email import IncomingEmail
@@ -55,7 +56,7 @@ class _Claimed:
 
 
 class Processor:
-    """Processes emails with a handler, over the pool of the event loop it runs in."""
+    """Processes emails with a handler, over the pool of the event loop it is made and runs in."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Processor:
         self._lease = timedelta(seconds=settings.lease_seconds)
         self._worker = worker_name()
         self._suspect = asyncio.Lock()
+        self._results = Results(pool, longest_pause=self._longest_pause)
 
     async def process(self, email_id: UUID) -> None:
         """Claim an email, run the handler, record how it ended.
@@ -130,16 +132,19 @@ class Processor:
 
         return await self._patiently("claim", claim)
 
-    async def _patiently(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:
+    @property
+    def _longest_pause(self) -> float:
         # Whoever lives is to be back before others may take over what it holds.
-        pause = min(LONGEST_PAUSE_SECONDS, self._lease.total_seconds() * LONGEST_PAUSE_OF_LEASE)
-        return await patiently(doing, work, longest_pause=pause)
+        return min(LONGEST_PAUSE_SECONDS, self._lease.total_seconds() * LONGEST_PAUSE_OF_LEASE)
+
+    async def _patiently(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(doing, work, longest_pause=self._longest_pause)
 
     async def _attempt(self, claimed: "_Claimed") -> None:
         claim = claimed.claim
         if is_ending(claimed.lease_ends_at, self._lease):
             # The answer came late.
-            await self._hand_back(claim, LEASE_NOT_EXTENDED)
+            await self._record(HandBack(claim, LEASE_NOT_EXTENDED))
             return
         if claim.lost_claims < self._settings.max_lost_claims:
             await self._handle(claimed)
@@ -148,7 +153,7 @@ class Processor:
             error=f"its worker vanished while processing it (times: {claim.lost_claims})",
             kind=FailureKind.VANISHED,
         )
-        await self._record_failure(claim, outcome)
+        await self._record(result_of(self._settings, claim, outcome))
 
     async def _handle(self, claimed: "_Claimed") -> None:
         claim, email = claimed.claim, _to_email(claimed.columns)
@@ -165,12 +170,13 @@ class Processor:
             with HANDLER_SECONDS.time():
                 outcome = await self._wait_for(task, claim)
             if task.cancelled() and held.given_up_at is not None:
-                await self._hand_back(claim, held.reason or STOPPED)
+                await self._record(HandBack(claim, held.reason or STOPPED))
             elif outcome.error is None:
-                await self._record_completion(claim, email, outcome)
+                body = fit_optional_text(email.cleaned_body)
+                await self._record(Completion(claim, outcome.extracted_data, body))
             else:
                 get_current_span().set_status(StatusCode.ERROR)
-                await self._record_failure(claim, outcome)
+                await self._record(result_of(self._settings, claim, outcome))
         finally:
             # Until then the lease goes on: the result is still to be recorded.
             self._held_claims.remove(held)
@@ -191,33 +197,8 @@ class Processor:
             kind=FailureKind.TIMEOUT,
         )
 
-    async def _record_completion(
-        self, claim: Claim, email: IncomingEmail, outcome: Outcome
-    ) -> None:
-        stood = await self._patiently(
-            "complete",
-            lambda: ending.complete(
-                self._pool,
-                claim,
-                extracted_data=outcome.extracted_data,
-                cleaned_body=fit_optional_text(email.cleaned_body),
-            ),
-        )
-        if not stood:
-            log.warning("claim_lost", outcome="completed")
-        log.debug("completed", claim_stood=stood)
-
-    async def _record_failure(self, claim: Claim, outcome: Outcome) -> None:
-        await self._patiently(
-            "record_failure", lambda: record_failure(self._pool, self._settings, claim, outcome)
-        )
-
-    async def _hand_back(self, claim: Claim, reason: str) -> None:
-        stood = await self._patiently(
-            "hand_back", lambda: ending.hand_back(self._pool, claim, reason=reason)
-        )
-        if not stood:
-            log.warning("claim_lost", outcome="handed back")
+    async def _record(self, result: Result) -> None:
+        tell(result, claim_stood=await self._results.record(result))
 
 
 async def _call(handler: Handler, email: IncomingEmail) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import one_email
 import psycopg
 import pytest
 
@@ -18,7 +19,7 @@ import app.jobs.dispatcher as dispatcher_module
 from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
 from app.jobs.heartbeat import beat
 from app.jobs.rescuer import rescue_once
-from app.jobs.transitions import claiming, dispatching, ending
+from app.jobs.transitions import claiming, dispatching
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -157,7 +158,9 @@ async def test_emails_can_be_claimed_and_finished_while_the_broker_takes_a_batch
             for email_id in ids:
                 made = await claiming.claim(pool, email_id, lease=LEASE, worker="a worker")
                 assert isinstance(made, tuple)
-                assert await ending.complete(pool, made[0], extracted_data=None, cleaned_body=None)
+                assert await one_email.complete(
+                    pool, made[0], extracted_data=None, cleaned_body=None
+                )
         assert not dispatching.done()
     finally:
         broker.let(3)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import one_email
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from app.intake.keeper import IntakeKeeper
 from app.intake.signature import sign
 from app.intake.writer import Admission
 from app.jobs.story import tell_story
-from app.jobs.transitions import claiming, ending
+from app.jobs.transitions import claiming
 from app.metrics import EVENTS
 from app.models.webhook_schemas import WebhookStatus
 from app.models.zendesk_event import EventKind
@@ -373,7 +374,7 @@ async def test_what_zendesk_erased_is_erased_in_every_state(
     # A worker that held it brings nothing back.
     if status == "processing":
         assert claim is not None
-        assert not await ending.complete(
+        assert not await one_email.complete(
             pool, claim, extracted_data="{}", cleaned_body="It is still broken."
         )
     # Nor does a replay, be it under another id.

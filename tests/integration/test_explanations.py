@@ -6,12 +6,13 @@ from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
+import one_email
 import pytest
 from support import make_settings
 
 from app.jobs.process import SUSPECT_PAUSE
 from app.jobs.story import Story, find_stuck, tell_story
-from app.jobs.transitions import claiming, dispatching, ending, keeping, operators
+from app.jobs.transitions import claiming, dispatching, keeping, operators
 from app.jobs.transitions.common import Claim
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -75,17 +76,17 @@ async def is_stuck(pool: Pool) -> bool:
 async def test_a_story_has_every_attempt_with_its_begin_its_end_and_its_worker(pool: Pool) -> None:
     email_id = await store(pool)
     again = timedelta(0)
-    await ending.retry_later(pool, await claim(pool, email_id), error="busy", delay=again)
-    await ending.hand_back(pool, await claim(pool, email_id, worker="two"))
+    await one_email.retry_later(pool, await claim(pool, email_id), error="busy", delay=again)
+    await one_email.hand_back(pool, await claim(pool, email_id, worker="two"))
     await claim(pool, email_id, worker="three", lease=-LEASE)
     await claim(pool, email_id, worker="four", lease=-LEASE)
     await keeping.rescue_expired(pool, limit=1)
     await dispatching.queue(pool, limit=1, depth=1)
     await keeping.rescue_unheard(pool, limit=1, lost_after=timedelta(0), is_idle=True)
-    await ending.fail(pool, await claim(pool, email_id, worker="five"), error="broken")
+    await one_email.fail(pool, await claim(pool, email_id, worker="five"), error="broken")
     await operators.retry(pool, email_id, by="erika")
     last = await claim(pool, email_id, worker="six")
-    await ending.complete(pool, last, extracted_data=None, cleaned_body=None)
+    await one_email.complete(pool, last, extracted_data=None, cleaned_body=None)
     story = await tell(pool, email_id)
     assert [event.what for event in story.events] == [
         "received: stored durably, and Zendesk was told 200",
@@ -115,7 +116,7 @@ async def test_a_postponed_suspect_is_told_as_such_and_its_retry_as_a_retry(pool
     assert story.next_step.startswith("its message is sent again: a worker of it vanished")
     assert story.next_at is not None
     await pool.execute("UPDATE incoming_emails SET next_attempt_at = NULL")
-    await ending.retry_later(pool, await claim(pool, email_id), error="busy", delay=LEASE)
+    await one_email.retry_later(pool, await claim(pool, email_id), error="busy", delay=LEASE)
     assert (await tell(pool, email_id)).next_step == "retry 1 of 5 begins"
 
 
@@ -127,7 +128,7 @@ async def dispatch(pool: Pool, email_id: UUID) -> None:
 async def retry_later(pool: Pool, email_id: UUID) -> None:
     held = await claim(pool, email_id)
     await age(pool)
-    assert await ending.retry_later(pool, held_since(held), error="busy", delay=A_DAY / 24)
+    assert await one_email.retry_later(pool, held_since(held), error="busy", delay=A_DAY / 24)
 
 
 async def retry_a_suspect_later(pool: Pool, email_id: UUID) -> None:
@@ -138,7 +139,7 @@ async def retry_a_suspect_later(pool: Pool, email_id: UUID) -> None:
 async def hand_back(pool: Pool, email_id: UUID) -> None:
     held = await claim(pool, email_id)
     await age(pool)
-    assert await ending.hand_back(pool, held_since(held))
+    assert await one_email.hand_back(pool, held_since(held))
 
 
 async def rescue_expired(pool: Pool, email_id: UUID) -> None:
@@ -148,7 +149,7 @@ async def rescue_expired(pool: Pool, email_id: UUID) -> None:
 
 
 async def retry_by_operator(pool: Pool, email_id: UUID) -> None:
-    assert await ending.fail(pool, await claim(pool, email_id), error="broken")
+    assert await one_email.fail(pool, await claim(pool, email_id), error="broken")
     await age(pool)
     assert await operators.retry(pool, email_id, by="erika")
 
@@ -211,7 +212,7 @@ async def test_a_long_pause_before_a_retry_is_not_stuck(pool: Pool) -> None:
     email_id = await store(pool)
     for lease in (-LEASE, LEASE):
         held = await claim(pool, email_id, lease=lease)
-    assert await ending.retry_later(pool, held, error="busy", delay=3 * A_DAY)
+    assert await one_email.retry_later(pool, held, error="busy", delay=3 * A_DAY)
     await age(pool)
     assert not await is_stuck(pool)
 

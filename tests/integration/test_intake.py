@@ -18,11 +18,11 @@ from support import SECRET, email, free_port, make_settings
 
 from app.database import MailroomEngine
 from app.intake.email_row import EmailRow, make_row
-from app.intake.group_commit import NotStoredError
 from app.intake.intake import Intake
 from app.intake.json_body import UnreadableBodyError, read_json_object
 from app.intake.payload import InvalidPayloadError, check_payload
 from app.intake.quarantine import PAGE_BYTES, Quarantine, Refusal, refusals
+from app.intake.row_writer import NotStoredError
 from app.intake.signature import SignatureRefusedError, sign
 from app.intake.writer import FIND_FIRST, Admission, EmailWriter
 from app.models.quarantined_webhook import RefusalReason

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import attrs
+import one_email
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,6 +26,7 @@ from app.jobs.transitions import claiming, dispatching, ending, keeping, operato
 from app.jobs.transitions.claiming import Refusal
 from app.jobs.transitions.common import Claim
 from app.jobs.transitions.dispatching import Queued
+from app.jobs.transitions.ending import Completion, End
 
 T = TypeVar("T")
 
@@ -264,23 +266,30 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
     def complete(self, data: st.DataObject) -> None:
-        claim, stands = self._draw_claim(data)
-        mine = json.dumps({"token": claim.started_at.isoformat()})
-        changed = self._run(
-            ending.complete(self.pool, claim, extracted_data=mine, cleaned_body=None)
+        """A worker records several at once, of which some claims may be lost."""
+        claims = data.draw(
+            st.lists(st.sampled_from(self.claims), unique_by=lambda claim: claim.email_id)
         )
-        assert changed == stands
-        if stands:
-            email = self.emails[claim.email_id]
-            email.status, email.result, email.error = "completed", mine, None
-            email.is_abandoned = False
+        claim, _ = self._draw_claim(data)
+        claims = [claim, *(other for other in claims if other.email_id != claim.email_id)]
+        mine = {one: json.dumps({"token": one.started_at.isoformat()}) for one in claims}
+        ends = self._run(
+            ending.complete(self.pool, [Completion(one, mine[one], None) for one in claims])
+        )
+        stood = [self._stands(one) for one in claims]
+        assert ends == [End.RECORDED if stands else End.LOST for stands in stood]
+        for one, stands in zip(claims, stood, strict=True):
+            if stands:
+                email = self.emails[one.email_id]
+                email.status, email.result, email.error = "completed", mine[one], None
+                email.is_abandoned = False
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
         claim, stands = self._draw_claim(data)
         mine = f"of {claim.started_at}"
-        assert self._run(ending.fail(self.pool, claim, error=mine)) == stands
+        assert self._run(one_email.fail(self.pool, claim, error=mine)) == stands
         if stands:
             email = self.emails[claim.email_id]
             email.status, email.error = "failed", mine
@@ -291,7 +300,7 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data(), delay=st.sampled_from([timedelta(0), A_DAY]))
     def retry_later(self, data: st.DataObject, delay: timedelta) -> None:
         claim, stands = self._draw_claim(data)
-        changed = self._run(ending.retry_later(self.pool, claim, error="busy", delay=delay))
+        changed = self._run(one_email.retry_later(self.pool, claim, error="busy", delay=delay))
         assert changed == stands
         if stands:
             email = self.emails[claim.email_id]
@@ -304,7 +313,7 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     def hand_back(self, data: st.DataObject) -> None:
         claim, stands = self._draw_claim(data)
-        assert self._run(ending.hand_back(self.pool, claim)) == stands
+        assert self._run(one_email.hand_back(self.pool, claim)) == stands
         if stands:
             email = self.emails[claim.email_id]
             email.wait(is_due=True)
@@ -536,7 +545,7 @@ class World(RuleBasedStateMachine):
                     self.pool, queued.email_id, lease=LEASE, worker="last"
                 )
                 assert isinstance(claimed, tuple)
-                assert await ending.complete(
+                assert await one_email.complete(
                     self.pool, claimed[0], extracted_data="{}", cleaned_body=None
                 )
 

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import attrs
+import one_email
 import pytest
 from support import WAIT_SECONDS
 
@@ -165,7 +166,7 @@ STEPS = [
     ),
     Step(
         "complete",
-        lambda pool, email_id: ending.complete(
+        lambda pool, email_id: one_email.complete(
             pool, standing(email_id), extracted_data='{"b": 2}', cleaned_body="Tag"
         ),
         ["processing"],
@@ -176,7 +177,7 @@ STEPS = [
     ),
     Step(
         "retry_later",
-        lambda pool, email_id: ending.retry_later(
+        lambda pool, email_id: one_email.retry_later(
             pool, standing(email_id), error="again", delay=timedelta(seconds=30)
         ),
         ["processing"],
@@ -196,7 +197,7 @@ STEPS = [
     ),
     Step(
         "fail",
-        lambda pool, email_id: ending.fail(pool, standing(email_id), error="never"),
+        lambda pool, email_id: one_email.fail(pool, standing(email_id), error="never"),
         ["processing"],
         "failed",
         frozenset(
@@ -211,7 +212,7 @@ STEPS = [
     ),
     Step(
         "hand_back",
-        lambda pool, email_id: ending.hand_back(pool, standing(email_id)),
+        lambda pool, email_id: one_email.hand_back(pool, standing(email_id)),
         ["processing"],
         "queued",
         frozenset({"queued_at", "claims", "lease_expires_at", "attempt_errors"}),
@@ -365,7 +366,7 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     assert row["lease_expires_at"] >= start + LEASE
     assert (row["claims"], row["retry_count"]) == (1, 0)
     assert first.lost_claims == 0
-    assert await ending.retry_later(pool, first, error="away", delay=timedelta(hours=1))
+    assert await one_email.retry_later(pool, first, error="away", delay=timedelta(hours=1))
     row = await read(pool, email_id)
     assert row["next_attempt_at"] >= start + timedelta(hours=1)
     assert row["completed_at"] is None
@@ -376,7 +377,7 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     assert (second.retry_count, second.lost_claims) == (1, 0)
     assert (await read(pool, email_id))["claims"] == 2
     assert second.started_at > first.started_at
-    assert await ending.fail(pool, second, error="broken")
+    assert await one_email.fail(pool, second, error="broken")
     row = await read(pool, email_id)
     assert row["processing_error"] == "broken"
     assert row["completed_at"] == row["processed_at"] >= start
@@ -393,7 +394,7 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     third = await claimed(pool, email_id)
     assert (third.retry_count, third.lost_claims) == (0, 0)
     assert (await read(pool, email_id))["claims"] == 1
-    assert await ending.complete(pool, third, extracted_data='{"n": 1}', cleaned_body="x")
+    assert await one_email.complete(pool, third, extracted_data='{"n": 1}', cleaned_body="x")
     row = await read(pool, email_id)
     assert json.loads(row["extracted_data"]) == {"n": 1}
     assert row["cleaned_body"] == "x"
@@ -540,8 +541,8 @@ async def test_an_email_that_does_not_exist_changes_nothing(pool: Pool) -> None:
     nobody = Claim(uuid4(), TOKEN, retry_count=0, lost_claims=0)
     refused = await claiming.claim(pool, nobody.email_id, lease=LEASE, worker="a worker")
     assert refused is Refusal.NO_WORK
-    assert not await ending.complete(pool, nobody, extracted_data=None, cleaned_body=None)
-    assert not await ending.fail(pool, nobody, error="x")
+    assert not await one_email.complete(pool, nobody, extracted_data=None, cleaned_body=None)
+    assert not await one_email.fail(pool, nobody, error="x")
     assert not await operators.retry(pool, nobody.email_id, by="erika", force=True)
     assert await keeping.extend_leases(pool, [], lease=LEASE) == {}
 
@@ -579,7 +580,7 @@ async def test_a_claim_whose_answer_was_lost_is_the_same_when_it_is_made_again(p
     assert await claim(token=uuid4()) is Refusal.NO_WORK
     assert await claim(worker="another") is Refusal.NO_WORK
     assert isinstance(first, Claim)
-    assert await ending.complete(pool, first, extracted_data=None, cleaned_body=None)
+    assert await one_email.complete(pool, first, extracted_data=None, cleaned_body=None)
     assert await claim() is Refusal.NO_WORK
 
 
@@ -624,7 +625,7 @@ async def wait_for_lock(pool: Pool) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("what", ["claim", "take over", "extend", "retry_later", "postpone"])
+@pytest.mark.parametrize("what", ["claim", "take over", "extend", "postpone"])
 async def test_leases_and_pauses_begin_after_the_wait_for_a_row(pool: Pool, what: str) -> None:
     state = {"claim": "queued", "postpone": "queued"}.get(what, "processing")
     email_id = await store(pool, state)
@@ -638,10 +639,6 @@ async def test_leases_and_pauses_begin_after_the_wait_for_a_row(pool: Pool, what
                 # It passes over what is locked; a lock that is gone before it comes to the row
                 # costs it no time.
                 return await keeping.extend_leases(pool, [standing(email_id)], lease=long_pause)
-            case "retry_later":
-                return await ending.retry_later(
-                    pool, standing(email_id), error="x", delay=long_pause
-                )
         return await claiming.postpone_suspect(pool, email_id, delay=long_pause)
 
     async with pool.acquire() as holder, holder.transaction():
@@ -656,11 +653,8 @@ async def test_leases_and_pauses_begin_after_the_wait_for_a_row(pool: Pool, what
         assert await change() == {(email_id, TOKEN): True}
     assert await changing
     row = await read(pool, email_id)
-    column = "next_attempt_at" if what in ("retry_later", "postpone") else "lease_expires_at"
+    column = "next_attempt_at" if what == "postpone" else "lease_expires_at"
     assert row[column] >= waited_until + long_pause
-    if what == "retry_later":
-        entry = json.loads(row["attempt_errors"])[-1]
-        assert datetime.fromisoformat(entry["next_attempt_at"]) == row["next_attempt_at"]
 
 
 async def test_one_locked_email_does_not_keep_the_other_leases_from_being_extended(
@@ -684,9 +678,9 @@ async def test_attempt_errors_keep_the_first_and_the_newest_and_count_the_others
     for number in range(told):
         held = await claimed(pool, email_id)
         if number % 2:
-            assert await ending.hand_back(pool, held, reason=f"entry {number}")
+            assert await one_email.hand_back(pool, held, reason=f"entry {number}")
         else:
-            await ending.retry_later(pool, held, error=f"entry {number}", delay=timedelta(0))
+            await one_email.retry_later(pool, held, error=f"entry {number}", delay=timedelta(0))
         entries = json.loads((await read(pool, email_id))["attempt_errors"])
         if number < bounds.MOST_ENTRIES:
             assert [entry["error"] for entry in entries] == [
@@ -746,7 +740,7 @@ async def test_messages_that_are_lost_one_after_the_other_are_told_once(pool: Po
         await lose_a_message()
     (entry,) = json.loads((await read(pool, email_id))["attempt_errors"])
     assert (entry["attempt"], entry["error"]) == (0, "its message was lost")
-    assert await ending.hand_back(pool, await claimed(pool, email_id))
+    assert await one_email.hand_back(pool, await claimed(pool, email_id))
     await lose_a_message()
     entries = json.loads((await read(pool, email_id))["attempt_errors"])
     assert [entry["error"] for entry in entries] == [
@@ -784,15 +778,15 @@ async def test_whoever_lost_its_claim_changes_nothing(pool: Pool, way: str) -> N
     async def end(claim: Claim) -> object:
         match way:
             case "complete":
-                return await ending.complete(
+                return await one_email.complete(
                     pool, claim, extracted_data='{"by": "it"}', cleaned_body="by it"
                 )
             case "fail":
-                return await ending.fail(pool, claim, error="by it")
+                return await one_email.fail(pool, claim, error="by it")
             case "retry_later":
-                return await ending.retry_later(pool, claim, error="by it", delay=timedelta(0))
+                return await one_email.retry_later(pool, claim, error="by it", delay=timedelta(0))
             case "hand_back":
-                return await ending.hand_back(pool, claim)
+                return await one_email.hand_back(pool, claim)
             case _:
                 return await keeping.extend_leases(pool, [claim], lease=timedelta(days=1))
 
@@ -813,7 +807,7 @@ async def test_leases_are_extended_for_those_that_still_stand(pool: Pool) -> Non
     stolen = await claimed(pool, await store(pool), lease=timedelta(seconds=-1))
     thief = await claimed(pool, stolen.email_id)
     finished = await claimed(pool, await store(pool))
-    await ending.complete(pool, finished, extracted_data=None, cleaned_body=None)
+    await one_email.complete(pool, finished, extracted_data=None, cleaned_body=None)
     longer = timedelta(hours=1)
     start = await now(pool)
     still = await keeping.extend_leases(pool, [*mine, stolen, finished], lease=longer)
@@ -840,7 +834,7 @@ async def test_the_token_grows_within_one_transaction(pool: Pool) -> None:
     async with pool.acquire() as connection, connection.transaction():
         first = await claiming.claim(connection, email_id, lease=LEASE, worker="a worker")
         assert isinstance(first, tuple)
-        assert await ending.hand_back(connection, first[0])
+        assert await one_email.hand_back(connection, first[0])
         second = await claiming.claim(connection, email_id, lease=LEASE, worker="a worker")
         assert isinstance(second, tuple)
     assert second[0].started_at > first[0].started_at
@@ -866,7 +860,7 @@ async def test_no_more_emails_wait_in_the_broker_than_its_depth(pool: Pool) -> N
     # Whoever is claimed makes room, also if it is then to wait for its next attempt.
     await claimed(pool, queued[0])
     other = await claimed(pool, queued[1])
-    await ending.retry_later(pool, other, error="x", delay=timedelta(hours=1))
+    await one_email.retry_later(pool, other, error="x", delay=timedelta(hours=1))
     assert len(await queue(pool, limit=50, depth=4)) == 2
     # A depth that was made smaller is no error.
     assert await queue(pool, limit=50, depth=2) == []
@@ -982,11 +976,11 @@ async def test_claims_that_ended_without_a_result_are_counted_and_others_not(poo
     taken = await claimed(pool, email_id)
     assert taken.lost_claims == 1
     # Handed back: as if it had never been claimed.
-    assert await ending.hand_back(pool, taken)
+    assert await one_email.hand_back(pool, taken)
     again = await claimed(pool, email_id)
     assert again.lost_claims == 1
     # An attempt that failed is no lost claim.
-    assert await ending.retry_later(pool, again, error="x", delay=timedelta(0))
+    assert await one_email.retry_later(pool, again, error="x", delay=timedelta(0))
     assert (await claimed(pool, email_id, lease=lost)).lost_claims == 1
     # Neither is one whose worker vanished the second.
     assert await keeping.rescue_expired(pool, limit=1) == [email_id]
@@ -1016,11 +1010,11 @@ async def test_only_an_email_whose_worker_vanished_is_a_suspect(pool: Pool) -> N
     assert isinstance(held, tuple)
     assert not await is_suspect()
     # Neither an attempt that failed nor one handed back makes it one; a lease that ran out does.
-    assert await ending.retry_later(pool, held[0], error="x", delay=timedelta(0))
+    assert await one_email.retry_later(pool, held[0], error="x", delay=timedelta(0))
     assert not await is_suspect()
     held = await claiming.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
     assert isinstance(held, tuple)
-    assert await ending.hand_back(pool, held[0])
+    assert await one_email.hand_back(pool, held[0])
     assert not await is_suspect()
     lost = timedelta(seconds=-1)
     held = await claiming.claim(pool, email_id, lease=lost, suspects=False, worker="a worker")
@@ -1030,7 +1024,7 @@ async def test_only_an_email_whose_worker_vanished_is_a_suspect(pool: Pool) -> N
     last = await claimed(pool, email_id)
     assert last.lost_claims == 1
     assert not await is_suspect()
-    assert await ending.fail(pool, last, error="x")
+    assert await one_email.fail(pool, last, error="x")
     assert not await is_suspect()
     assert await operators.retry(pool, email_id, by="erika")
     assert not await is_suspect()
@@ -1136,7 +1130,10 @@ PLANS: list[tuple[str, list[object], str]] = [
     (keeping.RESCUE_UNHEARD, [500, LOST_AFTER, False], SENT_INDEX),
     (claiming.CLAIM, ["id", LEASE, "a worker", uuid4(), False, True], "incoming_emails_pkey"),
     (claiming.POSTPONE_SUSPECT, ["id", LEASE], "incoming_emails_pkey"),
-    (ending.COMPLETE, ["id", TOKEN, "{}", "text"], "incoming_emails_pkey"),
+    (ending.COMPLETE, [["id"], [TOKEN], ["{}"], ["text"]], "incoming_emails_pkey"),
+    (ending.RETRY_LATER, [["id"], [TOKEN], ["x"], [LEASE]], "incoming_emails_pkey"),
+    (ending.FAIL, [["id"], [TOKEN], ["x"]], "incoming_emails_pkey"),
+    (ending.HAND_BACK, [["id"], [TOKEN], ["x"]], "incoming_emails_pkey"),
     (keeping.EXTEND_LEASES, [["id"], [TOKEN], LEASE], "incoming_emails_pkey"),
     (operators.RETRY_BY_OPERATOR, [["id"], ["failed"], "erika"], "incoming_emails_pkey"),
     (operators.SETTLE, ["id", "erika", "by phone", False], "incoming_emails_pkey"),

@@ -41,6 +41,10 @@ WITH_MESSAGE = "processing_status = 'queued' AND queued_at IS NOT NULL"
 WITHOUT_MESSAGE = "processing_status = 'queued' AND queued_at IS NULL"
 STATE_AND_TIME = "processing_status, received_at"
 DUE_AT = "COALESCE(next_attempt_at, '-infinity')"
+# Beside a condition on the ids. As a plain comparison of the state it would invite the planner,
+# where statistics say that few emails are in work, to go by the index on the state, and over all
+# the entries there of emails that are in work no longer.
+HELD = "(email.processing_status = 'processing') IS TRUE"
 
 
 def in_state(state: str) -> str:

@@ -1,104 +1,203 @@
-"""processing -> completed, queued or failed: how the claimer of an email ends its claim."""
+"""processing -> completed, queued or failed: how the claimers of emails end their claims, many with
+one statement."""
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from enum import Enum, auto
+from typing import Any, TypeAlias
 
-from app.jobs.transitions.common import Claim, Database, changed, ended, locked
+import attrs
+
+from app.jobs.transitions.common import HELD, Claim, Database, ended
 from app.metrics import COMPLETIONS, FAILURES, HAND_BACKS, RETRIES, FailureKind
 
 STOPPED = "handed back untried: its worker stopped"
 
-COMPLETE = """
-UPDATE incoming_emails
-SET processing_status = 'completed', completed_at = now(), processed_at = now(),
-    extracted_data = $3, cleaned_body = $4, processing_error = NULL,
-    lease_expires_at = NULL, updated_at = now()
-WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
-"""
+
+@attrs.frozen
+class Completion:
+    """-> completed."""
+
+    claim: Claim
+    extracted_data: str | None
+    """JSON text."""
+    cleaned_body: str | None
+
+
+@attrs.frozen
+class LaterRetry:
+    """-> queued, to be claimed again after `delay`."""
+
+    claim: Claim
+    error: str
+    delay: timedelta
+    kind: FailureKind = FailureKind.ERROR
+
+
+@attrs.frozen
+class Failure:
+    """-> failed, for good unless an operator retries it."""
+
+    claim: Claim
+    error: str
+    kind: FailureKind = FailureKind.ERROR
+
+
+@attrs.frozen
+class HandBack:
+    """-> queued without an attempt, by a worker that cannot go on."""
+
+    claim: Claim
+    reason: str = STOPPED
+
+
+Result: TypeAlias = Completion | LaterRetry | Failure | HandBack
+
+
+class End(Enum):
+    """What became of a result."""
+
+    RECORDED = auto()
+    LOST = auto()
+    """The claim stood no longer."""
+    BUSY = auto()
+    """Another transaction has the email locked, so nothing was changed: it is to be tried again."""
+
+
+def _ends(given: Mapping[str, str], sets: str) -> str:
+    """The statement that ends claims so.
+
+    It finds its rows by an array of ids, whatever the statistics are of. A row that somebody has
+    locked holds up no other. All are locked in one order, by their ids. The clock is read when they
+    are, because a pause begins then.
+
+    Args:
+        given: what comes with each claim, and its type in SQL.
+        sets: what is set besides, in SQL.
+    """
+    types = ("uuid", "timestamptz", *given.values())
+    arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, start=1))
+    return f"""
+WITH result AS MATERIALIZED (
+    SELECT * FROM unnest({arrays}) AS result ({", ".join(("email_id", "token", *given))})
+),
+free AS MATERIALIZED (
+    SELECT email.id, clock_timestamp() AS at
+    FROM incoming_emails AS email JOIN result ON email.id = email_id AND email.started_at = token
+    WHERE email.id = ANY (ARRAY(SELECT email_id FROM result)) AND {HELD}
+    ORDER BY email.id
+    FOR UPDATE OF email SKIP LOCKED
+),
+ended AS (
+    UPDATE incoming_emails AS email
+    SET lease_expires_at = NULL, updated_at = free.at, {sets}
+    FROM free JOIN result ON free.id = email_id
+    WHERE email.id = ANY (ARRAY(SELECT id FROM free)) AND email.id = free.id
+    RETURNING email.id
+)
+SELECT id, true AS is_recorded FROM ended
+UNION ALL
+SELECT email.id, false
+FROM incoming_emails AS email JOIN result ON email.id = email_id AND email.started_at = token
+WHERE email.id = ANY (ARRAY(SELECT email_id FROM result)) AND {HELD}
+    AND email.id NOT IN (SELECT id FROM ended)
+"""  # noqa: S608 - a constant
+
+
+COMPLETE = _ends(
+    {"data": "json", "body": "text"},
+    """processing_status = 'completed', completed_at = now(), processed_at = now(),
+    extracted_data = data, cleaned_body = body, processing_error = NULL""",
+)
 
 # The entry keeps the retry's moment, because postponing a suspect moves the column's on.
-RETRY_LATER = f"""
-{locked("id = $1 AND processing_status = 'processing' AND started_at = $2")}
-UPDATE incoming_emails AS email
-SET processing_status = 'queued', queued_at = NULL, next_attempt_at = held.at + $4,
-    retry_count = retry_count + 1, lease_expires_at = NULL, updated_at = held.at,
-    attempt_errors = {ended("$3::text", more=", 'next_attempt_at', held.at + $4")}
-FROM held WHERE email.id = held.id
-"""  # noqa: S608 - a constant
+RETRY_LATER = _ends(
+    {"error": "text", "delay": "interval"},
+    f"""processing_status = 'queued', queued_at = NULL, next_attempt_at = free.at + delay,
+    retry_count = retry_count + 1,
+    attempt_errors = {ended("error", more=", 'next_attempt_at', free.at + delay")}""",
+)
 
-FAIL = f"""
-UPDATE incoming_emails
-SET processing_status = 'failed', completed_at = now(), processed_at = now(),
-    processing_error = $3, lease_expires_at = NULL, updated_at = now(),
-    attempt_errors = {ended("$3::text")}
-WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
-"""  # noqa: S608 - a constant
+FAIL = _ends(
+    {"error": "text"},
+    f"""processing_status = 'failed', completed_at = now(), processed_at = now(),
+    processing_error = error, attempt_errors = {ended("error")}""",
+)
 
 # It is no attempt, so the claim is not counted.
-HAND_BACK = f"""
-UPDATE incoming_emails
-SET processing_status = 'queued', queued_at = NULL, claims = claims - 1,
-    lease_expires_at = NULL, updated_at = now(),
-    attempt_errors = {ended("$3::text", attempt="0")}
-WHERE id = $1 AND processing_status = 'processing' AND started_at = $2
-"""  # noqa: S608 - a constant
+HAND_BACK = _ends(
+    {"reason": "text"},
+    f"""processing_status = 'queued', queued_at = NULL, claims = claims - 1,
+    attempt_errors = {ended("reason", attempt="0")}""",
+)
 
 
-async def complete(
-    database: Database, claim: Claim, *, extracted_data: str | None, cleaned_body: str | None
-) -> bool:
-    """processing -> completed. `extracted_data` is JSON text.
+async def complete(database: Database, completions: Sequence[Completion]) -> list[End]:
+    """processing -> completed.
 
     Returns:
-        Whether the claim still stood.
+        What became of each, in their order.
     """
-    stood = changed(
-        await database.execute(
-            COMPLETE, claim.email_id, claim.started_at, extracted_data, cleaned_body
-        )
+    ends = await _end(
+        database,
+        COMPLETE,
+        completions,
+        [completion.extracted_data for completion in completions],
+        [completion.cleaned_body for completion in completions],
     )
-    COMPLETIONS.inc(stood)
-    return stood
+    COMPLETIONS.inc(ends.count(End.RECORDED))
+    return ends
 
 
-async def retry_later(
-    database: Database,
-    claim: Claim,
-    *,
-    error: str,
-    delay: timedelta,
-    kind: FailureKind = FailureKind.ERROR,
-) -> bool:
-    """processing -> queued, to be claimed again after `delay`.
+async def retry_later(database: Database, retries: Sequence[LaterRetry]) -> list[End]:
+    """processing -> queued, to be claimed again after a while.
 
     Returns:
-        Whether the claim still stood.
+        What became of each, in their order.
     """
-    stood = changed(
-        await database.execute(RETRY_LATER, claim.email_id, claim.started_at, error, delay)
+    ends = await _end(
+        database,
+        RETRY_LATER,
+        retries,
+        [retry.error for retry in retries],
+        [retry.delay for retry in retries],
     )
-    RETRIES.labels(kind).inc(stood)
-    return stood
+    for retry, end in zip(retries, ends, strict=True):
+        RETRIES.labels(retry.kind).inc(end is End.RECORDED)
+    return ends
 
 
-async def fail(
-    database: Database, claim: Claim, *, error: str, kind: FailureKind = FailureKind.ERROR
-) -> bool:
-    """processing -> failed, for good unless an operator retries it.
-
-    Returns:
-        Whether the claim still stood.
-    """
-    stood = changed(await database.execute(FAIL, claim.email_id, claim.started_at, error))
-    FAILURES.labels(kind).inc(stood)
-    return stood
-
-
-async def hand_back(database: Database, claim: Claim, *, reason: str = STOPPED) -> bool:
-    """processing -> queued without an attempt, by a worker that cannot go on.
+async def fail(database: Database, failures: Sequence[Failure]) -> list[End]:
+    """processing -> failed.
 
     Returns:
-        Whether the claim still stood.
+        What became of each, in their order.
     """
-    stood = changed(await database.execute(HAND_BACK, claim.email_id, claim.started_at, reason))
-    HAND_BACKS.inc(stood)
-    return stood
+    ends = await _end(database, FAIL, failures, [failure.error for failure in failures])
+    for failure, end in zip(failures, ends, strict=True):
+        FAILURES.labels(failure.kind).inc(end is End.RECORDED)
+    return ends
+
+
+async def hand_back(database: Database, hand_backs: Sequence[HandBack]) -> list[End]:
+    """processing -> queued without an attempt.
+
+    Returns:
+        What became of each, in their order.
+    """
+    ends = await _end(database, HAND_BACK, hand_backs, [back.reason for back in hand_backs])
+    HAND_BACKS.inc(ends.count(End.RECORDED))
+    return ends
+
+
+async def _end(
+    database: Database, statement: str, results: Sequence[Result], *given: Sequence[Any]
+) -> list[End]:
+    rows = await database.fetch(
+        statement,
+        [result.claim.email_id for result in results],
+        [result.claim.started_at for result in results],
+        *given,
+    )
+    ends = {row["id"]: End.RECORDED if row["is_recorded"] else End.BUSY for row in rows}
+    return [ends.get(result.claim.email_id, End.LOST) for result in results]

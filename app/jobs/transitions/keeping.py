@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from app.jobs.transitions.common import VANISHED, WITH_MESSAGE, Claim, Database, in_state
+from app.jobs.transitions.common import HELD, VANISHED, WITH_MESSAGE, Claim, Database, in_state
 from app.metrics import RESCUES, RescueKind
 from app.models.entries import noted
 
@@ -12,27 +12,28 @@ MESSAGE_LOST = "its message was lost"
 
 # One row that somebody has locked must not keep the others from being extended: it stands, and is
 # tried again the next time.
-EXTEND_LEASES = """
+EXTEND_LEASES = f"""
 WITH held AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) AS held (id, started_at)
 ),
 free AS MATERIALIZED (
     SELECT email.id FROM incoming_emails AS email JOIN held USING (id, started_at)
-    WHERE email.processing_status = 'processing'
+    WHERE email.id = ANY (ARRAY(SELECT id FROM held)) AND {HELD}
     ORDER BY email.id
     FOR UPDATE OF email SKIP LOCKED
 ),
 extended AS (
     UPDATE incoming_emails AS email SET lease_expires_at = clock_timestamp() + $3
-    FROM free WHERE email.id = free.id
+    WHERE email.id = ANY (ARRAY(SELECT id FROM free))
     RETURNING email.id, email.started_at
 )
 SELECT id, started_at, true AS is_extended FROM extended
 UNION ALL
 SELECT email.id, email.started_at, false
 FROM incoming_emails AS email JOIN held USING (id, started_at)
-WHERE email.processing_status = 'processing' AND email.id NOT IN (SELECT id FROM extended)
-"""
+WHERE email.id = ANY (ARRAY(SELECT id FROM held)) AND {HELD}
+    AND email.id NOT IN (SELECT id FROM extended)
+"""  # noqa: S608 - a constant
 
 RESCUE_EXPIRED = f"""
 WITH taken AS MATERIALIZED (

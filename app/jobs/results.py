@@ -1,0 +1,158 @@
+"""Results of handlers on their way into the database: many with one commit.
+
+What arrives while one statement is on its way shares the next. A result is durable before it counts
+as done, and waits for a database that is away. None is held up by another: not by an email that
+somebody has locked, nor by a value that PostgreSQL refuses.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import asyncpg
+import attrs
+import structlog
+
+from app.group_commit import ROW_ERRORS, GroupCommit
+from app.jobs.patience import patiently
+from app.jobs.transitions import ending
+from app.jobs.transitions.common import Claim, Database
+from app.jobs.transitions.ending import Completion, End, Failure, HandBack, LaterRetry, Result
+from app.metrics import FailureKind
+from app.pauses import GrowingPause
+
+log = structlog.get_logger(__name__)
+
+BATCH_ROWS = 500
+# Text of one statement: what several connections hold of it at once is no concern then.
+BATCH_BYTES = 8 * 1024 * 1024
+# An email is mostly locked by this process's own keeper, which extends its lease.
+FIRST_BUSY_PAUSE_SECONDS = 0.02
+LONGEST_BUSY_PAUSE_SECONDS = 1.0
+
+Transition: TypeAlias = Callable[[Database, Sequence[Any]], Awaitable[list[End]]]
+TRANSITIONS: dict[type[Result], Transition] = {
+    Completion: ending.complete,
+    LaterRetry: ending.retry_later,
+    Failure: ending.fail,
+    HandBack: ending.hand_back,
+}
+
+
+class Results(GroupCommit[Result, End]):
+    """Records how claims ended, in the event loop it is made in.
+
+    Args:
+        pool: connections to the database.
+        longest_pause: in seconds, before a database that is away is asked again.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, longest_pause: float) -> None:
+        super().__init__(batch_rows=BATCH_ROWS)
+        self._pool = pool
+        self._longest_pause = longest_pause
+
+    async def record(self, result: Result) -> bool:
+        """Wait until a result is durable.
+
+        Returns:
+            Whether the claim still stood.
+
+        Raises:
+            Exception: the database is away for a long time.
+        """
+        pause = GrowingPause(FIRST_BUSY_PAUSE_SECONDS, LONGEST_BUSY_PAUSE_SECONDS)
+        while (end := await self.store(result)) is End.BUSY:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(pause.next_seconds())
+        return end is End.RECORDED
+
+    async def commit(self, results: Sequence[Result]) -> Sequence[End | Exception]:
+        ends: dict[int, End | Exception] = {}
+        for kind, transition in TRANSITIONS.items():
+            places = [place for place, result in enumerate(results) if isinstance(result, kind)]
+            for batch in _batches(places, results):
+                batch_ends = await self._write(transition, [results[place] for place in batch])
+                ends.update(zip(batch, batch_ends, strict=True))
+        return [ends[place] for place in range(len(results))]
+
+    async def _write(
+        self, transition: Transition, results: Sequence[Result]
+    ) -> Sequence[End | Exception]:
+        try:
+            return await self._patiently(transition, results)
+        except ROW_ERRORS as error:
+            if len(results) > 1:
+                # A result must not fail for another's fault.
+                return [(await self._write(transition, [result]))[0] for result in results]
+            (result,) = results
+            log.error(
+                "result_refused", email_id=str(result.claim.email_id), error=type(error).__name__
+            )
+            mended = _without_what_is_refused(result, error)
+            return await self._patiently(TRANSITIONS[type(mended)], [mended])
+
+    async def _patiently(self, transition: Transition, results: Sequence[Result]) -> list[End]:
+        return await patiently(
+            transition.__name__,
+            lambda: transition(self._pool, results),
+            longest_pause=self._longest_pause,
+        )
+
+
+async def record_all(database: Database, results: Sequence[Result]) -> set[Claim]:
+    """Record results at once, and again those whose emails are locked, until none is.
+
+    Returns:
+        The claims that still stood.
+
+    Raises:
+        Exception: the database is away, or refuses one.
+    """
+    left, stood = list(results), set[Claim]()
+    while left:
+        busy: list[Result] = []
+        for kind, transition in TRANSITIONS.items():
+            if batch := [result for result in left if isinstance(result, kind)]:
+                ends = await transition(database, batch)
+                for result, end in zip(batch, ends, strict=True):
+                    if end is End.BUSY:
+                        busy.append(result)
+                    elif end is End.RECORDED:
+                        stood.add(result.claim)
+        left = busy
+        if left:
+            await asyncio.sleep(FIRST_BUSY_PAUSE_SECONDS)
+    return stood
+
+
+def _batches(places: Sequence[int], results: Sequence[Result]) -> Iterator[list[int]]:
+    """Parts of no more bytes than one statement may carry; of one result at least."""
+    batch: list[int] = []
+    size = 0
+    for place in places:
+        more = _characters(results[place])
+        if batch and size + more > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(place)
+        size += more
+    if batch:
+        yield batch
+
+
+def _characters(result: Result) -> int:
+    if isinstance(result, Completion):
+        return len(result.extracted_data or "") + len(result.cleaned_body or "")
+    return 0
+
+
+def _without_what_is_refused(result: Result, error: Exception) -> Result:
+    """What is recorded in place of a result whose values PostgreSQL does not take."""
+    told = f"the database refuses what the handler found ({type(error).__name__})"
+    match result:
+        case Completion():
+            return Failure(result.claim, error=told, kind=FailureKind.PERMANENT)
+        case HandBack():
+            return HandBack(result.claim)
+        case _:
+            return attrs.evolve(result, error=told)
