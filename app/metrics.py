@@ -1,8 +1,9 @@
 """What Mailroom counts and times, for Prometheus.
 
-Each process counts for itself, in memory. Labels come from enums alone, never from an email, so
-their values are few and tell nothing about anybody. What is known of a label is made at once:
-Prometheus sees a rise only in a series that it has seen before.
+Each process counts for itself, in memory; those of `mailroom web --processes` do so in a folder
+that they share. Labels come from enums alone, never from an email, so their values are few and tell
+nothing about anybody. What is known of a label is made at once: Prometheus sees a rise only in a
+series that it has seen before.
 """
 
 from enum import StrEnum
@@ -12,7 +13,9 @@ from prometheus_client import Counter, Histogram, disable_created_metrics
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_schemas import WebhookStatus
 from app.models.zendesk_event import EventKind
+from app.process_metrics import take_place
 
+take_place()
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 UNAVAILABLE = "unavailable"

@@ -210,6 +210,9 @@ class Settings(BaseSettings):
     queue: str = Field(default="mailroom", pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,80}$")
     """Name of the broker queue. Two installations that share a broker need two names."""
 
+    web_processes: int = Field(default=1, ge=1)
+    """Processes that `mailroom web` and `mailroom up` start to take email and to show it."""
+
     worker_processes: int = Field(default=1, ge=1)
     """Processes that `mailroom worker` and `mailroom up` start."""
 

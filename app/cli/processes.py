@@ -81,6 +81,7 @@ class Supervisor:
         parts: what to run.
         stop_seconds: time that the parts are given to finish what they have in hand.
         see_to: what else has to be kept running; called every second.
+        on_stopping: called once, before the parts are told to stop.
     """
 
     def __init__(
@@ -89,9 +90,11 @@ class Supervisor:
         *,
         stop_seconds: float,
         see_to: Callable[[], None] = lambda: None,
+        on_stopping: Callable[[], None] = lambda: None,
     ) -> None:
         self._parts = parts
         self._see_to = see_to
+        self._on_stopping = on_stopping
         self._stop_seconds = stop_seconds
         self._stopping = threading.Event()
 
@@ -113,6 +116,7 @@ class Supervisor:
                 for child in running:
                     status = status or self._look_after(child)
         finally:
+            self._on_stopping()
             was_orderly = self._end(running)
         return status or (0 if was_orderly else 1)
 

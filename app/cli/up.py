@@ -10,8 +10,9 @@ import structlog
 from app.cli.database_access import told_in_a_sentence
 from app.cli.listener import listen
 from app.cli.printing import say, say_lines
-from app.cli.processes import Part, Supervisor, mailroom_command
+from app.cli.processes import Supervisor
 from app.cli.send import signed_headers, webhook_url
+from app.cli.web import web_parts
 from app.cli.worker import worker_part
 from app.database import DB
 from app.desk.admin_user import ADMIN_NAME, ensure_admin_user
@@ -21,6 +22,7 @@ from app.intake.openapi import WEBHOOK_PATH
 from app.jobs.broker import broker_scheme
 from app.logs import configure_logging
 from app.migrations import migrate
+from app.process_metrics import counted_together
 from app.settings import Settings, get_settings
 
 log = structlog.get_logger(__name__)
@@ -52,22 +54,18 @@ def up(processes: int | None, threads: int | None) -> None:
     listener = listen(settings)
     try:
         has_admin = asyncio.run(_prepare(settings))
-        parts = [
-            Part(
-                "web",
-                mailroom_command("web", "--fd", str(listener.fileno())),
-                file_descriptors=(listener.fileno(),),
-            ),
-            worker_part(
-                settings,
-                processes=processes or settings.worker_processes,
-                threads=threads or settings.worker_threads,
-            ),
-        ]
-        supervisor = Supervisor(
-            parts, stop_seconds=settings.worker_shutdown_seconds, see_to=_see_to_the_database
+        workers = worker_part(
+            settings,
+            processes=processes or settings.worker_processes,
+            threads=threads or settings.worker_threads,
         )
-        status = supervisor.run(on_started=lambda: _introduce(settings, listener, has_admin))
+        with counted_together() as folder:
+            supervisor = Supervisor(
+                [*web_parts(listener, settings.web_processes, folder), workers],
+                stop_seconds=settings.worker_shutdown_seconds,
+                see_to=_see_to_the_database,
+            )
+            status = supervisor.run(on_started=lambda: _introduce(settings, listener, has_admin))
     finally:
         DB.release()
     raise SystemExit(status)

@@ -1,8 +1,10 @@
 """`mailroom web`."""
 
+import contextlib
 import resource
 import signal
 import socket
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -10,8 +12,12 @@ import uvicorn
 from litestar import Litestar
 
 from app.cli.listener import BACKLOG, listen
+from app.cli.processes import Part as ChildProcess
+from app.cli.processes import Supervisor, mailroom_command
 from app.http.protocol import IDLE_SECONDS, MOST_CONNECTIONS, BoundedProtocol
+from app.logs import configure_logging
 from app.main import Part, create_app
+from app.process_metrics import counted_together, environment_of
 from app.settings import Settings, get_settings
 
 # More than the deadline of an accepted webhook, so each is answered before the end.
@@ -45,6 +51,38 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def web_parts(
+    listener: socket.socket, processes: int, folder: Path, *, only: Part | None = None
+) -> list[ChildProcess]:
+    """Web processes that accept connections from one socket.
+
+    Args:
+        folder: where they count together, if they are several.
+    """
+    command = mailroom_command("web", "--fd", str(listener.fileno()))
+    if only is not None:
+        command += ["--only", only]
+    descriptors = (listener.fileno(),)
+    if processes == 1:
+        return [ChildProcess("web", command, file_descriptors=descriptors)]
+    return [
+        ChildProcess(f"web-{place}", command, environment_of(folder, place), descriptors)
+        for place in range(1, processes + 1)
+    ]
+
+
+def _run_several(settings: Settings, count: int, only: Part | None) -> int:
+    configure_logging(settings)
+    with contextlib.closing(listen(settings)) as listener, counted_together() as folder:
+        supervisor = Supervisor(
+            web_parts(listener, count, folder, only=only),
+            stop_seconds=settings.intake_deadline_seconds + STOP_MARGIN_SECONDS,
+            # Who connects while they end is refused, and tries elsewhere.
+            on_stopping=listener.close,
+        )
+        return supervisor.run()
+
+
 def _exit(*_: object) -> NoReturn:
     raise SystemExit(0)
 
@@ -52,11 +90,16 @@ def _exit(*_: object) -> NoReturn:
 @click.command()
 @click.option("--fd", type=int, hidden=True, help="A socket that listens already.")
 @click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Processes that share the port, each on a core of its own. [default: the setting]",
+)
+@click.option(
     "--only",
     type=click.Choice(["intake", "desk"]),
     help="Take email alone, or be there for people and programs alone.",
 )
-def web(fd: int | None, only: Part | None) -> None:
+def web(fd: int | None, processes: int | None, only: Part | None) -> None:
     """Run the web process, which takes email, and shows it to people and programs.
 
     It listens on MAILROOM_HOST and MAILROOM_PORT, and needs the database alone: no broker, no
@@ -65,13 +108,19 @@ def web(fd: int | None, only: Part | None) -> None:
     With `--only intake` it has no admin interface, no overview and no jobs API; with `--only desk`
     it has no webhook (404). Health and metrics are in both. Apart, nothing that people do delays
     email.
+
+    With `--processes` several of them share the port. One that dies is started again, and the
+    metrics of any tell the sum of all.
     """
     # Before it listens: who sees it listen may stop it at once. While uvicorn serves it has its own
     # handlers, and passes the signal on to these in the end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
-    _allow_connections()
     settings = get_settings()
+    count = processes or settings.web_processes
+    if fd is None and count > 1:
+        raise SystemExit(_run_several(settings, count, only))
+    _allow_connections()
     listener = listen(settings) if fd is None else socket.socket(fileno=fd)
     server = uvicorn.Server(server_config(create_app(only), settings))
     server.run(sockets=[listener])

@@ -6,16 +6,14 @@ archive are some minutes old.
 """
 
 import asyncio
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import asyncpg
 import structlog
 from litestar import Request, Response, get
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.database_errors import CANNOT_ASK
@@ -24,6 +22,7 @@ from app.desk.look import Look
 from app.desk.tokens import ANSWERS_OF_THE_GUARD, REMEMBERED_SECONDS, needs
 from app.models.api_token import Scope
 from app.models.incoming_email import ProcessingStatus
+from app.process_metrics import counted_here
 
 log = structlog.get_logger(__name__)
 
@@ -111,16 +110,8 @@ class _These(Collector):
     responses=ANSWERS_OF_THE_GUARD,
 )
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """The metrics of this process and the emails in each state, in Prometheus' text format."""
+    """The metrics of this process (of all behind its port, where there are several), and the
+    emails in each state, in Prometheus' text format."""
     states = CollectorRegistry()
     states.register(_These(await request.app.state.email_counts.look()))
-    return Response(generate_latest(_counted_here()) + generate_latest(states))
-
-
-def _counted_here() -> CollectorRegistry:
-    # prometheus-client's own switch, for a server that runs several processes behind one port.
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return REGISTRY
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return registry
+    return Response(generate_latest(counted_here()) + generate_latest(states))
