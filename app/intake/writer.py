@@ -33,12 +33,24 @@ WITH stored AS (
         $7::text[], $8::text[], $9::timestamptz[], $10::text[], $11::json[],
         $12::json[], $13::text[], $14::jsonb[], $15::bytea[], $16::text[], $17::text[],
         $18::json[], $19::text[], $20::text[], $21::timestamptz[]
-    )
+    ) AS arrived (id, ticket)
+    {condition}
     ON CONFLICT DO NOTHING
     RETURNING id
 )
 SELECT id, pg_notify('mailroom_received', '') FROM stored
 """
+
+# What Zendesk erased is not brought back by a replay. Of most tickets nothing was erased, and a
+# query before would cost each batch a second journey. An erasure that comes at the same moment is
+# done again a little later.
+INSERT_UNLESS_ERASED = INSERT.format(
+    # Looked up once by the index: for a join the planner reads the whole table if it is small.
+    condition="""WHERE arrived.ticket <> ALL (ARRAY(
+        SELECT ticket_id::text FROM zendesk_erasures WHERE ticket_id = ANY($2::text[])
+    ))"""
+)
+INSERT_ANYWAY = INSERT.format(condition="")
 
 # What could not be read and now can takes the place of its row: its template became known, or a
 # person mended it. The row is as it was stored, or failed again after an operator's retry.
@@ -118,13 +130,14 @@ class EmailWriter(RowWriter[EmailRow, Admission]):
         self, connection: Connection, rows: Sequence[EmailRow]
     ) -> Sequence[Admission | NotStoredError]:
         BATCH_ROWS.observe(len(rows))
-        # What Zendesk erased is not brought back by a replay. An erasure that comes at the same
-        # moment is done again a little later.
-        erasures = await erasures_of(connection, list({row.zendesk_ticket_id for row in rows}))
-        wanted = [row for row in rows if not (erasures and is_erased(erasures, row))]
-        admissions = await self._insert_in_order(connection, wanted) if wanted else []
-        answers = {row.id: answer for row, answer in zip(wanted, admissions, strict=True)}
-        return [(answers[row.id] or _collided()) if row.id in answers else ERASED for row in rows]
+        # In one order everywhere: web processes that insert the same keys in different orders
+        # would wait for each other. There are two keys, so it may happen all the same.
+        in_order = sorted(rows, key=_keys)
+        try:
+            admissions = await _insert_rows(connection, in_order)
+        except asyncpg.TransactionRollbackError:
+            admissions = await _insert_rows(connection, in_order)
+        return [admissions.get(row.id) or _collided() for row in rows]
 
     async def write_alone(
         self, connection: Connection, row: EmailRow
@@ -134,27 +147,12 @@ class EmailWriter(RowWriter[EmailRow, Admission]):
         flat = attrs.evolve(row, raw_payload=as_json_string(row.raw_payload.encode()))
         for attempt in (row, flat):
             try:
-                if is_erased(await erasures_of(connection, [row.zendesk_ticket_id]), row):
-                    return ERASED
-                (admission,) = await _insert_rows(connection, [attempt])
+                admissions = await _insert_rows(connection, [attempt])
             except ROW_ERRORS as error:
                 log.warning("intake_row_refused", email_id=str(row.id), error=type(error).__name__)
             else:
-                return admission or _collided()
+                return admissions.get(row.id) or _collided()
         return NotStoredError("the database refuses this email: send the webhook again")
-
-    async def _insert_in_order(
-        self, connection: Connection, rows: Sequence[EmailRow]
-    ) -> list[Admission | None]:
-        # In one order everywhere: web processes that insert the same keys in different orders
-        # would wait for each other. There are two keys, so it may happen all the same.
-        in_order = sorted(rows, key=_keys)
-        try:
-            admissions = await _insert_rows(connection, in_order)
-        except asyncpg.TransactionRollbackError:
-            admissions = await _insert_rows(connection, in_order)
-        answers = {row.id: answer for row, answer in zip(in_order, admissions, strict=True)}
-        return [answers[row.id] for row in rows]
 
 
 def _keys(row: EmailRow) -> tuple[str, str]:
@@ -165,12 +163,14 @@ def _collided() -> NotStoredError:
     return NotStoredError("the email collided with one that was being erased: send it again")
 
 
-async def _insert_rows(connection: Connection, rows: Sequence[EmailRow]) -> list[Admission | None]:
+async def _insert_rows(connection: Connection, rows: Sequence[EmailRow]) -> dict[UUID, Admission]:
+    """Store rows. Returns what became of each, by its id; without those that found no place."""
     admissions: dict[UUID, Admission] = {}
-    missing = rows
+    missing = list(rows)
     unreadable = {row.id: row.processing_error for row in rows}
+    insert = INSERT_UNLESS_ERASED
     for _ in range(INSERT_TRIES):
-        stored = await connection.fetch(INSERT, *zip(*map(_columns, missing), strict=True))
+        stored = await connection.fetch(insert, *zip(*map(_columns, missing), strict=True))
         for record in stored:
             admissions[record["id"]] = Admission(
                 record["id"], is_duplicate=False, unreadable=unreadable[record["id"]]
@@ -178,11 +178,17 @@ async def _insert_rows(connection: Connection, rows: Sequence[EmailRow]) -> list
         if len(stored) == len(missing):
             break
         missing = [row for row in missing if row.id not in admissions]
-        await _find_first(connection, missing, admissions)
+        erasures = await erasures_of(connection, list({row.zendesk_ticket_id for row in missing}))
+        admissions |= {row.id: ERASED for row in missing if is_erased(erasures, row)}
         missing = [row for row in missing if row.id not in admissions]
+        if missing:
+            await _find_first(connection, missing, admissions)
+            missing = [row for row in missing if row.id not in admissions]
         if not missing:
             break
-    return [admissions.get(row.id) for row in rows]
+        # Something of its ticket was erased, or the email that it repeats has just been.
+        insert = INSERT_ANYWAY
+    return admissions
 
 
 async def _find_first(

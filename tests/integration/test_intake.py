@@ -24,7 +24,7 @@ from app.intake.payload import InvalidPayloadError, check_payload
 from app.intake.quarantine import PAGE_BYTES, Quarantine, Refusal, refusals
 from app.intake.row_writer import NotStoredError
 from app.intake.signature import SignatureRefusedError, sign
-from app.intake.writer import FIND_FIRST, Admission, EmailWriter
+from app.intake.writer import FIND_FIRST, INSERT_UNLESS_ERASED, Admission, EmailWriter
 from app.models.quarantined_webhook import RefusalReason
 from app.request_id import uuid7
 
@@ -790,6 +790,28 @@ async def test_the_first_email_of_a_duplicate_is_found_by_the_two_unique_indexes
     used = {node["Index Name"] for node in nodes if "Index Name" in node}
     assert used == {record["indexname"] for record in unique}
     assert "Seq Scan" not in {node["Node Type"] for node in nodes}
+
+
+@pytest.mark.parametrize("plan_cache_mode", ["force_custom_plan", "force_generic_plan"])
+async def test_a_batch_looks_up_what_was_erased_by_the_index(
+    pool: "asyncpg.Pool[asyncpg.Record]", plan_cache_mode: str
+) -> None:
+    count = 256
+    ids, tickets = [uuid4() for _ in range(count)], [str(number) for number in range(count)]
+    others = [[None] * count] * (len(attrs.fields(EmailRow)) - 3)
+    async with pool.acquire() as connection:
+        await connection.execute("""
+            INSERT INTO zendesk_erasures (event_key, kind, account_id, ticket_id, happened_at)
+            SELECT n::text, 'ticket', '', n::text, now() FROM generate_series(1, 20000) AS n
+        """)
+        await connection.execute("ANALYZE zendesk_erasures")
+        await connection.execute(f"SET plan_cache_mode = {plan_cache_mode}")
+        plan = await connection.fetchval(
+            f"EXPLAIN (FORMAT JSON) {INSERT_UNLESS_ERASED}", ids, tickets, *others
+        )
+    nodes = list(nodes_of(json.loads(plan)[0]["Plan"]))
+    (look,) = [node for node in nodes if node.get("Relation Name") == "zendesk_erasures"]
+    assert look["Node Type"] != "Seq Scan", look
 
 
 def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
