@@ -83,8 +83,8 @@ ANSWERED = {status: WEBHOOKS.labels(status) for status in WebhookStatus}
 class _Written(Response[Any]):
     """An answer 200 as bytes.
 
-    Of Litestar's `Response` it is what a router asks for, since making that, an `ASGIResponse` of
-    it and its headers anew took as long for each email as reading it.
+    Of Litestar's `Response` it is what a router asks for: to make that, an `ASGIResponse` of it and
+    its headers anew was a tenth of the route's profile.
     """
 
     __slots__ = ("_body",)
