@@ -62,7 +62,11 @@ class Celery(Contender):
 
     def environment(self, load: Load, clock: Path) -> dict[str, str]:
         prefetch = PREFETCH_LONG if load.at_once else PREFETCH_SHORT
-        return {**super().environment(load, clock), "BENCHMARK_PREFETCH": str(prefetch)}
+        return {
+            **super().environment(load, clock),
+            "BENCHMARK_PREFETCH": str(prefetch),
+            "BENCHMARK_AT_ONCE": str(load.at_once or ""),
+        }
 
     async def is_drained(self) -> bool:
         return self._waiting.is_empty()

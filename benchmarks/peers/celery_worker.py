@@ -11,6 +11,11 @@ url = os.environ["BENCHMARK_BROKER"]
 queue = os.environ["BENCHMARK_QUEUE"]
 is_redis = url.startswith("redis")
 
+options: dict[str, Any] = {"global_keyprefix": queue} if is_redis else {}
+if is_redis and os.environ["BENCHMARK_AT_ONCE"]:
+    # Each greenlet that acknowledges takes a connection, of ten if nothing is said.
+    options["max_connections"] = int(os.environ["BENCHMARK_AT_ONCE"]) + 100
+
 app = Celery("benchmark", broker=url)
 app.conf.update(
     task_default_queue=queue,
@@ -20,10 +25,7 @@ app.conf.update(
     task_acks_late=True,
     # For many short tasks: https://docs.celeryq.dev/en/stable/userguide/optimizing.html
     worker_prefetch_multiplier=int(os.environ["BENCHMARK_PREFETCH"]),
-    # Each task that is acknowledged takes a connection, of ten if nothing is said.
-    broker_transport_options=(
-        {"global_keyprefix": queue, "max_connections": 300} if is_redis else {}
-    ),
+    broker_transport_options=options,
 )
 
 
