@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -66,6 +67,8 @@ def write_document(results: Path) -> None:
 
 def main() -> None:
     """Run the measurement that is named; all of them, and the document, if none is."""
+    # Who ends it must not leave its servers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     options = [word for word in sys.argv[1:] if word != name]
     if name in PARTS:
