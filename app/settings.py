@@ -216,7 +216,11 @@ class Settings(BaseSettings):
     worker_processes: int = Field(default=1, ge=1)
     """Processes that `mailroom worker` and `mailroom up` start."""
 
-    worker_threads: int = Field(default=8, ge=1)
+    worker_concurrency: int = Field(
+        default=100,
+        ge=1,
+        validation_alias=AliasChoices("MAILROOM_WORKER_CONCURRENCY", "MAILROOM_WORKER_THREADS"),
+    )
     """Emails that one worker process handles at once."""
 
     worker_shutdown_seconds: float = Field(default=30.0, ge=0)

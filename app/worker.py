@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from multiprocessing import parent_process
 from multiprocessing.util import Finalize
 from types import FrameType
@@ -18,7 +18,7 @@ import dramatiq
 import structlog
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread
 from dramatiq.broker import Broker
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import CurrentMessage, Middleware
 from dramatiq.worker import Worker
 from prometheus_client import start_http_server
 
@@ -27,11 +27,12 @@ from app.database_errors import CANNOT_ASK
 from app.ending import FORCED_EXIT_STATUS, LAST_WORDS_SECONDS, Ending
 from app.errors import MailroomError
 from app.handlers.seam import Handler, load_handler
-from app.jobs.broker import ACTOR_NAME, make_broker, make_message, prepare_broker
+from app.jobs.broker import make_broker, prepare_broker
+from app.jobs.claimer import Claimer
 from app.jobs.keeper import Keeper
 from app.jobs.leases import HeldClaims
+from app.jobs.messages import ACTOR_NAME, ids_in, make_message
 from app.jobs.postgres_broker import BROKER_AWAY
-from app.jobs.process import Processor
 from app.jobs.results import record_all
 from app.jobs.transitions.ending import HandBack
 from app.jobs.watched_broker import WatchedBroker
@@ -48,6 +49,8 @@ T = TypeVar("T")
 
 # The status of Dramatiq itself for a worker that cannot be loaded. Starting again is no help.
 CANNOT_LOAD_EXIT_STATUS = 2
+# Messages whose emails are being claimed at once; one comes while others wait for their answers.
+CLAIMED_AT_ONCE = 3
 STOP_SECONDS = 5.0
 # What a stop takes beyond the time of the handlers, before this process is ended by force.
 STOP_MARGIN_SECONDS = 8.0
@@ -71,27 +74,30 @@ class WorkerProcess(Middleware):
         self._held_claims = HeldClaims()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._keeper: Keeper | None = None
-        self._processor: Processor | None = None
+        self._claimer: Claimer | None = None
+        self._finish_by = 0.0
 
     @property
-    def processor(self) -> Processor:
-        """What processes the emails of this process.
+    def claimer(self) -> Claimer:
+        """What claims the emails of this process.
 
         Raises:
             RuntimeError: the worker has not booted; a programming error.
         """
-        if self._processor is None:
+        if self._claimer is None:
             raise RuntimeError("the worker has not booted")
-        return self._processor
+        return self._claimer
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         try:
-            self._boot(broker, worker.worker_threads)
+            # A message ends when its emails are claimed: no more of them are needed in hand.
+            worker.worker_threads = worker.queue_prefetch = CLAIMED_AT_ONCE
+            self._boot(broker)
         except BaseException as error:  # noqa: BLE001 - Dramatiq would go on, half booted
             self._ending.end_within(CLOSE_SECONDS, 1)
             _end(error)
 
-    def _boot(self, broker: Broker, threads: int) -> None:
+    def _boot(self, broker: Broker) -> None:
         # Until it has work in hand it can end at once.
         stop_when_ready = signal.signal(signal.SIGTERM, _exit_at_once)
         # Dramatiq's processes are multiprocessing's, where atexit does not run. After its own
@@ -106,14 +112,14 @@ class WorkerProcess(Middleware):
         _run(say_whether_the_schema_fits())
         _show_metrics(self._settings)
         _prepare(broker)
-        self._processor = _run(self._make_processor(self._pool))
+        self._claimer = _run(self._make_claimer(self._pool))
         self._keeper = Keeper(
             self._settings,
             held_claims=self._held_claims,
             actors_loop=thread.loop,
             actors_thread_id=thread.ident,
-            threads=threads,
-            send=lambda email_id: self._send(broker, email_id),
+            concurrency=self._settings.worker_concurrency,
+            send=lambda email_ids: self._send(broker, email_ids),
         )
         self._keeper.start()
         if isinstance(broker, WatchedBroker):
@@ -122,10 +128,15 @@ class WorkerProcess(Middleware):
         signal.signal(signal.SIGTERM, _only_once(stop_when_ready))
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self._finish_by = time.monotonic() + self._settings.worker_shutdown_seconds
+        # Messages that wait for places end at once.
+        _event_loop_thread().loop.call_soon_threadsafe(self.claimer.close)
         if isinstance(broker, WatchedBroker):
             broker.stop_waiting()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        # Dramatiq knows nothing of the handlers that run.
+        _run(self.claimer.finish(max(0.0, self._finish_by - time.monotonic())))
         if self._keeper is not None:
             self._keeper.stop()
         unfinished = self._held_claims.all()
@@ -146,8 +157,8 @@ class WorkerProcess(Middleware):
             DB.release()
             os._exit(status)
 
-    async def _make_processor(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Processor:
-        return Processor(self._settings, self._handler, pool, self._held_claims)
+    async def _make_claimer(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Claimer:
+        return Claimer(self._settings, self._handler, pool, self._held_claims)
 
     def _give_up(self) -> None:
         """Stop in order, and within the time of every stop; then this process is started again."""
@@ -175,8 +186,8 @@ class WorkerProcess(Middleware):
             pool.terminate()
             running_pool().terminate()
 
-    def _send(self, broker: Broker, email_id: UUID) -> None:
-        broker.enqueue(make_message(self._settings.queue, email_id))
+    def _send(self, broker: Broker, email_ids: Sequence[UUID]) -> None:
+        broker.enqueue(make_message(self._settings.queue, email_ids))
 
 
 async def _open_pool() -> "asyncpg.Pool[asyncpg.Record]":
@@ -297,5 +308,6 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(actor_name=ACTOR_NAME, queue_name=get_settings().queue)
 async def process_email(email_id: str) -> None:
-    """Claim one email, run the handler on it, record how it ended."""
-    await worker_process.processor.process(UUID(email_id))
+    """Claim the emails of a message, and begin to process them."""
+    message = CurrentMessage.get_current_message()
+    await worker_process.claimer.take(ids_in(message) if message else [UUID(email_id)])

@@ -1,11 +1,58 @@
-"""The transitions that take many claims, for tests of one."""
+"""What takes many emails, for tests of one."""
 
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
-from app.jobs.transitions import ending
+from app.jobs.claimer import Claimer
+from app.jobs.transitions import claiming, ending
+from app.jobs.transitions.claiming import Refusal
 from app.jobs.transitions.common import Claim
 from app.jobs.transitions.ending import STOPPED, Completion, End, Failure, HandBack, LaterRetry
+
+
+async def claim(
+    database: Any,
+    email_id: UUID,
+    *,
+    lease: timedelta,
+    worker: str,
+    token: UUID | None = None,
+    suspects: bool = True,
+    takes_over: bool = True,
+) -> tuple[Claim, Any] | Refusal:
+    """Claim it. Returns the claim and the columns of the email, or why there is none."""
+    (made,) = await claiming.claim(
+        database,
+        {email_id: token or uuid4()},
+        lease=lease,
+        worker=worker,
+        suspects=suspects,
+        takes_over=takes_over,
+        most_bytes=1_000_000,
+    )
+    return made if isinstance(made, Refusal) else (made.claim, made.columns)
+
+
+async def process(claimer: Claimer, *email_ids: UUID) -> None:
+    """Have emails processed to their ends, as a message asks for them."""
+    await claimer.take(email_ids)
+    names = {f"{doing}-{email_id}" for doing in ("process", "suspect") for email_id in email_ids}
+    names.add("busy")
+    while tasks := {task for task in claimer._tasks if task.get_name() in names}:
+        await asyncio.wait(tasks)
+
+
+def each(send: Callable[[UUID], object]) -> Callable[[Sequence[UUID]], None]:
+    """What a Dispatcher sends with, of a function that sends one email."""
+
+    def send_each(email_ids: Sequence[UUID]) -> None:
+        for email_id in email_ids:
+            send(email_id)
+
+    return send_each
 
 
 async def complete(

@@ -192,10 +192,13 @@ class Services:
             raise AssertionError(self.log())
         return process
 
-    def start_worker(self, *, threads: int = 4, **environment: str) -> "subprocess.Popen[bytes]":
+    def start_worker(
+        self, *, concurrency: int = 4, **environment: str
+    ) -> "subprocess.Popen[bytes]":
         """Start a worker by Dramatiq's own command."""
         return self.start(
-            "dramatiq", "app.worker", "--processes", "1", "--threads", str(threads), **environment
+            *("dramatiq", "app.worker", "--processes", "1"),
+            **{"MAILROOM_WORKER_CONCURRENCY": str(concurrency), **environment},
         )
 
     def write_handler(self, body: str) -> None:

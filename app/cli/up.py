@@ -38,11 +38,11 @@ EXAMPLE = (
     "--processes", type=click.IntRange(min=1), help="Worker processes. [default: the setting]"
 )
 @click.option(
-    "--threads",
+    *("--concurrency", "--threads", "concurrency"),
     type=click.IntRange(min=1),
     help="Emails that each handles at once. [default: the setting]",
 )
-def up(processes: int | None, threads: int | None) -> None:
+def up(processes: int | None, concurrency: int | None) -> None:
     """Run everything on this machine: database, web, workers.
 
     Brings the database up to this version first. Parts that die are started again. Stop it with
@@ -57,7 +57,7 @@ def up(processes: int | None, threads: int | None) -> None:
         workers = worker_part(
             settings,
             processes=processes or settings.worker_processes,
-            threads=threads or settings.worker_threads,
+            concurrency=concurrency or settings.worker_concurrency,
         )
         with counted_together() as folder:
             supervisor = Supervisor(

@@ -7,32 +7,32 @@ import click
 from app.cli.processes import Part, Supervisor
 from app.jobs.broker import broker_scheme
 from app.logs import configure_logging
-from app.settings import Settings, get_settings
+from app.settings import Settings, environment_name, get_settings
 
 
-def worker_part(settings: Settings, *, processes: int, threads: int) -> Part:
+def worker_part(settings: Settings, *, processes: int, concurrency: int) -> Part:
     """The `dramatiq` command that runs the workers."""
     return Part(
         "worker",
         [
             *(sys.executable, "-m", "dramatiq", "app.worker"),
             *("--processes", str(processes)),
-            *("--threads", str(threads)),
             *("--queues", settings.queue),
             *("--worker-shutdown-timeout", str(int(settings.worker_shutdown_seconds * 1000))),
             "--skip-logging",
         ],
+        environment={environment_name("worker_concurrency"): str(concurrency)},
     )
 
 
 @click.command()
 @click.option("--processes", type=click.IntRange(min=1), help="[default: the setting]")
 @click.option(
-    "--threads",
+    *("--concurrency", "--threads", "concurrency"),
     type=click.IntRange(min=1),
     help="Emails that each process handles at once. [default: the setting]",
 )
-def worker(processes: int | None, threads: int | None) -> None:
+def worker(processes: int | None, concurrency: int | None) -> None:
     """Run workers, which process email.
 
     Wraps the `dramatiq` command and starts it again when it dies. Any number of workers on any
@@ -44,6 +44,6 @@ def worker(processes: int | None, threads: int | None) -> None:
     part = worker_part(
         settings,
         processes=processes or settings.worker_processes,
-        threads=threads or settings.worker_threads,
+        concurrency=concurrency or settings.worker_concurrency,
     )
     raise SystemExit(Supervisor([part], stop_seconds=settings.worker_shutdown_seconds).run())

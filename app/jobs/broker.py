@@ -2,9 +2,7 @@
 
 import contextlib
 from urllib.parse import urlsplit
-from uuid import UUID
 
-import dramatiq
 import pika
 import psycopg
 import redis
@@ -12,7 +10,7 @@ from dramatiq.broker import Broker
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import dq_name
-from dramatiq.middleware import AsyncIO, Middleware, Retries
+from dramatiq.middleware import AsyncIO, CurrentMessage, Middleware, Retries
 from dramatiq_postgres.schema import init as init_postgres_schema
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
@@ -36,7 +34,6 @@ from app.settings import Settings
 NOT_FOUND = 404
 # RabbitMQ advises 5 to 20: https://www.rabbitmq.com/docs/heartbeats
 HEARTBEAT_SECONDS = 10
-ACTOR_NAME = "process_email"
 BROKER_URL_SCHEMES = ("postgresql", "postgres", "redis", "rediss", "amqp", "amqps")
 
 
@@ -107,7 +104,11 @@ def make_broker(settings: Settings, database_url: str) -> WatchedBroker:
         BrokerUrlError: BROKER_URL starts with something else.
     """
     # The row counts the attempts of an email. Dramatiq repeats what never got as far as the row.
-    middleware: list[Middleware] = [AsyncIO(), Retries(max_retries=None)]  # type: ignore[arg-type]
+    middleware: list[Middleware] = [
+        AsyncIO(),
+        CurrentMessage(),
+        Retries(max_retries=None),  # type: ignore[arg-type]
+    ]
     scheme = broker_scheme(settings)
     if scheme == "redis":
         # Keys of the queue are prefixed by its name, so two installations can share a server.
@@ -178,14 +179,3 @@ def try_broker(settings: Settings, database_url: str) -> None:
             f"the broker at BROKER_URL does not answer ({reason}): see that it runs and that the "
             "URL is right"
         ) from error
-
-
-def make_message(queue: str, email_id: UUID) -> dramatiq.Message[None]:
-    """The message that asks for one email."""
-    return dramatiq.Message(
-        queue_name=queue,
-        actor_name=ACTOR_NAME,
-        args=(str(email_id),),
-        kwargs={},
-        options={},
-    )

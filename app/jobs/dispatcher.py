@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from app.jobs.messages import ids_of_message
 from app.jobs.transitions import dispatching
 from app.jobs.transitions.common import Database
 from app.jobs.transitions.dispatching import Queued
@@ -21,9 +22,9 @@ from app.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
 
-# So many messages are lost with a Dispatcher that dies, and so far may two of them disturb the
-# order of receipt.
-BATCH = 50
+# The messages of so many emails are lost with a Dispatcher that dies, and so far may two of them
+# disturb the order of receipt.
+BATCH = 200
 # A notification may be lost, with its connection or behind a pooler.
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 2.0
@@ -31,7 +32,7 @@ LOOK_SECONDS = 2.0
 BROKER_SECONDS = 30.0
 CHANNEL = "mailroom_received"
 
-Send = Callable[[UUID], None]
+Send = Callable[[Sequence[UUID]], None]
 
 
 class Dispatcher:
@@ -41,14 +42,23 @@ class Dispatcher:
 
     Args:
         pool: connections of the event loop it runs in.
-        send: gives the message of one email to the broker; it blocks, and is called in a thread.
+        send: gives the message of some emails to the broker; it blocks, and is called in a thread.
         depth: how many emails may wait in the broker at once.
+        concurrency: how many of them a process handles at once.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, send: Send, depth: int) -> None:
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        *,
+        send: Send,
+        depth: int,
+        concurrency: int,
+    ) -> None:
         self._pool = pool
         self._send = send
         self._depth = depth
+        self._concurrency = concurrency
         self._rung = asyncio.Event()
         self._odd_to_fresh = True
         self._is_first = False
@@ -116,7 +126,7 @@ class Dispatcher:
             return False
         # Where there is room for one at a time, too, neither kind waits for the other's end.
         self._odd_to_fresh = not self._odd_to_fresh
-        sending = _Sending(self._send, queued)
+        sending = _Sending(self._send, queued, self._concurrency)
         try:
             with BROKER_ERRORS.labels(BrokerUse.SEND).count_exceptions():
                 await sending.run()
@@ -129,9 +139,10 @@ class Dispatcher:
 class _Sending:
     """Messages on their way to the broker."""
 
-    def __init__(self, send: Send, queued: Sequence[Queued]) -> None:
+    def __init__(self, send: Send, queued: Sequence[Queued], concurrency: int) -> None:
         self._send = send
         self._queued = queued
+        self._ids_of_message = ids_of_message(len(queued), concurrency=concurrency)
         self._sent = 0
         self._is_over = False
 
@@ -157,12 +168,12 @@ class _Sending:
         return self._queued[self._sent :]
 
     def _send_all(self) -> None:
-        for queued in self._queued:
-            if self._is_over:
-                return
-            self._send(queued.email_id)
-            self._sent += 1
-            log.debug("sent_to_broker", email_id=str(queued.email_id))
+        while self._sent < len(self._queued) and not self._is_over:
+            of_message = self._queued[self._sent : self._sent + self._ids_of_message]
+            self._send([queued.email_id for queued in of_message])
+            self._sent += len(of_message)
+            for queued in of_message:
+                log.debug("sent_to_broker", email_id=str(queued.email_id))
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

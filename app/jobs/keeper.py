@@ -58,8 +58,8 @@ class Keeper:
         held_claims: the claims of this process, kept up to date by the actors.
         actors_loop: the event loop in which the handlers run.
         actors_thread_id: the thread of that loop.
-        threads: how many emails this process handles at once.
-        send: gives the message of one email to the broker; it blocks.
+        concurrency: how many emails this process handles at once.
+        send: gives the message of some emails to the broker; it blocks.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Keeper:
         held_claims: HeldClaims,
         actors_loop: asyncio.AbstractEventLoop,
         actors_thread_id: int | None,
-        threads: int,
+        concurrency: int,
         send: Send,
     ) -> None:
         self._settings = settings
@@ -77,7 +77,7 @@ class Keeper:
         self._held_claims = held_claims
         self._actors_loop = actors_loop
         self._actors_thread_id = actors_thread_id
-        self._threads = threads
+        self._concurrency = concurrency
         self._is_idle = False
         self._send = send
         self._started_at = datetime.now(UTC)
@@ -103,7 +103,12 @@ class Keeper:
             max_size=POOL_SIZE,
             command_timeout=max(self._settings.lease_seconds / BEATS_PER_LEASE, 1.0),
         )
-        dispatcher = Dispatcher(pool, send=self._send, depth=self._settings.queue_depth)
+        dispatcher = Dispatcher(
+            pool,
+            send=self._send,
+            depth=self._settings.queue_depth,
+            concurrency=self._concurrency,
+        )
         seconds = self._lease.total_seconds()
         lost_after = timedelta(seconds=self._settings.message_lost_seconds)
         duties = [
@@ -137,7 +142,7 @@ class Keeper:
 
     async def _beat(self, pool: "asyncpg.Pool[asyncpg.Record]", dispatcher: Dispatcher) -> None:
         is_first = await beat(
-            pool, name=worker_name(), threads=self._threads, started_at=self._started_at
+            pool, name=worker_name(), threads=self._concurrency, started_at=self._started_at
         )
         dispatcher.be_first(is_first)
 
@@ -151,7 +156,7 @@ class Keeper:
     async def _rescue(self, pool: "asyncpg.Pool[asyncpg.Record]", lost_after: timedelta) -> None:
         # Its own first, which also tells whether the database is there.
         await extend_once(pool, self._held_claims, self._lease)
-        was_idle, self._is_idle = self._is_idle, len(self._held_claims.all()) < self._threads
+        was_idle, self._is_idle = self._is_idle, len(self._held_claims.all()) < self._concurrency
         await rescue_once(
             pool,
             lost_after=lost_after,

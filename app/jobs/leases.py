@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from datetime import timedelta
+from typing import Any
 
 import attrs
 import structlog
@@ -41,7 +42,8 @@ class Held:
     monotonic clock."""
 
     claim: Claim
-    task: "asyncio.Task[object]"
+    task: "asyncio.Future[Any]"
+    """Its handler, or what stands in its place until that begins."""
     gives_up_at: float
     """When even a cancelled handler must have ended."""
     lease_ends_at: float

@@ -78,7 +78,10 @@ def read_json(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return fit_json(json.loads(text))
+        value = json.loads(text)
+        # What no escape names PostgreSQL's text cannot hold.
+        is_plain = "\\u" not in text and text.count("{") + text.count("[") < DEEPEST_NESTING
+        return value if is_plain else fit_json(value)
     except (ValueError, RecursionError):
         # Nested too deep, or digits without end.
         return text

@@ -89,7 +89,7 @@ def test_a_worker_stops_in_order_while_its_broker_is_away(
 ) -> None:
     put(connection, 12)
     worker = services.start(
-        *("mailroom", "worker", "--threads", "2"), MAILROOM_WORKER_SHUTDOWN_SECONDS="1"
+        *("mailroom", "worker", "--concurrency", "2"), MAILROOM_WORKER_SHUTDOWN_SECONDS="1"
     )
     wait_until(lambda: states(connection) == {"processing": 2, "queued": 10}, services.log)
     proxied.cut()

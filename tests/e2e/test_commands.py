@@ -96,7 +96,7 @@ def test_the_readme_names_every_setting_with_its_default() -> None:
         (["send"], {"MAILROOM_PORT": "1"}, "no answer from"),
         (["send", "no-such-file.json"], {}, "No such file"),
         (["send", "--url", "nonsense"], {}, "nonsense"),
-        (["worker", "--threads", "0"], {}, "--threads"),
+        (["worker", "--concurrency", "0"], {}, "--concurrency"),
         (["nonsense"], {}, "nonsense"),
     ],
 )

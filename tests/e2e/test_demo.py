@@ -59,7 +59,7 @@ def test_after_kill_9_of_every_process_up_completes_what_was_accepted(
     )
     services.environment |= {
         "DATABASE_URL": "",
-        "MAILROOM_WORKER_THREADS": "4",
+        "MAILROOM_WORKER_CONCURRENCY": "4",
         "MAILROOM_HOME": str(home),
         "MAILROOM_LEASE_SECONDS": "3",
         "MAILROOM_MESSAGE_LOST_SECONDS": "3",

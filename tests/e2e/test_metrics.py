@@ -137,7 +137,7 @@ def running(services: Services) -> Services:
         "MAILROOM_MAX_BODY_BYTES": "10000",
     }
     services.start_web()
-    services.start("dramatiq", "app.worker", "--processes", "2", "--threads", "4")
+    services.start("dramatiq", "app.worker", "--processes", "2")
     wait_for_metrics(services, processes=2)
     return services
 

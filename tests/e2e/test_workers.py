@@ -33,13 +33,14 @@ import asyncio, os, re, signal, sys, time
 from datetime import timedelta
 from pathlib import Path
 
+import app.jobs.claimer
 import app.jobs.keeper
 import app.jobs.process
 from app.handlers.seam import PermanentFailure, Retry
 
 app.jobs.keeper.RESCUE_EVERY_SECONDS = 0.3
 app.jobs.process.CANCEL_SECONDS = 0.3
-app.jobs.process.SUSPECT_PAUSE = timedelta(seconds=0.3)
+app.jobs.claimer.SUSPECT_PAUSE = timedelta(seconds=0.3)
 
 HERE = Path(__file__).parent
 
@@ -188,7 +189,7 @@ def test_every_handler_ends_in_its_own_way_beside_the_others(
 """,
     )
     worker = workers.start_worker(
-        threads=8, MAILROOM_HANDLER_TIMEOUT_SECONDS="3", MAILROOM_MAX_RETRIES="1"
+        concurrency=8, MAILROOM_HANDLER_TIMEOUT_SECONDS="3", MAILROOM_MAX_RETRIES="1"
     )
     put(connection, "hangs", "exits", "fails-once", "asks-once")
     put(connection, "fails-for-good", "good", "also-good")
@@ -345,7 +346,7 @@ def test_a_handler_that_cannot_be_imported_ends_the_worker_with_one_sentence(
     workers.write_handler("raise RuntimeError('no licence')")
     put(connection, "one", "two")
     commands = [
-        ["dramatiq", "app.worker", "--processes", "1", "--threads", "1"],
+        ["dramatiq", "app.worker", "--processes", "1"],
         ["mailroom", "worker"],
     ]
     running = [workers.start(*command) for command in commands]
@@ -393,7 +394,7 @@ def test_a_worker_that_is_stopped_lets_its_handler_finish(
     return {"run": run}
 """,
     )
-    worker = workers.start_worker(threads=1, **SHORT_LEASE)
+    worker = workers.start_worker(concurrency=1, **SHORT_LEASE)
     put(connection, "in-hand")
     wait_for_run(workers, "in-hand")
     if whom == "the master":
@@ -452,12 +453,12 @@ def test_a_worker_that_was_paused_past_its_lease_overwrites_nothing(
     return {"run": run}
 """,
     )
-    paused = workers.start_worker(threads=1, **SHORT_LEASE)
+    paused = workers.start_worker(concurrency=1, **SHORT_LEASE)
     put(connection, "contested")
     wait_for_run(workers, "contested")
     os.killpg(paused.pid, signal.SIGSTOP)
     try:
-        workers.start_worker(threads=1, **SHORT_LEASE)
+        workers.start_worker(concurrency=1, **SHORT_LEASE)
         wait_for(workers, connection, completed=1)
         before = emails(connection)
         assert before["contested"]["extracted_data"] == {"run": 2}
@@ -588,7 +589,7 @@ def test_emails_whose_messages_are_lost_with_the_brokers_queue_are_completed(
 """,
     )
     workers.environment["MAILROOM_MESSAGE_LOST_SECONDS"] = "1"
-    workers.start_worker(threads=1)
+    workers.start_worker(concurrency=1)
     put(connection, *(f"email-{number}" for number in range(12)))
     wait_for(workers, connection, processing=1, queued=11)
     empty(broker, workers)
@@ -610,7 +611,7 @@ def test_emails_are_completed_after_the_database_was_away(
 """,
     )
     database_url = workers.environment["DATABASE_URL"]
-    worker = workers.start_worker(threads=4)
+    worker = workers.start_worker(concurrency=4)
     put(connection, *(str(number) for number in range(40)))
     wait_for(workers, connection, completed=20, processing=4, queued=16)
     connection.close()
@@ -673,10 +674,10 @@ def test_a_worker_is_known_while_it_lives_even_if_it_has_nothing_to_do(
         found = connection.execute("SELECT name, threads FROM workers").fetchall()
         return [(str(row["name"]).partition(":")[0], row["threads"]) for row in found]
 
-    vanishes = workers.start_worker(threads=2)
+    vanishes = workers.start_worker(concurrency=2)
     wait_until(lambda: known() == [(os.uname().nodename, 2)], workers.log)
     workers.kill_group(vanishes)
-    stops = workers.start_worker(threads=3)
+    stops = workers.start_worker(concurrency=3)
     wait_until(lambda: len(known()) == 2, workers.log)
     stops.terminate()
     assert status_of(stops, workers) == 0
@@ -707,8 +708,8 @@ def test_a_worker_whose_handler_left_a_thread_behind_ends(
         + THREAD,
     )
     commands = {
-        "dramatiq": ["dramatiq", "app.worker", "--processes", "1", "--threads", "2"],
-        "mailroom": ["mailroom", "worker", "--threads", "2"],
+        "dramatiq": ["dramatiq", "app.worker", "--processes", "1"],
+        "mailroom": ["mailroom", "worker"],
     }
     worker = workers.start(
         *commands[command],

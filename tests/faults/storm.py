@@ -560,7 +560,7 @@ class Storm:
         command = (
             ["mailroom", "web"]
             if name.startswith("web")
-            else ["dramatiq", "app.worker", "--processes", "1", "--threads", "8"]
+            else ["dramatiq", "app.worker", "--processes", "1"]
         )
         environment = {**self._environment(), "MAILROOM_PORT": str(self.ports[number])}
         with self._log(name).open("ab") as log:

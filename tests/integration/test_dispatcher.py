@@ -19,7 +19,7 @@ import app.jobs.dispatcher as dispatcher_module
 from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
 from app.jobs.heartbeat import beat
 from app.jobs.rescuer import rescue_once
-from app.jobs.transitions import claiming, dispatching
+from app.jobs.transitions import dispatching
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -61,7 +61,7 @@ async def test_fresh_email_goes_on_beside_very_many_retries(pool: Pool) -> None:
     await pool.execute("ANALYZE incoming_emails")
     fresh = await store(pool, 2 * BATCH)
     sent: list[UUID] = []
-    dispatcher = Dispatcher(pool, send=sent.append, depth=1_000_000)
+    dispatcher = Dispatcher(pool, send=sent.extend, depth=1_000_000, concurrency=1)
     for _ in range(4):
         assert await dispatcher.dispatch_batch()
     assert [email_id for email_id in sent if email_id in set(fresh)] == fresh
@@ -72,7 +72,7 @@ async def test_retries_go_on_beside_very_much_fresh_email(pool: Pool) -> None:
     await store(pool, 4 * BATCH)
     await make_due(pool, BATCH)
     sent: list[UUID] = []
-    dispatcher = Dispatcher(pool, send=sent.append, depth=1_000_000)
+    dispatcher = Dispatcher(pool, send=sent.extend, depth=1_000_000, concurrency=1)
     for _ in range(2):
         assert await dispatcher.dispatch_batch()
     left = await pool.fetchval(
@@ -87,11 +87,11 @@ async def test_where_the_broker_has_room_for_one_at_a_time_neither_kind_starves(
     await make_due(pool, 20)
     fresh = set(await store(pool, 20))
     sent: list[UUID] = []
-    dispatcher = Dispatcher(pool, send=sent.append, depth=1)
+    dispatcher = Dispatcher(pool, send=sent.extend, depth=1, concurrency=1)
     for turn in range(20):
         assert await dispatcher.dispatch_batch()
         assert not await dispatcher.dispatch_batch()
-        claimed = await claiming.claim(pool, sent[turn], lease=LEASE, worker="a worker")
+        claimed = await one_email.claim(pool, sent[turn], lease=LEASE, worker="a worker")
         assert isinstance(claimed, tuple)
     assert len(fresh & set(sent)) == 10
 
@@ -110,7 +110,10 @@ async def test_retries_that_fall_due_all_the_time_do_not_stop_fresh_email(pool: 
             loop.call_soon_threadsafe(is_all_sent.set)
 
     await make_due(pool, 1)
-    async with asyncio.timeout(120), running(Dispatcher(pool, send=send, depth=1_000_000)):
+    async with (
+        asyncio.timeout(120),
+        running(Dispatcher(pool, send=one_email.each(send), depth=1_000_000, concurrency=1)),
+    ):
         await is_all_sent.wait()
 
 
@@ -151,12 +154,14 @@ async def test_emails_can_be_claimed_and_finished_while_the_broker_takes_a_batch
 ) -> None:
     ids = await store(pool, 3)
     broker = SlowBroker()
-    dispatching = asyncio.create_task(Dispatcher(pool, send=broker.send, depth=10).dispatch_batch())
+    dispatching = asyncio.create_task(
+        Dispatcher(pool, send=one_email.each(broker.send), depth=10, concurrency=1).dispatch_batch()
+    )
     await broker.wait_until_asked()
     try:
         async with asyncio.timeout(60):
             for email_id in ids:
-                made = await claiming.claim(pool, email_id, lease=LEASE, worker="a worker")
+                made = await one_email.claim(pool, email_id, lease=LEASE, worker="a worker")
                 assert isinstance(made, tuple)
                 assert await one_email.complete(
                     pool, made[0], extracted_data=None, cleaned_body=None
@@ -176,13 +181,15 @@ async def test_what_a_slow_broker_did_not_take_in_its_time_is_given_back_and_sen
     broker = SlowBroker()
     broker.let(2)
     try:
-        assert await Dispatcher(pool, send=broker.send, depth=10).dispatch_batch()
+        assert await Dispatcher(
+            pool, send=one_email.each(broker.send), depth=10, concurrency=1
+        ).dispatch_batch()
         assert await states(pool) == {"queued": 2, "received": 2}
     finally:
         # The thread that hangs sends the one it was at, and no other: they are in other hands.
         broker.let(10)
     later: list[UUID] = []
-    assert await Dispatcher(pool, send=later.append, depth=10).dispatch_batch()
+    assert await Dispatcher(pool, send=later.extend, depth=10, concurrency=1).dispatch_batch()
     assert later == ids[2:]
     await asyncio.get_running_loop().shutdown_default_executor()
     assert broker.taken == ids[:3]
@@ -196,7 +203,9 @@ async def test_a_broker_that_does_not_answer_is_given_up(
     broker = SlowBroker()
     try:
         with pytest.raises(TimeoutError):
-            await Dispatcher(pool, send=broker.send, depth=10).dispatch_batch()
+            await Dispatcher(
+                pool, send=one_email.each(broker.send), depth=10, concurrency=1
+            ).dispatch_batch()
         assert await states(pool) == {"received": 1}
     finally:
         broker.let(1)
@@ -219,7 +228,9 @@ async def test_what_the_broker_refuses_is_as_it_was_before(pool: Pool, taken: in
 
     for _ in range(2):
         with pytest.raises(ConnectionError):
-            await Dispatcher(pool, send=refuse, depth=10).dispatch_batch()
+            await Dispatcher(
+                pool, send=one_email.each(refuse), depth=10, concurrency=1
+            ).dispatch_batch()
         assert sent == order[:taken]
         unsent = await pool.fetch(
             "SELECT id, processing_status FROM incoming_emails WHERE queued_at IS NULL"
@@ -228,14 +239,16 @@ async def test_what_the_broker_refuses_is_as_it_was_before(pool: Pool, taken: in
             email_id: "queued" if email_id == back else "received" for email_id in order[taken:]
         }
     again: list[UUID] = []
-    await Dispatcher(pool, send=again.append, depth=10).dispatch_batch()
+    await Dispatcher(pool, send=again.extend, depth=10, concurrency=1).dispatch_batch()
     assert set(again) == set(order[taken:])
 
 
 async def test_a_dispatcher_that_is_stopped_gives_back_what_it_has_not_sent(pool: Pool) -> None:
     await store(pool, 3)
     broker = SlowBroker()
-    dispatching = asyncio.create_task(Dispatcher(pool, send=broker.send, depth=10).dispatch_batch())
+    dispatching = asyncio.create_task(
+        Dispatcher(pool, send=one_email.each(broker.send), depth=10, concurrency=1).dispatch_batch()
+    )
     await broker.wait_until_asked()
     dispatching.cancel()
     await asyncio.wait({dispatching})
@@ -251,8 +264,10 @@ async def test_a_message_for_what_was_given_back_is_worth_a_run_all_the_same(poo
         raise ConnectionError("no answer")
 
     with pytest.raises(ConnectionError):
-        await Dispatcher(pool, send=take_and_raise, depth=10).dispatch_batch()
-    claimed = await claiming.claim(pool, email_id, lease=LEASE, worker="a worker")
+        await Dispatcher(
+            pool, send=one_email.each(take_and_raise), depth=10, concurrency=1
+        ).dispatch_batch()
+    claimed = await one_email.claim(pool, email_id, lease=LEASE, worker="a worker")
     assert isinstance(claimed, tuple)
 
 
@@ -279,13 +294,13 @@ async def test_a_dispatcher_that_dies_before_it_has_sent_loses_nothing(
 
     dead: Any = DeadPool()
     with pytest.raises(Died):
-        await Dispatcher(dead, send=die, depth=10).dispatch_batch()
+        await Dispatcher(dead, send=one_email.each(die), depth=10, concurrency=1).dispatch_batch()
     assert await states(pool) == {"queued": 3}
     lost_after = timedelta(minutes=2)
     assert await rescue_once(pool, lost_after=lost_after, is_idle=True, takes_over=True) == 0
     await pool.execute("UPDATE incoming_emails SET queued_at = queued_at - interval '1 hour'")
     assert await rescue_once(pool, lost_after=lost_after, is_idle=True, takes_over=True) == 3
-    assert await Dispatcher(pool, send=sent.append, depth=10).dispatch_batch()
+    assert await Dispatcher(pool, send=sent.extend, depth=10, concurrency=1).dispatch_batch()
     assert sent == ids
 
 
@@ -294,7 +309,10 @@ class Herd:
 
     def __init__(self, pool: Pool, size: int, send: Any) -> None:
         self._pool = pool
-        self.dispatchers = [Dispatcher(pool, send=send, depth=1_000) for _ in range(size)]
+        self.dispatchers = [
+            Dispatcher(pool, send=one_email.each(send), depth=1_000, concurrency=1)
+            for _ in range(size)
+        ]
         self.started_at = [datetime.now(UTC) + timedelta(seconds=n) for n in range(size)]
 
     async def beat(self, *numbers: int) -> list[int]:
@@ -384,10 +402,13 @@ async def test_others_send_what_a_first_that_hangs_leaves(
     broker = SlowBroker()
     sent: asyncio.Queue[UUID] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    first = Dispatcher(pool, send=broker.send, depth=10)
+    first = Dispatcher(pool, send=one_email.each(broker.send), depth=10, concurrency=1)
     first.be_first(True)
     other = Dispatcher(
-        pool, send=lambda email_id: loop.call_soon_threadsafe(sent.put_nowait, email_id), depth=10
+        pool,
+        send=one_email.each(lambda email_id: loop.call_soon_threadsafe(sent.put_nowait, email_id)),
+        depth=10,
+        concurrency=1,
     )
     async with asyncio.timeout(60), running(first):
         await store(pool)
@@ -405,7 +426,7 @@ async def test_the_next_one_listens_when_it_becomes_the_first(
 ) -> None:
     sent: asyncio.Queue[UUID] = asyncio.Queue()
     send = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, sent.put_nowait)
-    dispatcher = Dispatcher(pool, send=send, depth=10)
+    dispatcher = Dispatcher(pool, send=one_email.each(send), depth=10, concurrency=1)
     async with asyncio.timeout(60), running(dispatcher):
         await wait_for_looks(looks, 1)
         dispatcher.be_first(True)

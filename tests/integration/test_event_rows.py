@@ -22,7 +22,6 @@ from app.intake.keeper import IntakeKeeper
 from app.intake.signature import sign
 from app.intake.writer import Admission
 from app.jobs.story import tell_story
-from app.jobs.transitions import claiming
 from app.metrics import EVENTS
 from app.models.webhook_schemas import WebhookStatus
 from app.models.zendesk_event import EventKind
@@ -347,7 +346,7 @@ async def test_what_zendesk_erased_is_erased_in_every_state(
     other = (await send(intake, event("ticket.created", ticket="5"))).email_id
     claim = None
     if status != "received":
-        claimed = await claiming.claim(pool, email_id, lease=timedelta(minutes=1), worker="host:1")
+        claimed = await one_email.claim(pool, email_id, lease=timedelta(minutes=1), worker="host:1")
         assert claimed
         claim = claimed[0]
     if status in ("completed", "failed"):

@@ -10,7 +10,7 @@ import one_email
 import pytest
 from support import make_settings
 
-from app.jobs.process import SUSPECT_PAUSE
+from app.jobs.claimer import SUSPECT_PAUSE
 from app.jobs.story import Story, find_stuck, tell_story
 from app.jobs.transitions import claiming, dispatching, keeping, operators
 from app.jobs.transitions.common import Claim
@@ -33,7 +33,7 @@ async def store(pool: Pool) -> UUID:
 async def claim(
     pool: Pool, email_id: UUID, *, worker: str = "one", lease: timedelta = LEASE
 ) -> Claim:
-    made = await claiming.claim(pool, email_id, lease=lease, worker=worker)
+    made = await one_email.claim(pool, email_id, lease=lease, worker=worker)
     assert isinstance(made, tuple)
     return made[0]
 

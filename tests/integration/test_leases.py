@@ -12,14 +12,15 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import asyncpg
+import one_email
 import pytest
 from proxy import Proxy
 from support import make_settings
 
 from app.jobs import leases
+from app.jobs.claimer import Claimer
 from app.jobs.leases import Contact, Held, HeldClaims, extend_once, fence
 from app.jobs.patience import DATABASE_AWAY
-from app.jobs.process import Processor
 from app.jobs.rescuer import rescue_once
 from app.jobs.transitions import claiming, ending
 from app.jobs.transitions.claiming import Refusal
@@ -93,13 +94,13 @@ async def test_a_statement_whose_answer_was_lost_costs_nothing(pool: Pool, state
             raise ConnectionError("away")
 
     retries = 0 if statement == "FAIL" else 5
-    processor = Processor(make_settings(max_retries=retries), handle, lossy, HeldClaims())
+    claimer = Claimer(make_settings(max_retries=retries), handle, lossy, HeldClaims())
     email_id = await store(pool)
     if statement == "POSTPONE_SUSPECT":
         await pool.execute("UPDATE incoming_emails SET lost_claims = 1, claims = 1")
-        await processor._suspect.acquire()
+        await claimer._suspect.acquire()
         await pool.execute("UPDATE incoming_emails SET processing_status = 'queued'")
-    await processor.process(email_id)
+    await one_email.process(claimer, email_id)
     assert lossy.lost == 1
     row = await read(pool, email_id)
     if statement == "POSTPONE_SUSPECT":
@@ -116,9 +117,9 @@ async def test_a_message_without_work_costs_one_statement(pool: Pool) -> None:
     class CountingPool:
         statements = 0
 
-        def fetchrow(self, *arguments: Any) -> Any:
+        def fetch(self, *arguments: Any) -> Any:
             self.statements += 1
-            return pool.fetchrow(*arguments)
+            return pool.fetch(*arguments)
 
     counting: Any = CountingPool()
 
@@ -126,7 +127,7 @@ async def test_a_message_without_work_costs_one_statement(pool: Pool) -> None:
 
     email_id = await store(pool)
     await pool.execute("UPDATE incoming_emails SET processing_status = 'completed'")
-    await Processor(make_settings(), handle, counting, HeldClaims()).process(email_id)
+    await one_email.process(Claimer(make_settings(), handle, counting, HeldClaims()), email_id)
     assert counting.statements == 1
 
 
@@ -161,14 +162,14 @@ async def make_pool(database_url: str, proxy: Proxy) -> Pool:
 
 
 class Worker:
-    """A processor and the duties of its keeper, over connections that can be cut."""
+    """A claimer and the duties of its keeper, over connections that can be cut."""
 
     def __init__(self, pool: Pool, handler: Any, lease: timedelta, **values: Any) -> None:
         self.held = HeldClaims()
         self.lease = lease
         self.pool = pool
         settings = make_settings(lease_seconds=lease.total_seconds(), **values)
-        self.processor = Processor(settings, handler, pool, self.held)
+        self.claimer = Claimer(settings, handler, pool, self.held)
         self._keeping: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Worker":
@@ -226,7 +227,7 @@ async def test_a_worker_that_loses_only_the_database_lets_go_before_the_next_one
     cut_pool = await make_pool(database_url, proxy)
     async with Worker(cut_pool, handle, lease) as cut_off:
         async with asyncio.timeout(120):
-            processing = asyncio.create_task(cut_off.processor.process(email_id))
+            processing = asyncio.create_task(one_email.process(cut_off.claimer, email_id))
             await is_running.wait()
             if how == "cut":
                 await asyncio.to_thread(proxy.cut)
@@ -237,7 +238,7 @@ async def test_a_worker_that_loses_only_the_database_lets_go_before_the_next_one
             assert ends == ["processing", True]
             claimed: object = None
             while not isinstance(claimed, tuple):
-                claimed = await claiming.claim(pool, email_id, lease=LEASE, worker="next")
+                claimed = await one_email.claim(pool, email_id, lease=LEASE, worker="next")
                 await asyncio.sleep(0.05)
             await asyncio.to_thread(proxy.restore)
             await processing
@@ -268,7 +269,7 @@ async def test_after_an_outage_nobody_robs_those_that_live(
         for outage in range(3):
             running.clear()
             processing = [
-                asyncio.create_task(first.processor.process(email_id)) for email_id in ids
+                asyncio.create_task(one_email.process(first.claimer, email_id)) for email_id in ids
             ]
             while len(running) < 4:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
@@ -288,7 +289,7 @@ async def test_after_an_outage_nobody_robs_those_that_live(
                 assert (row["processing_status"], row["lost_claims"]) == ("queued", 0)
                 assert errors_of(row) == [leases.LEASE_NOT_EXTENDED] * (outage + 1)
         # What vanishes is found all the same, when the contact has lasted.
-        vanished = await claiming.claim(
+        vanished = await one_email.claim(
             pool, ids[0], lease=timedelta(seconds=-1), worker="vanished"
         )
         assert isinstance(vanished, tuple)
@@ -308,14 +309,14 @@ async def test_a_worker_without_contact_for_a_lease_takes_over_from_nobody(pool:
 
     email_id = await store(pool)
     lost = timedelta(seconds=-1)
-    await claiming.claim(pool, email_id, lease=lost, worker="another")
+    await one_email.claim(pool, email_id, lease=lost, worker="another")
     before = await read(pool, email_id)
     held = HeldClaims()
-    processor = Processor(make_settings(), handle, pool, held)
-    await processor.process(email_id)
+    claimer = Claimer(make_settings(), handle, pool, held)
+    await one_email.process(claimer, email_id)
     assert await read(pool, email_id) == before
     held.contact = Contact(since=-1e9, last=1e18)
-    await processor.process(email_id)
+    await one_email.process(claimer, email_id)
     assert runs == [email_id]
 
 
@@ -385,7 +386,7 @@ async def test_an_answer_that_comes_when_the_lease_is_nearly_over_starts_no_hand
 
     monkeypatch.setattr(claiming, "claim", claim_late)
     email_id = await store(pool)
-    await Processor(make_settings(), handle, pool, HeldClaims()).process(email_id)
+    await one_email.process(Claimer(make_settings(), handle, pool, HeldClaims()), email_id)
     monkeypatch.undo()
     row = await read(pool, email_id)
     assert runs == []
@@ -397,8 +398,8 @@ async def test_an_answer_that_comes_when_the_lease_is_nearly_over_starts_no_hand
 async def test_refusals_are_told_apart(pool: Pool) -> None:
     email_id = await store(pool)
     await pool.execute("UPDATE incoming_emails SET lost_claims = 1, claims = 1")
-    refused = await claiming.claim(pool, email_id, lease=LEASE, worker="a", suspects=False)
+    refused = await one_email.claim(pool, email_id, lease=LEASE, worker="a", suspects=False)
     assert refused is Refusal.SUSPECT
     await pool.execute("UPDATE incoming_emails SET processing_status = 'completed'")
-    refused = await claiming.claim(pool, email_id, lease=LEASE, worker="a", suspects=False)
+    refused = await one_email.claim(pool, email_id, lease=LEASE, worker="a", suspects=False)
     assert refused is Refusal.NO_WORK

@@ -7,14 +7,15 @@ from uuid import UUID
 
 import asyncpg
 import httpx
+import one_email
 import psycopg
 import pytest
 from psycopg.rows import dict_row
 from support import PROJECT, WAIT_SECONDS, Databases, Services, make_settings, wait_until
 
 from app.handlers.extract_text import handle
+from app.jobs.claimer import Claimer
 from app.jobs.leases import HeldClaims
-from app.jobs.process import Processor
 from app.models.incoming_email import IncomingEmail
 
 INITIAL = "2026-09-01T09:00:00:000000"
@@ -300,9 +301,9 @@ async def test_emails_of_earlier_times_stay_readable_and_processable(empty: Serv
 
     url = empty.environment["DATABASE_URL"]
     async with asyncpg.create_pool(url, min_size=0, max_size=2) as pool:
-        processor = Processor(make_settings(), handle, pool, HeldClaims())
+        claimer = Claimer(make_settings(), handle, pool, HeldClaims())
         for email_id in ids:
-            await processor.process(email_id)
+            await one_email.process(claimer, email_id)
     done = rows(empty, "SELECT * FROM incoming_emails ORDER BY subject")
     assert [row["processing_status"] for row in done] == ["completed"] * 4
     assert [row["cleaned_body"] for row in done] == ["Guten Tag"] * 4

@@ -483,7 +483,7 @@ class World(RuleBasedStateMachine):
         self, email_id: UUID, token: UUID, may: tuple[bool, bool]
     ) -> "Awaitable[tuple[Claim, dict[str, Any]] | Refusal]":
         suspects, takes_over = may
-        return claiming.claim(
+        return one_email.claim(
             self.pool,
             email_id,
             lease=LEASE,
@@ -541,7 +541,7 @@ class World(RuleBasedStateMachine):
                 self.pool, limit=1_000, lost_after=LOST_AFTER, is_idle=True
             )
             for queued in await dispatching.queue(self.pool, limit=1_000, depth=1_000):
-                claimed = await claiming.claim(
+                claimed = await one_email.claim(
                     self.pool, queued.email_id, lease=LEASE, worker="last"
                 )
                 assert isinstance(claimed, tuple)

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import dramatiq
+import one_email
 import psycopg
 import pytest
 from hypothesis import example, given, settings
@@ -27,15 +28,16 @@ from app.handlers.seam import (
     load_handler,
     result_to_json,
 )
+from app.jobs import claimer as claimer_module
 from app.jobs import dispatcher as dispatcher_module
 from app.jobs import process as process_module
+from app.jobs.claimer import Claimer
 from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
 from app.jobs.leases import Contact, HeldClaims, extend_once
 from app.jobs.outcome import LONGEST_ERROR, LONGEST_PAUSE, backoff
 from app.jobs.patience import DATABASE_AWAY
-from app.jobs.process import SUSPECT_PAUSE, Processor
 from app.jobs.rescuer import rescue_once
-from app.jobs.transitions import claiming, dispatching, keeping, operators
+from app.jobs.transitions import dispatching, keeping, operators
 from app.models.fit import DEEPEST_NESTING, fit_json, fit_text
 from app.models.incoming_email import IncomingEmail
 
@@ -72,24 +74,24 @@ def errors_of(row: Row) -> list[tuple[int, str]]:
     return [(e["attempt"], e["error"]) for e in json.loads(row["attempt_errors"])]
 
 
-def make_processor(
+def make_claimer(
     pool: Pool, handler: Any, held_claims: HeldClaims | None = None, **values: Any
-) -> Processor:
+) -> Claimer:
     held_claims = held_claims or HeldClaims()
     held_claims.contact = long_contact()
-    return Processor(make_settings(**values), handler, pool, held_claims)
+    return Claimer(make_settings(**values), handler, pool, held_claims)
 
 
 async def process(pool: Pool, handler: Any, email_id: UUID, **values: Any) -> Row:
     """Process an email once. Returns the row as it is then."""
-    await make_processor(pool, handler, **values).process(email_id)
+    await one_email.process(make_claimer(pool, handler, **values), email_id)
     return await read(pool, email_id)
 
 
 async def lose_claims(pool: Pool, email_id: UUID, times: int) -> None:
     """Claim an email as workers do that vanish thereafter."""
     for _ in range(times):
-        made = await claiming.claim(pool, email_id, lease=LOST, worker="a worker")
+        made = await one_email.claim(pool, email_id, lease=LOST, worker="a worker")
         assert isinstance(made, tuple)
 
 
@@ -181,9 +183,9 @@ async def test_a_permanent_failure_fails_the_email_at_once(pool: Pool) -> None:
     async def handle(email: IncomingEmail) -> None:
         raise PermanentFailure("the customer does not exist")
 
-    processor = make_processor(pool, handle)
+    claimer = make_claimer(pool, handle)
     email_id = await store(pool)
-    await processor.process(email_id)
+    await one_email.process(claimer, email_id)
     row = await read(pool, email_id)
     assert row["processing_status"] == "failed"
     assert row["processing_error"] == "the customer does not exist"
@@ -250,13 +252,13 @@ async def test_an_error_is_retried_with_doubling_pauses_until_the_last_attempt(
         attempts += 1
         raise ConnectionError(f"attempt {attempts}")
 
-    processor = make_processor(
+    claimer = make_claimer(
         pool, handle, max_retries=4, min_backoff_seconds=10, max_backoff_seconds=35
     )
     email_id = await store(pool)
     bounds = [(7.5, 12.5), (15, 25), (26.25, 35), (26.25, 35)]
     for retries, (shortest, longest) in enumerate(bounds, start=1):
-        await processor.process(email_id)
+        await one_email.process(claimer, email_id)
         row = await read(pool, email_id)
         assert row["processing_status"] == "queued"
         assert row["retry_count"] == retries
@@ -264,10 +266,10 @@ async def test_an_error_is_retried_with_doubling_pauses_until_the_last_attempt(
         pause = (row["next_attempt_at"] - row["updated_at"]).total_seconds()
         assert shortest <= pause <= longest
         # Before its time a message does nothing.
-        await processor.process(email_id)
+        await one_email.process(claimer, email_id)
         assert await read(pool, email_id) == row
         await pool.execute("UPDATE incoming_emails SET next_attempt_at = now()")
-    await processor.process(email_id)
+    await one_email.process(claimer, email_id)
     row = await read(pool, email_id)
     assert row["processing_status"] == "failed"
     assert row["processing_error"] == "ConnectionError: attempt 5"
@@ -388,7 +390,9 @@ async def test_a_handler_over_its_time_is_cancelled_and_its_attempt_failed(pool:
 
     held = HeldClaims()
     email_id = await store(pool)
-    await make_processor(pool, handle, held, handler_timeout_seconds=0.05).process(email_id)
+    await one_email.process(
+        make_claimer(pool, handle, held, handler_timeout_seconds=0.05), email_id
+    )
     row = await read(pool, email_id)
     assert row["processing_status"] == "queued"
     assert errors_of(row) == [(1, "the handler did not finish within 0.05 seconds")]
@@ -428,8 +432,8 @@ async def test_a_handler_that_ignores_its_cancellation_keeps_its_claim_while_it_
 
     held = HeldClaims()
     email_id = await store(pool)
-    processor = make_processor(pool, handle, held, handler_timeout_seconds=0.05)
-    processing = asyncio.create_task(processor.process(email_id))
+    claimer = make_claimer(pool, handle, held, handler_timeout_seconds=0.05)
+    processing = asyncio.create_task(one_email.process(claimer, email_id))
     async with asyncio.timeout(60):
         while not was_cancelled:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -468,7 +472,10 @@ async def test_an_email_whose_workers_vanished_less_often_is_handled(pool: Pool)
     assert len(calls.emails) == 1
 
 
-async def test_of_the_emails_whose_workers_vanished_one_is_handled_at_a_time(pool: Pool) -> None:
+async def test_of_the_emails_whose_workers_vanished_one_is_handled_at_a_time(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claimer_module, "SUSPECT_PAUSE", timedelta(seconds=0.3))
     running: list[UUID] = []
     may_end = asyncio.Event()
 
@@ -476,27 +483,27 @@ async def test_of_the_emails_whose_workers_vanished_one_is_handled_at_a_time(poo
         running.append(email.id)
         await may_end.wait()
 
-    processor = make_processor(pool, handle)
+    claimer = make_claimer(pool, handle)
     first, second, good = [await store(pool) for _ in range(3)]
     await lose_claims(pool, first, 1)
     await lose_claims(pool, second, 1)
     await keeping.rescue_expired(pool, limit=2)
     await dispatching.queue(pool, limit=2, depth=2)
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        group.create_task(processor.process(first))
+        group.create_task(one_email.process(claimer, first))
         while running != [first]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         # It comes again later, and meanwhile has no claim to lose.
-        await processor.process(second)
+        await one_email.process(claimer, second)
         row = await read(pool, second)
         assert (row["processing_status"], row["claims"], row["queued_at"]) == ("queued", 1, None)
-        assert row["next_attempt_at"] - row["updated_at"] == SUSPECT_PAUSE
-        group.create_task(processor.process(good))
+        assert row["next_attempt_at"] - row["updated_at"] == timedelta(seconds=0.3)
+        group.create_task(one_email.process(claimer, good))
         while running != [first, good]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         may_end.set()
     await pool.execute("UPDATE incoming_emails SET next_attempt_at = now()")
-    await processor.process(second)
+    await one_email.process(claimer, second)
     assert await statuses(pool) == {"completed": 3}
     assert (await read(pool, second))["claims"] == 2
 
@@ -525,16 +532,16 @@ async def test_a_message_without_work_does_nothing(pool: Pool) -> None:
         email_id = await store(pool, **columns)
         before = await read(pool, email_id)
         assert await process(pool, calls.handle, email_id) == before
-    await make_processor(pool, calls.handle).process(uuid4())
+    await one_email.process(make_claimer(pool, calls.handle), uuid4())
     assert calls.emails == []
 
 
 async def test_a_message_that_comes_twice_is_handled_once(pool: Pool) -> None:
     calls = Calls()
-    processor = make_processor(pool, calls.handle)
+    claimer = make_claimer(pool, calls.handle)
     email_id = await store(pool)
-    await asyncio.gather(*(processor.process(email_id) for _ in range(5)))
-    await processor.process(email_id)
+    await asyncio.gather(*(one_email.process(claimer, email_id) for _ in range(5)))
+    await one_email.process(claimer, email_id)
     assert len(calls.emails) == 1
     assert (await read(pool, email_id))["claims"] == 1
 
@@ -561,7 +568,7 @@ async def test_a_worker_that_lost_its_claim_meanwhile_overwrites_nothing(
 
     email_id = await store(pool)
     seconds = 3 if ending == "runs out of time" else 60
-    await make_processor(pool, handle, handler_timeout_seconds=seconds).process(email_id)
+    await one_email.process(make_claimer(pool, handle, handler_timeout_seconds=seconds), email_id)
     assert others[0]["processing_status"] == "completed"
     assert await read(pool, email_id) == others[0]
 
@@ -580,18 +587,18 @@ async def test_a_handler_whose_claim_was_lost_is_cancelled_and_others_go_on(pool
             cancelled.append(email.id)
             raise
 
-    processor = make_processor(pool, handle, held)
+    claimer = make_claimer(pool, handle, held)
     stolen, kept = await store(pool), await store(pool)
     async with asyncio.TaskGroup() as group:
-        loser = group.create_task(processor.process(stolen))
-        group.create_task(processor.process(kept))
+        loser = group.create_task(one_email.process(claimer, stolen))
+        group.create_task(one_email.process(claimer, kept))
         await is_running.acquire()
         await is_running.acquire()
         await pool.execute(
             "UPDATE incoming_emails SET lease_expires_at = now() - interval '1 s' WHERE id = $1",
             stolen,
         )
-        thief = await claiming.claim(pool, stolen, lease=LEASE, worker="a worker")
+        thief = await one_email.claim(pool, stolen, lease=LEASE, worker="a worker")
         assert isinstance(thief, tuple)
         before = await read(pool, stolen)
         lease_before = (await read(pool, kept))["lease_expires_at"]
@@ -649,12 +656,12 @@ def end_other_connections(connection: "psycopg.Connection[dict[str, object]]") -
 
 async def test_a_worker_goes_on_after_a_newer_version_has_migrated(pool: Pool) -> None:
     calls = Calls()
-    processor = make_processor(pool, calls.handle)
+    claimer = make_claimer(pool, calls.handle)
     before = await store(pool)
-    await processor.process(before)
+    await one_email.process(claimer, before)
     await pool.execute("ALTER TABLE incoming_emails ADD COLUMN of_the_future integer DEFAULT 7")
     after = await store(pool)
-    await processor.process(after)
+    await one_email.process(claimer, after)
     assert (await read(pool, after))["processing_status"] == "completed"
     assert [email.id for email in calls.emails] == [before, after]
 
@@ -955,7 +962,7 @@ async def test_no_handler_is_asked_about_an_email_that_nobody_can_read(pool: Poo
 
 
 def send_to(messages: list[UUID]) -> Any:
-    return messages.append
+    return messages.extend
 
 
 async def statuses(pool: Pool) -> dict[str, int]:
@@ -968,7 +975,7 @@ async def statuses(pool: Pool) -> dict[str, int]:
 async def test_batch_by_batch_all_emails_go_to_the_broker(pool: Pool) -> None:
     ids = [await store(pool) for _ in range(BATCH + 3)]
     sent: list[UUID] = []
-    dispatcher = Dispatcher(pool, send=send_to(sent), depth=1_000)
+    dispatcher = Dispatcher(pool, send=send_to(sent), depth=1_000, concurrency=1)
     assert await dispatcher.dispatch_batch() is True
     assert sent == ids[:BATCH]
     # One that was not empty is followed by another look.
@@ -996,7 +1003,10 @@ async def test_a_notification_wakes_the_dispatcher_before_its_next_look(
     loop = asyncio.get_running_loop()
     first = await store(pool)
     dispatcher = Dispatcher(
-        pool, send=lambda sent_id: loop.call_soon_threadsafe(sent.put_nowait, sent_id), depth=10
+        pool,
+        send=one_email.each(lambda sent_id: loop.call_soon_threadsafe(sent.put_nowait, sent_id)),
+        depth=10,
+        concurrency=1,
     )
     dispatcher.be_first(True)
     async with asyncio.timeout(60), running(dispatcher):
@@ -1010,7 +1020,10 @@ async def test_a_lost_notification_is_made_up_for_by_looking(pool: Pool) -> None
     sent: asyncio.Queue[UUID] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     dispatcher = Dispatcher(
-        pool, send=lambda sent_id: loop.call_soon_threadsafe(sent.put_nowait, sent_id), depth=10
+        pool,
+        send=one_email.each(lambda sent_id: loop.call_soon_threadsafe(sent.put_nowait, sent_id)),
+        depth=10,
+        concurrency=1,
     )
     async with asyncio.timeout(60), running(dispatcher):
         for _ in range(2):
@@ -1024,7 +1037,10 @@ async def test_a_dispatcher_whose_listening_connection_ends_says_so(
     is_sent = asyncio.Event()
     loop = asyncio.get_running_loop()
     dispatcher = Dispatcher(
-        pool, send=lambda _: loop.call_soon_threadsafe(is_sent.set) and None, depth=10
+        pool,
+        send=one_email.each(lambda _: loop.call_soon_threadsafe(is_sent.set) and None),
+        depth=10,
+        concurrency=1,
     )
     dispatcher.be_first(True)
     await store(pool)
@@ -1064,7 +1080,7 @@ async def test_the_rescuer_brings_back_what_is_stuck_and_nothing_else(pool: Pool
         await rescue_once(pool, lost_after=timedelta(minutes=2), is_idle=True, takes_over=True) == 0
     )
     sent: list[UUID] = []
-    dispatcher = Dispatcher(pool, send=send_to(sent), depth=10)
+    dispatcher = Dispatcher(pool, send=send_to(sent), depth=10, concurrency=1)
     await dispatcher.dispatch_batch()
     assert stuck < set(sent)
     for email_id in sent:

@@ -7,12 +7,13 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import one_email
 import pytest
 from support import WAIT_SECONDS
 
 from app.jobs import results as results_module
 from app.jobs.results import Results, record_all
-from app.jobs.transitions import claiming, ending, keeping
+from app.jobs.transitions import ending, keeping
 from app.jobs.transitions.common import Claim
 from app.jobs.transitions.ending import Completion, End, Failure, HandBack, LaterRetry, Result
 
@@ -29,7 +30,7 @@ async def claims(pool: Pool, number: int) -> list[Claim]:
         number,
     )
     rows = await pool.fetch("SELECT id FROM incoming_emails WHERE claims = 0 ORDER BY id")
-    made = [await claiming.claim(pool, row["id"], lease=LEASE, worker="w") for row in rows]
+    made = [await one_email.claim(pool, row["id"], lease=LEASE, worker="w") for row in rows]
     return [one[0] for one in made if isinstance(one, tuple)]
 
 
@@ -99,7 +100,7 @@ async def test_each_result_of_a_batch_has_its_own_end(pool: Pool) -> None:
         "UPDATE incoming_emails SET lease_expires_at = now() - interval '1 s' WHERE id = $1",
         stolen.email_id,
     )
-    assert isinstance(await claiming.claim(pool, stolen.email_id, lease=LEASE, worker="x"), tuple)
+    assert isinstance(await one_email.claim(pool, stolen.email_id, lease=LEASE, worker="x"), tuple)
     before = await read(pool, stolen.email_id)
     await pool.execute("DELETE FROM incoming_emails WHERE id = $1", erased.email_id)
     hour = timedelta(hours=1)

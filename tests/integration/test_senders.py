@@ -13,14 +13,15 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import one_email
 import pytest
 from support import SECRET, make_settings
 
 from app.handlers.seam import Handler
 from app.intake.intake import Intake
 from app.intake.signature import sign
+from app.jobs.claimer import Claimer
 from app.jobs.leases import HeldClaims
-from app.jobs.process import Processor
 from app.jobs.story import tell_story
 from app.models.incoming_email import IncomingEmail
 from app.request_id import uuid7
@@ -135,7 +136,7 @@ class Worker:
     def __init__(self, pool: "Pool[asyncpg.Record]", settings: Settings) -> None:
         self.seen: list[tuple[str, str | None]] = []
         handler: Handler = with_senders(settings, self._handle, lambda: pool)
-        self._processor = Processor(settings, handler, pool, HeldClaims())
+        self._claimer = Claimer(settings, handler, pool, HeldClaims())
         self._pool = pool
         self._settings = settings
 
@@ -144,7 +145,7 @@ class Worker:
 
     async def process(self, email_id: UUID) -> tuple[dict[str, Any], str]:
         """Returns the row and the story."""
-        await self._processor.process(email_id)
+        await one_email.process(self._claimer, email_id)
         row = await self._pool.fetchrow("SELECT * FROM incoming_emails WHERE id = $1", email_id)
         story = await tell_story(self._pool, email_id, self._settings)
         assert story is not None

@@ -100,7 +100,7 @@ async def queue(database: Any, *, limit: int, depth: int, odd_to_fresh: bool = T
 
 
 async def claimed(pool: Pool, email_id: UUID, *, lease: timedelta = LEASE) -> Claim:
-    made = await claiming.claim(pool, email_id, lease=lease, worker="a worker")
+    made = await one_email.claim(pool, email_id, lease=lease, worker="a worker")
     assert isinstance(made, tuple)
     return made[0]
 
@@ -148,7 +148,7 @@ STEPS = [
     ),
     Step(
         "claim",
-        lambda pool, email_id: claiming.claim(pool, email_id, lease=LEASE, worker="a worker"),
+        lambda pool, email_id: one_email.claim(pool, email_id, lease=LEASE, worker="a worker"),
         ["received", "queued", "processing"],
         "processing",
         frozenset(
@@ -370,7 +370,7 @@ async def test_the_way_of_an_email_sets_the_moments_and_counts(pool: Pool) -> No
     row = await read(pool, email_id)
     assert row["next_attempt_at"] >= start + timedelta(hours=1)
     assert row["completed_at"] is None
-    refused = await claiming.claim(pool, email_id, lease=LEASE, worker="a worker")
+    refused = await one_email.claim(pool, email_id, lease=LEASE, worker="a worker")
     assert refused is Refusal.NO_WORK
     await pool.execute("UPDATE incoming_emails SET next_attempt_at = now()")
     second = await claimed(pool, email_id)
@@ -433,7 +433,7 @@ async def test_what_was_brought_back_goes_before_retries_and_those_as_they_fell_
 
 async def test_an_email_that_an_older_desk_retried_begins_anew(pool: Pool) -> None:
     email_id = await store(pool, "queued", queued_at=None, claims=0, lost_claims=3)
-    made = await claiming.claim(pool, email_id, lease=LEASE, worker="one", suspects=False)
+    made = await one_email.claim(pool, email_id, lease=LEASE, worker="one", suspects=False)
     assert isinstance(made, tuple)
     assert made[0].lost_claims == 0
     row = await read(pool, email_id)
@@ -539,7 +539,7 @@ async def test_retries_that_wait_for_their_time_take_no_room_in_the_broker(pool:
 async def test_an_email_that_does_not_exist_changes_nothing(pool: Pool) -> None:
     await store(pool, "processing")
     nobody = Claim(uuid4(), TOKEN, retry_count=0, lost_claims=0)
-    refused = await claiming.claim(pool, nobody.email_id, lease=LEASE, worker="a worker")
+    refused = await one_email.claim(pool, nobody.email_id, lease=LEASE, worker="a worker")
     assert refused is Refusal.NO_WORK
     assert not await one_email.complete(pool, nobody, extracted_data=None, cleaned_body=None)
     assert not await one_email.fail(pool, nobody, error="x")
@@ -550,7 +550,7 @@ async def test_an_email_that_does_not_exist_changes_nothing(pool: Pool) -> None:
 async def test_a_claim_is_held_until_its_lease_runs_out(pool: Pool) -> None:
     email_id = await store(pool)
     first = await claimed(pool, email_id)
-    refused = await claiming.claim(pool, email_id, lease=LEASE, worker="a worker")
+    refused = await one_email.claim(pool, email_id, lease=LEASE, worker="a worker")
     assert refused is Refusal.NO_WORK
     await pool.execute("UPDATE incoming_emails SET lease_expires_at = now() - interval '1 second'")
     second = await claimed(pool, email_id)
@@ -564,7 +564,7 @@ async def test_a_claim_whose_answer_was_lost_is_the_same_when_it_is_made_again(p
 
     async def claim(**differing: Any) -> Claim | Refusal:
         arguments: Any = {"lease": LEASE, "worker": "a worker", "token": token, **differing}
-        made = await claiming.claim(pool, email_id, **arguments)
+        made = await one_email.claim(pool, email_id, **arguments)
         return made[0] if isinstance(made, tuple) else made
 
     first = await claim()
@@ -590,11 +590,11 @@ async def test_a_claim_that_comes_again_while_the_first_has_not_committed_is_the
     email_id = await store(pool)
     token = uuid4()
     async with pool.acquire() as connection, connection.transaction():
-        first = await claiming.claim(
+        first = await one_email.claim(
             connection, email_id, lease=LEASE, worker="a worker", token=token
         )
         waiting = asyncio.create_task(
-            claiming.claim(pool, email_id, lease=LEASE, worker="a worker", token=token)
+            one_email.claim(pool, email_id, lease=LEASE, worker="a worker", token=token)
         )
         await wait_for_lock(pool)
     second = await waiting
@@ -608,7 +608,7 @@ async def test_who_may_not_take_over_leaves_a_lease_that_ran_out(pool: Pool) -> 
     email_id = await store(pool, "processing")
     before = await read(pool, email_id)
     for suspects in (True, False):
-        refused = await claiming.claim(
+        refused = await one_email.claim(
             pool, email_id, lease=LEASE, worker="b", suspects=suspects, takes_over=False
         )
         assert refused is Refusal.NO_WORK
@@ -714,9 +714,9 @@ async def test_attempt_errors_that_grew_before_there_was_a_bound_are_cut(pool: P
 async def test_who_takes_over_tells_of_the_claim_that_it_ends(pool: Pool) -> None:
     email_id = await store(pool)
     lost = timedelta(seconds=-1)
-    first = await claiming.claim(pool, email_id, lease=lost, worker="one")
-    second = await claiming.claim(pool, email_id, lease=lost, worker="another")
-    assert await claiming.claim(pool, email_id, lease=LEASE, worker="a third")
+    first = await one_email.claim(pool, email_id, lease=lost, worker="one")
+    second = await one_email.claim(pool, email_id, lease=lost, worker="another")
+    assert await one_email.claim(pool, email_id, lease=LEASE, worker="a third")
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
     entries = json.loads((await read(pool, email_id))["attempt_errors"])
@@ -762,7 +762,7 @@ async def test_a_message_that_comes_twice_does_not_shorten_the_pause_of_a_suspec
 async def test_of_many_claimers_at_once_one_gets_the_email(pool: Pool) -> None:
     email_id = await store(pool)
     claims = await asyncio.gather(
-        *(claiming.claim(pool, email_id, lease=LEASE, worker="a worker") for _ in range(20))
+        *(one_email.claim(pool, email_id, lease=LEASE, worker="a worker") for _ in range(20))
     )
     assert len([claim for claim in claims if isinstance(claim, tuple)]) == 1
     assert (await read(pool, email_id))["claims"] == 1
@@ -832,10 +832,10 @@ async def test_the_token_grows_within_one_transaction(pool: Pool) -> None:
     # There, now() stands still.
     email_id = await store(pool)
     async with pool.acquire() as connection, connection.transaction():
-        first = await claiming.claim(connection, email_id, lease=LEASE, worker="a worker")
+        first = await one_email.claim(connection, email_id, lease=LEASE, worker="a worker")
         assert isinstance(first, tuple)
         assert await one_email.hand_back(connection, first[0])
-        second = await claiming.claim(connection, email_id, lease=LEASE, worker="a worker")
+        second = await one_email.claim(connection, email_id, lease=LEASE, worker="a worker")
         assert isinstance(second, tuple)
     assert second[0].started_at > first[0].started_at
 
@@ -916,7 +916,7 @@ async def test_skip_locked_keeps_two_dispatchers_apart(pool: Pool) -> None:
 async def test_many_dispatchers_send_each_email_once(pool: Pool) -> None:
     ids = {await store(pool) for _ in range(230)}
     sent: list[UUID] = []
-    dispatchers = [Dispatcher(pool, send=sent.append, depth=1_000) for _ in range(4)]
+    dispatchers = [Dispatcher(pool, send=sent.extend, depth=1_000, concurrency=1) for _ in range(4)]
 
     async def dispatch_all(dispatcher: Dispatcher) -> None:
         while await dispatcher.dispatch_batch():
@@ -1001,23 +1001,25 @@ async def test_only_an_email_whose_worker_vanished_is_a_suspect(pool: Pool) -> N
         assert after["queued_at"] is None
         assert after["next_attempt_at"] >= before["updated_at"] + delay
         await pool.execute("UPDATE incoming_emails SET next_attempt_at = NULL")
-        taken = await claiming.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
+        taken = await one_email.claim(
+            pool, email_id, lease=LEASE, suspects=False, worker="a worker"
+        )
         assert taken is Refusal.SUSPECT
         return True
 
     assert not await is_suspect()
-    held = await claiming.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
+    held = await one_email.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
     assert isinstance(held, tuple)
     assert not await is_suspect()
     # Neither an attempt that failed nor one handed back makes it one; a lease that ran out does.
     assert await one_email.retry_later(pool, held[0], error="x", delay=timedelta(0))
     assert not await is_suspect()
-    held = await claiming.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
+    held = await one_email.claim(pool, email_id, lease=LEASE, suspects=False, worker="a worker")
     assert isinstance(held, tuple)
     assert await one_email.hand_back(pool, held[0])
     assert not await is_suspect()
     lost = timedelta(seconds=-1)
-    held = await claiming.claim(pool, email_id, lease=lost, suspects=False, worker="a worker")
+    held = await one_email.claim(pool, email_id, lease=lost, suspects=False, worker="a worker")
     assert isinstance(held, tuple)
     assert await keeping.rescue_expired(pool, limit=1) == [email_id]
     assert await is_suspect()

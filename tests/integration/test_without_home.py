@@ -17,7 +17,7 @@ UID = "54321"
     [
         (["migrate"], None, 0, "The database is up to date."),
         (["token", "list"], None, 0, ""),
-        (["worker", "--help"], None, 0, "--threads"),
+        (["worker", "--help"], None, 0, "--concurrency"),
         (["web", "--help"], None, 0, "Usage"),
         (["demo", "--help"], None, 0, "--count"),
         (["migrate"], "postgresql://127.0.0.1:1/x", 1, f"DATABASE_URL names no user, and .*{UID}"),

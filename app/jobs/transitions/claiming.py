@@ -1,11 +1,22 @@
 """queued -> processing: how a worker takes an email, or leaves it for later."""
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from app.jobs.transitions.common import DUE_AT, VANISHED, Claim, Database, changed, locked
+import asyncpg
+import attrs
+
+from app.jobs.transitions.common import (
+    DUE_AT,
+    VANISHED,
+    WITH_MESSAGE,
+    Claim,
+    Database,
+    changed,
+    locked,
+)
 from app.metrics import CLAIMS
 
 
@@ -18,12 +29,26 @@ class Refusal(Enum):
     SUSPECT = auto()
     """A worker of it vanished, and the claim was not to take such an email."""
 
+    BUSY = auto()
+    """Another transaction has it locked, or changed it meanwhile: it is to be tried again."""
 
-# $4 is the claimer's own token. Where its statement comes a second time, because the answer to the
+    NO_ROOM = auto()
+    """The bodies of those before it are all that there is room for."""
+
+
+REFUSALS = {
+    None: Refusal.NO_WORK,
+    "suspect": Refusal.SUSPECT,
+    "busy": Refusal.BUSY,
+    "no room": Refusal.NO_ROOM,
+}
+
+
+# A token is the claimer's own. Where its statement comes a second time, because the answer to the
 # first was lost, it finds the claim that it made. The worker's name is asked for as well, since
 # older versions take a claim over without a look at that token.
 MINE = """(processing_status = 'processing'
-    AND claim_token IS NOT DISTINCT FROM $4 AND claimed_by IS NOT DISTINCT FROM $3)"""
+    AND claim_token IS NOT DISTINCT FROM token AND claimed_by IS NOT DISTINCT FROM $4)"""
 LOST = f"(processing_status = 'processing' AND NOT {MINE})"
 CLAIMABLE = f"""(
     (processing_status IN ('received', 'queued') AND {DUE_AT} <= clock_timestamp())
@@ -32,36 +57,81 @@ CLAIMABLE = f"""(
 )"""
 # A desk of an older version, which retries an email, resets its claims alone.
 SUSPECT = "((lost_claims > 0 AND claims > 0) OR processing_status = 'processing')"
+# These functions read the lengths alone, and not the texts.
+BYTES = """(
+    coalesce(octet_length(raw_body_html), 0) + coalesce(octet_length(raw_body_text), 0)
+    + coalesce(octet_length(original_body), 0) + coalesce(pg_column_size(raw_payload), 0)
+)::bigint"""
 
-# `started_at` has to grow even where the clock was set back. Losing this commit in a crash of
-# PostgreSQL costs nothing (the email is then still queued), so it need not wait for the disk.
+# A row that somebody has locked holds up no other. All are locked in one order, by their ids, and
+# found by an array of these, whatever the statistics are of; no index serves a condition that `IS
+# TRUE`. Leases begin when the rows are locked: now() is the start of the transaction. `started_at`
+# has to grow even where the clock was set back. Losing this commit in a crash of PostgreSQL costs
+# nothing (the emails are then still queued), so it need not wait for the disk.
+#
+# What is not claimed is told apart in the end: by then it may be in other hands, and is busy.
 CLAIM = f"""
-{locked(f"id = $1 AND ({MINE} OR ({CLAIMABLE} AND ($5 OR NOT {SUSPECT})))")},
+WITH asked AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (email_id, token, place)
+),
+relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+free AS MATERIALIZED (
+    SELECT id, place, {BYTES} AS bytes
+    FROM incoming_emails AS email JOIN asked ON id = email_id
+    WHERE id = ANY (ARRAY(SELECT email_id FROM asked))
+        AND ({MINE} OR ({CLAIMABLE} AND ($5 OR NOT {SUSPECT}))) IS TRUE
+    ORDER BY id
+    FOR UPDATE OF email SKIP LOCKED
+),
+filled AS MATERIALIZED (
+    SELECT id, bytes, sum(bytes) OVER (ORDER BY place) AS filled_bytes, clock_timestamp() AS at
+    FROM free
+),
 claimed AS (
     UPDATE incoming_emails AS email
     SET processing_status = 'processing',
         started_at = CASE WHEN {MINE} THEN started_at
-            ELSE GREATEST(held.at, started_at + interval '1 microsecond') END,
-        lease_expires_at = held.at + $2,
+            ELSE GREATEST(at, started_at + interval '1 microsecond') END,
+        lease_expires_at = at + $3,
         claims = CASE WHEN {MINE} THEN claims ELSE claims + 1 END,
         lost_claims = CASE WHEN {LOST} THEN lost_claims + 1 WHEN claims = 0 THEN 0
             ELSE lost_claims END,
-        claimed_by = $3,
-        claim_token = $4,
+        claimed_by = $4,
+        claim_token = token,
         next_attempt_at = NULL,
-        updated_at = now(),
+        updated_at = at,
         attempt_errors = CASE WHEN {LOST} THEN {VANISHED} ELSE attempt_errors END
-    FROM held, (SELECT set_config('synchronous_commit', 'off', true)) AS relaxed
-    WHERE email.id = held.id
-    RETURNING email.*
+    FROM relaxed, filled JOIN asked ON filled.id = email_id
+    WHERE email.id = ANY (ARRAY(SELECT id FROM filled)) AND email.id = filled.id
+        AND (filled_bytes <= $7 OR filled_bytes = bytes)
+    RETURNING email.*, bytes, place
 )
-SELECT refused.is_suspect, claimed.*
-FROM (
-    SELECT EXISTS (
-        SELECT FROM incoming_emails WHERE id = $1 AND NOT $5 AND {CLAIMABLE} AND {SUSPECT}
-    ) AS is_suspect
-) AS refused
-LEFT JOIN claimed ON true
+SELECT asked.email_id, refused.why, claimed.*
+FROM asked
+LEFT JOIN claimed ON claimed.id = asked.email_id
+LEFT JOIN (
+    SELECT id, CASE
+        WHEN NOT $5 AND NOT {MINE} AND {SUSPECT} THEN 'suspect'
+        WHEN id IN (SELECT id FROM free) THEN 'no room'
+        ELSE 'busy' END AS why
+    FROM incoming_emails JOIN asked ON id = email_id
+    WHERE id = ANY (ARRAY(SELECT email_id FROM asked EXCEPT SELECT id FROM claimed))
+        AND ({MINE} OR {CLAIMABLE}) IS TRUE
+) AS refused ON refused.id = asked.email_id
+ORDER BY asked.place
+"""  # noqa: S608 - a constant
+
+# Where no place became free, so that other workers may have them.
+GIVE_BACK = f"""
+WITH free AS MATERIALIZED (
+    SELECT id FROM incoming_emails
+    WHERE id = ANY (ARRAY(SELECT unnest($1::uuid[]))) AND ({WITH_MESSAGE}) IS TRUE
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE incoming_emails SET queued_at = NULL, updated_at = now()
+WHERE id = ANY (ARRAY(SELECT id FROM free))
+RETURNING id
 """  # noqa: S608 - a constant
 
 # A message that comes twice must not shorten the pause before a retry.
@@ -74,39 +144,68 @@ FROM held WHERE email.id = held.id
 """  # noqa: S608 - a constant
 
 
+@attrs.frozen
+class Claimed:
+    """An email that was just claimed."""
+
+    claim: Claim
+    columns: "asyncpg.Record"
+    body_bytes: int
+
+
 async def claim(
     database: Database,
-    email_id: UUID,
+    wanted: Mapping[UUID, UUID],
     *,
     lease: timedelta,
     worker: str,
-    token: UUID | None = None,
     suspects: bool = True,
     takes_over: bool = True,
-) -> tuple[Claim, dict[str, Any]] | Refusal:
+    most_bytes: int,
+) -> list[Claimed | Refusal]:
     """received, queued -> processing; processing -> processing where the lease ran out.
 
     Args:
-        token: by which the claim is known where it is made a second time, since the answer to the
-            first may be lost: then it is the same claim, with a lease that begins anew.
-        suspects: claim it even if a worker of it vanished before.
-        takes_over: claim it even from a worker whose lease ran out.
+        wanted: ids of emails, and for each a token by which the claim is known where it is made a
+            second time, since the answer to the first may be lost: then it is the same claim, with
+            a lease that begins anew.
+        suspects: claim them even if a worker of them vanished before.
+        takes_over: claim them even from a worker whose lease ran out.
+        most_bytes: of bodies; the first of those that can be claimed is, however large it is.
 
     Returns:
-        The claim and the columns of the email, or why there is none.
+        For each in its order the claim and the columns of the email, or why there is none.
     """
-    row = await database.fetchrow(
-        CLAIM, email_id, lease, worker, token or uuid4(), suspects, takes_over
+    rows = await database.fetch(
+        CLAIM,
+        list(wanted),
+        list(wanted.values()),
+        lease,
+        worker,
+        suspects,
+        takes_over,
+        most_bytes,
     )
-    columns = dict(row or {})
-    is_suspect = columns.pop("is_suspect")
-    if columns["id"] is None:
-        return Refusal.SUSPECT if is_suspect else Refusal.NO_WORK
-    CLAIMS.inc()
-    return (
-        Claim(columns["id"], columns["started_at"], columns["retry_count"], columns["lost_claims"]),
-        columns,
-    )
+    made = [_claimed(row) for row in rows]
+    CLAIMS.inc(sum(isinstance(one, Claimed) for one in made))
+    return made
+
+
+def _claimed(row: asyncpg.Record) -> Claimed | Refusal:
+    if row["id"] is None:
+        return REFUSALS[row["why"]]
+    claim = Claim(row["id"], row["started_at"], row["retry_count"], row["lost_claims"])
+    return Claimed(claim, row, row["bytes"])
+
+
+async def give_back(database: Database, email_ids: Sequence[UUID]) -> list[UUID]:
+    """queued -> queued, to be sent to the broker again at once.
+
+    Returns:
+        What was changed: not what has no message or is locked.
+    """
+    rows = await database.fetch(GIVE_BACK, email_ids)
+    return [row["id"] for row in rows]
 
 
 async def postpone_suspect(database: Database, email_id: UUID, *, delay: timedelta) -> bool:
