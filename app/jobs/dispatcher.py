@@ -8,6 +8,7 @@ counts as lost after a while, and the Rescuer has it sent again.
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -17,7 +18,7 @@ import structlog
 from app.jobs.messages import ids_of_message
 from app.jobs.transitions import dispatching
 from app.jobs.transitions.common import Database
-from app.jobs.transitions.dispatching import Queued
+from app.jobs.transitions.dispatching import THE_BEGINNING, Queued, Since
 from app.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,11 @@ LOOK_SECONDS = 2.0
 # What a broker may take for a batch. Where it took one message at least it is slow, and not away.
 BROKER_SECONDS = 30.0
 CHANNEL = "mailroom_received"
+
+# Of its time a Dispatcher spends no more on looks from the beginning, which walk over the entries
+# of what was taken already. They find what the others miss: an email that came later with an older
+# time, and what another one gave back.
+WHOLE_LOOKS = 0.05
 
 Send = Callable[[Sequence[UUID]], None]
 
@@ -61,6 +67,9 @@ class Dispatcher:
         self._concurrency = concurrency
         self._rung = asyncio.Event()
         self._odd_to_fresh = True
+        self._mark = THE_BEGINNING
+        self._whole_look_at = 0.0
+        self._was_whole = False
         self._is_first = False
 
     def be_first(self, is_first: bool) -> None:
@@ -103,6 +112,8 @@ class Dispatcher:
         self._rung.clear()
         while await self.dispatch_batch(database):
             pass
+        if not self._was_whole:
+            seconds = min(seconds, max(0.0, self._whole_look_at - time.monotonic()))
         await _wait_for(self._rung, seconds)
 
     async def dispatch_batch(self, database: "Database | None" = None) -> bool:
@@ -119,9 +130,7 @@ class Dispatcher:
                 unless the database is away now.
         """
         database = database or self._pool
-        queued = await dispatching.queue(
-            database, limit=BATCH, depth=self._depth, odd_to_fresh=self._odd_to_fresh
-        )
+        queued = await self._look(database)
         if not queued:
             return False
         # Where there is room for one at a time, too, neither kind waits for the other's end.
@@ -132,8 +141,25 @@ class Dispatcher:
                 await sending.run()
         finally:
             if unsent := sending.unsent():
+                self._whole_look_at = 0.0
                 await dispatching.unqueue(database, unsent)
         return True
+
+    async def _look(self, database: Database) -> list[Queued]:
+        began = time.monotonic()
+        self._was_whole = began >= self._whole_look_at
+        queued = await dispatching.queue(
+            database,
+            limit=BATCH,
+            depth=self._depth,
+            odd_to_fresh=self._odd_to_fresh,
+            since=THE_BEGINNING if self._was_whole else self._mark,
+        )
+        if self._was_whole:
+            now = time.monotonic()
+            self._whole_look_at = now + (now - began) * (1 / WHOLE_LOOKS - 1)
+        self._mark = _after(queued, self._mark)
+        return queued
 
 
 class _Sending:
@@ -174,6 +200,17 @@ class _Sending:
             self._sent += len(of_message)
             for queued in of_message:
                 log.debug("sent_to_broker", email_id=str(queued.email_id))
+
+
+def _after(queued: Sequence[Queued], mark: Since) -> Since:
+    """From where to look after these were found. That may be an earlier moment than before, for
+    there may be more of what came late."""
+    if not queued:
+        return mark
+    fresh = [one.received_at for one in queued if one.is_fresh]
+    return Since(
+        max(fresh, default=mark.received_at), queued[0].oldest_message or queued[0].queued_at
+    )
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

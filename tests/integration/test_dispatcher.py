@@ -4,6 +4,7 @@ without loss where the broker or the database goes away, or it dies itself."""
 import asyncio
 import contextlib
 import functools
+import json
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
 from app.jobs.heartbeat import beat
 from app.jobs.rescuer import rescue_once
 from app.jobs.transitions import dispatching
+from app.jobs.transitions.dispatching import THE_BEGINNING, Since
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -333,6 +335,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     once only, as they begin or are made the first."""
     monkeypatch.setattr(dispatcher_module, "POLL_SECONDS", 3_600.0)
     monkeypatch.setattr(dispatcher_module, "LOOK_SECONDS", 3_600.0)
+    monkeypatch.setattr(dispatcher_module, "WHOLE_LOOKS", 1.0)
     counted: list[None] = []
     real_queue = dispatching.queue
 
@@ -438,3 +441,87 @@ async def test_the_next_one_listens_when_it_becomes_the_first(
 
 class Died(Exception):  # noqa: N818
     """Nothing more comes of this process."""
+
+
+# The dead entries of what was taken.
+
+
+async def test_a_look_from_the_mark_does_not_walk_over_what_was_taken(
+    pool: Pool, database_url: str
+) -> None:
+    """With a transaction open elsewhere, because of which no dead entry can be removed."""
+    holder = await asyncpg.connect(database_url)
+    await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    await holder.fetch("SELECT FROM incoming_emails")
+    await store(pool, 4_000)
+    dispatcher = Dispatcher(pool, send=lambda _: None, depth=10_000, concurrency=1)
+    async with pool.acquire() as connection:
+        for _ in range(3_000 // BATCH):
+            assert await dispatcher.dispatch_batch(connection)
+            await connection.execute(
+                "UPDATE incoming_emails SET processing_status = 'completed'"
+                " WHERE processing_status = 'queued'"
+            )
+
+        async def dead_entries(since: Since) -> int:
+            """How many rows of the table were looked up for nothing, or to be taken."""
+            transaction = connection.transaction()
+            await transaction.start()
+            rows = await connection.fetch(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {dispatching.QUEUE}",
+                *(1, 1_000, 1, since.received_at, since.queued_at),
+            )
+            await transaction.rollback()
+            return sum(heap_fetches(json.loads(rows[0][0])[0]["Plan"]))
+
+        assert await dead_entries(THE_BEGINNING) > 5_000
+        # Those of its last batch.
+        assert await dead_entries(dispatcher._mark) <= BATCH + 10
+    await holder.close()
+
+
+def heap_fetches(plan: dict[str, Any]) -> list[int]:
+    """Those of all index-only scans in a plan."""
+    inner = [n for one in plan.get("Plans", []) for n in heap_fetches(one)]
+    return [plan.get("Heap Fetches", 0), *inner]
+
+
+async def test_an_email_that_comes_later_with_an_older_time_is_found_by_a_whole_look(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(pool, 3)
+    sent: list[UUID] = []
+    dispatcher = Dispatcher(pool, send=sent.extend, depth=1_000, concurrency=1)
+    while await dispatcher.dispatch_batch():
+        pass
+    old = await pool.fetchval(
+        "INSERT INTO incoming_emails (from_email, received_at)"
+        " VALUES ('erika@example.com', now() - interval '1 day') RETURNING id"
+    )
+    dispatcher._whole_look_at = 1e18
+    assert not await dispatcher.dispatch_batch()
+    # By itself it does not wait for the next notification.
+    monkeypatch.setattr(dispatcher_module, "LOOK_SECONDS", 3_600.0)
+    monkeypatch.setattr(dispatcher_module, "WHOLE_LOOKS", 0.5)
+    async with asyncio.timeout(60), running(dispatcher):
+        dispatcher._whole_look_at = 0.0
+        while old not in sent:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_not_sent_is_looked_for_from_the_beginning(pool: Pool) -> None:
+    ids = await store(pool, 2 * BATCH)
+    dispatcher = Dispatcher(pool, send=lambda _: None, depth=10_000, concurrency=1)
+    assert await dispatcher.dispatch_batch()
+
+    def refuse(_: object) -> None:
+        raise ConnectionError("the broker is away")
+
+    dispatcher._whole_look_at = 1e18
+    dispatcher._send = refuse
+    with pytest.raises(ConnectionError):
+        await dispatcher.dispatch_batch()
+    sent: list[UUID] = []
+    dispatcher._send = sent.extend
+    assert await dispatcher.dispatch_batch()
+    assert sent == ids[BATCH:]

@@ -52,6 +52,15 @@ def in_state(state: str) -> str:
     return f"processing_status BETWEEN '{state}' AND '{state}' ORDER BY {STATE_AND_TIME}"
 
 
+def in_state_since(state: str, moment: str) -> str:
+    """The emails in a state that were received since a moment, in SQL; the oldest first. The index
+    on both columns is entered there, not at the beginning of the state."""
+    return (
+        f"({STATE_AND_TIME}) >= ('{state}', {moment}) AND processing_status <= '{state}'"
+        f" ORDER BY {STATE_AND_TIME}"
+    )
+
+
 def ended(error: str, *, attempt: str = "retry_count + 1", more: str = "") -> str:
     """The attempt errors with that of a claim that ends. `error` and `more` are SQL.
 

@@ -6,7 +6,13 @@ from uuid import UUID
 
 import attrs
 
-from app.jobs.transitions.common import DUE_AT, WITH_MESSAGE, WITHOUT_MESSAGE, Database, in_state
+from app.jobs.transitions.common import (
+    DUE_AT,
+    WITH_MESSAGE,
+    WITHOUT_MESSAGE,
+    Database,
+    in_state_since,
+)
 
 
 @attrs.frozen
@@ -17,7 +23,26 @@ class Queued:
     queued_at: datetime
     is_fresh: bool
     """Whether it was `received` until now."""
+    received_at: datetime
+    oldest_message: datetime | None
+    """When the oldest was queued that waited in the broker before."""
 
+
+@attrs.frozen
+class Since:
+    """From where a Dispatcher looks; None: from the beginning."""
+
+    received_at: datetime | None = None
+    """For fresh emails."""
+
+    queued_at: datetime | None = None
+    """For those that wait in the broker."""
+
+
+THE_BEGINNING = Since()
+
+
+SINCE = "COALESCE($4::timestamptz, '-infinity')"
 
 # Both kinds share the room that the broker has: the fresh ones, and those that are sent again. Each
 # may have its half, and what it does not need is the other's. The depth bounds what waits in the
@@ -32,19 +57,25 @@ class Queued:
 # which only the index on both can serve; an UPDATE finds its rows by an array of ids; and what
 # bounds a LIMIT is worked out first.
 #
+# $4 and $5 spare it the dead entries of the indexes, of what was taken since the last vacuum: what
+# is left begins there, as far as the Dispatcher knows. While a transaction is open elsewhere, none
+# of them can be removed.
+#
 # The order is given here, because an UPDATE returns its rows in any, and so that nothing can fail
 # once it has committed: both kinds by turns. No '-infinity' may leave PostgreSQL, since asyncpg
 # makes of it a time that compares with no other.
 QUEUE = f"""
 WITH waiting AS MATERIALIZED (
-    SELECT count(*) AS messages FROM (
-        SELECT 1 FROM incoming_emails WHERE {WITH_MESSAGE} ORDER BY queued_at LIMIT $2
+    SELECT count(*) AS messages, min(queued_at) AS oldest FROM (
+        SELECT queued_at FROM incoming_emails
+        WHERE {WITH_MESSAGE} AND queued_at >= COALESCE($5::timestamptz, '-infinity')
+        ORDER BY queued_at LIMIT $2
     ) AS counted
 ),
 room AS MATERIALIZED (SELECT LEAST($1, $2 - messages) AS places FROM waiting),
 needed AS MATERIALIZED (
     SELECT count(*) AS places FROM (
-        SELECT 1 FROM incoming_emails WHERE {in_state("received")}
+        SELECT 1 FROM incoming_emails WHERE {in_state_since("received", SINCE)}
         LIMIT (SELECT (places + $3::int) / 2 FROM room)
     ) AS counted
 ),
@@ -56,7 +87,7 @@ again AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ),
 fresh AS MATERIALIZED (
-    SELECT id FROM incoming_emails WHERE {in_state("received")}
+    SELECT id FROM incoming_emails WHERE {in_state_since("received", SINCE)}
     LIMIT (SELECT places FROM room) - (SELECT count(*) FROM again)
     FOR UPDATE SKIP LOCKED
 ),
@@ -67,7 +98,8 @@ taken AS (
     RETURNING id, queued_at, id = ANY (ARRAY(SELECT id FROM fresh)) AS is_fresh,
         next_attempt_at, received_at
 )
-SELECT id, queued_at, is_fresh FROM taken
+SELECT id, queued_at, is_fresh, received_at, (SELECT oldest FROM waiting) AS oldest_message
+FROM taken
 ORDER BY row_number() OVER (
     PARTITION BY is_fresh ORDER BY CASE WHEN NOT is_fresh THEN {DUE_AT} END, received_at
 ), NOT is_fresh
@@ -85,7 +117,12 @@ RETURNING email.id
 
 
 async def queue(
-    database: Database, *, limit: int, depth: int, odd_to_fresh: bool = True
+    database: Database,
+    *,
+    limit: int,
+    depth: int,
+    odd_to_fresh: bool = True,
+    since: Since = THE_BEGINNING,
 ) -> list[Queued]:
     """received -> queued, the oldest first; queued -> queued for those that were brought back, and
     those whose next attempt is due, as they fell due. Half each, as far as there are so many, while
@@ -93,12 +130,15 @@ async def queue(
 
     Args:
         odd_to_fresh: the half of one place is that of the fresh ones.
+        since: what is older is not looked for.
 
     Returns:
         The emails whose messages have to go to the broker, both kinds by turns.
     """
-    rows = await database.fetch(QUEUE, limit, depth, int(odd_to_fresh))
-    return [Queued(row["id"], row["queued_at"], row["is_fresh"]) for row in rows]
+    rows = await database.fetch(
+        QUEUE, limit, depth, int(odd_to_fresh), since.received_at, since.queued_at
+    )
+    return [Queued(*row) for row in rows]
 
 
 async def unqueue(database: Database, unsent: Sequence[Queued]) -> list[UUID]:
