@@ -11,7 +11,7 @@ from enum import StrEnum
 from prometheus_client import Counter, Histogram, disable_created_metrics
 
 from app.models.quarantined_webhook import RefusalReason
-from app.models.webhook_schemas import WebhookStatus
+from app.models.webhook_status import WebhookStatus
 from app.models.zendesk_event import EventKind
 from app.process_metrics import take_place
 

@@ -24,7 +24,7 @@ from app.intake.refused import RefusedError
 from app.intake.row_writer import NotStoredError
 from app.models.api_token import Scope
 from app.models.quarantined_webhook import RefusalReason
-from app.models.webhook_schemas import WebhookStatus
+from app.models.webhook_status import WebhookStatus
 from app.problems import problem_response
 from app.settings import get_settings
 

@@ -31,7 +31,8 @@ from app.intake.signature import (
 from app.intake.writer import Admission
 from app.metrics import ACCEPT_SECONDS, UNAVAILABLE, WEBHOOKS
 from app.models.quarantined_webhook import QuarantinedWebhook, RefusalReason
-from app.models.webhook_schemas import WebhookResponse, WebhookStatus
+from app.models.webhook_schemas import WebhookResponse
+from app.models.webhook_status import WebhookStatus
 from app.problems import problem
 from app.request_id import STATE_KEY
 from app.settings import get_settings

@@ -13,7 +13,7 @@ from app.intake.email_row import EmailRow, as_json_string
 from app.intake.event_store import erasures_of, is_erased
 from app.intake.row_writer import Connection, NotStoredError, RowWriter
 from app.metrics import BATCH_ROWS
-from app.models.webhook_schemas import WebhookStatus
+from app.models.webhook_status import WebhookStatus
 
 log = structlog.get_logger(__name__)
 

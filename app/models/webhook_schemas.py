@@ -4,13 +4,14 @@ They describe the flat payload that an admin types into a trigger. Reading and c
 is the Intake's business; nothing here decides anything.
 """
 
-from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
 import attrs
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
+
+from app.models.webhook_status import WebhookStatus
 
 
 def _about(description: str, *examples: object) -> Any:
@@ -75,14 +76,6 @@ class ZendeskWebhookEmail:
         ),
     ] = None
     attachments: Annotated[list[Attachment] | None, _about("The files of the email")] = None
-
-
-class WebhookStatus(StrEnum):
-    """What became of a webhook that was answered 200."""
-
-    ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"
-    ACKNOWLEDGED = "acknowledged"
 
 
 @attrs.frozen(kw_only=True)
