@@ -217,7 +217,7 @@ class Settings(BaseSettings):
     """Processes that `mailroom worker` and `mailroom up` start."""
 
     worker_concurrency: int = Field(
-        default=100,
+        default=20,
         ge=1,
         validation_alias=AliasChoices("MAILROOM_WORKER_CONCURRENCY", "MAILROOM_WORKER_THREADS"),
     )

@@ -252,7 +252,7 @@ async def test_a_stop_waits_for_what_is_in_hand_and_takes_nothing_more(pool: Poo
     await queue(pool)
     handler = Handler()
     handler.may_end.clear()
-    claimer = make_claimer(pool, handler.handle)
+    claimer = make_claimer(pool, handler.handle, worker_concurrency=40)
     async with asyncio.timeout(WAIT_SECONDS):
         await claimer.take(ids)
         claimer.close()

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import attrs
 import one_email
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -568,6 +569,8 @@ async def _awaited(work: Awaitable[T]) -> T:
     return await work
 
 
+# Five hundred histories: on a machine that has three times as much to do they take half an hour.
+@pytest.mark.timeout(3600)
 def test_the_transitions_agree_with_their_model(database_url: str) -> None:
     histories = [0]
     with asyncio.Runner() as runner:
