@@ -11,7 +11,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 from support import delete_queue, free_port, make_settings
 
-from app.jobs.broker import make_broker, make_message, try_broker
+from app.jobs.broker import make_broker, try_broker
+from app.jobs.messages import make_message
 
 pytestmark = pytest.mark.parametrize("broker_url", ["amqp"], indirect=True)
 
@@ -55,7 +56,7 @@ def count_waiting(broker_url: str, queue: str, kind: str) -> int:
 
 def test_a_new_queue_is_a_quorum_queue(broker: Broker, broker_url: str, queue: str) -> None:
     for _ in range(3):
-        broker.enqueue(make_message(queue, uuid4()))
+        broker.enqueue(make_message(queue, [uuid4()]))
     assert count_waiting(broker_url, queue, "quorum") == 3
     with pytest.raises(ChannelClosedByBroker):
         count_waiting(broker_url, queue, "classic")
@@ -65,7 +66,7 @@ def test_a_queue_of_another_type_stays_in_use(broker: Broker, broker_url: str, q
     for name in (queue, f"{queue}.DQ"):
         assert count_waiting(broker_url, name, "classic") == 0
     email_id = uuid4()
-    broker.enqueue(make_message(queue, email_id))
+    broker.enqueue(make_message(queue, [email_id]))
     assert count_waiting(broker_url, queue, "classic") == 1
     consumer = broker.consume(queue)
     message = next(consumer)
@@ -78,9 +79,9 @@ def test_a_queue_of_another_type_stays_in_use(broker: Broker, broker_url: str, q
 def test_a_queue_that_was_deleted_is_made_again(
     broker: Broker, broker_url: str, queue: str
 ) -> None:
-    broker.enqueue(make_message(queue, uuid4()))
+    broker.enqueue(make_message(queue, [uuid4()]))
     delete_queue(broker_url, queue)
-    broker.enqueue(make_message(queue, uuid4()))
+    broker.enqueue(make_message(queue, [uuid4()]))
     assert count_waiting(broker_url, queue, "quorum") == 1
 
 
@@ -89,6 +90,6 @@ def test_of_several_hosts_one_that_answers_is_taken(broker_url: str, queue: str)
     settings = make_settings(broker_url=f"{away};{broker_url}", queue=queue)
     try_broker(settings, "")
     broker = make_broker(settings, "")
-    broker.enqueue(make_message(queue, uuid4()))
+    broker.enqueue(make_message(queue, [uuid4()]))
     broker.close()
     assert count_waiting(broker_url, queue, "quorum") == 1
