@@ -2,8 +2,8 @@
 
 from piccolo.conf.apps import AppRegistry
 
-from app.database import DB
-from app.migrations import serialise_piccolo_migrations
+from app.database.engine import DB
+from app.database.migrations import serialise_piccolo_migrations
 
 __all__ = ["APP_REGISTRY", "DB"]
 

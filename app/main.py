@@ -12,32 +12,32 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.types import ControllerRouterHandler
 
-from app.database import ANSWER_SECONDS, DB, close_pool, running_pool
+from app.api.docs import ApiDocsPlugin
+from app.api.health import HealthController, HealthLooks
+from app.api.jobs import JobsController
+from app.api.metrics import EmailCounts, metrics
+from app.api.quarantine import QuarantineController
+from app.database.engine import ANSWER_SECONDS, DB, close_pool, running_pool
+from app.database.migrations import say_whether_the_schema_fits
 from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.admin import mount_admin
-from app.desk.api_docs import ApiDocsPlugin
-from app.desk.health import HealthController, HealthLooks
 from app.desk.housekeeping import keep_house
-from app.desk.jobs_api import JobsController
-from app.desk.metrics import EmailCounts, metrics
 from app.desk.overview import OverviewController, static_files, template_config
-from app.desk.quarantine_api import QuarantineController
 from app.desk.quarantine_pages import QuarantinePages
-from app.desk.strict import describe_bodies
-from app.front_door import FrontDoor
 from app.http.bodies import LARGEST_BODY, BodyBudget, BoundedBodies
+from app.http.problems import any_exception_to_problem, http_exception_to_problem
+from app.http.security_headers import SecurityHeaders
+from app.http.strict import describe_bodies
 from app.intake.controller import ZendeskWebhookController
+from app.intake.front_door import FrontDoor
 from app.intake.intake import Intake
 from app.intake.keeper import IntakeKeeper
 from app.intake.openapi import describe_webhook
 from app.intake.quarantine import Quarantine
-from app.logs import configure_logging
-from app.migrations import say_whether_the_schema_fits
-from app.problems import any_exception_to_problem, http_exception_to_problem
-from app.request_id import RequestIds
-from app.security_headers import SecurityHeaders
 from app.settings import get_settings
-from app.tracing import start_tracing, stop_tracing
+from app.telemetry.logs import configure_logging
+from app.telemetry.request_id import RequestIds
+from app.telemetry.tracing import start_tracing, stop_tracing
 
 SCHEMA_PATH = "/schema"
 

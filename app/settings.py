@@ -26,7 +26,7 @@ from pydantic_settings import (
 from app.development_secrets import load_or_make_secrets
 from app.environment import UnusableVariableError, cleaned, read_files
 from app.errors import MailroomError
-from app.host_names import host_name
+from app.http.host_names import host_name
 
 # Zendesk signs its "test webhook" calls with this secret, printed in its own sample code:
 # https://developer.zendesk.com/documentation/webhooks/verifying/

@@ -22,8 +22,9 @@ from dramatiq.middleware import CurrentMessage, Middleware
 from dramatiq.worker import Worker
 from prometheus_client import start_http_server
 
-from app.database import DB, running_pool
-from app.database_errors import CANNOT_ASK
+from app.database.engine import DB, running_pool
+from app.database.errors import CANNOT_ASK
+from app.database.migrations import say_whether_the_schema_fits
 from app.ending import FORCED_EXIT_STATUS, LAST_WORDS_SECONDS, Ending
 from app.errors import MailroomError
 from app.handlers.seam import Handler, load_handler
@@ -36,11 +37,10 @@ from app.jobs.postgres_broker import BROKER_AWAY
 from app.jobs.results import record_all
 from app.jobs.transitions.ending import HandBack
 from app.jobs.watched_broker import WatchedBroker
-from app.logs import configure_logging
-from app.migrations import say_whether_the_schema_fits
 from app.pauses import GrowingPause
 from app.settings import Settings, get_settings
-from app.tracing import start_tracing, stop_tracing
+from app.telemetry.logs import configure_logging
+from app.telemetry.tracing import start_tracing, stop_tracing
 from app.zendesk.senders import with_senders
 
 log = structlog.get_logger(__name__)

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 from uuid import uuid4
 
-from app.embedded import find_binaries
+from app.database.embedded.programs import find_binaries
 from benchmarks.payloads import as_body, make_email
 from benchmarks.web_client import Answered
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import attrs
 import httpx
 
-from app.embedded import find_binaries
+from app.database.embedded.programs import find_binaries
 from benchmarks.processes import Process
 from benchmarks.servers import (
     MIGRATED,

@@ -22,7 +22,7 @@ import pika
 import psycopg
 import redis
 
-from app.embedded import EmbeddedPostgres
+from app.database.embedded.server import EmbeddedPostgres
 
 PROJECT = Path(__file__).parents[1]
 REDIS_URL = "redis://127.0.0.1:6379/11"

@@ -4,7 +4,7 @@ from enum import Enum
 
 from piccolo.columns import Integer, Text, Varchar
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-09-15T09:00:00:000000"
 VERSION = "1.38.0"

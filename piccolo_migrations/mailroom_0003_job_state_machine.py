@@ -5,7 +5,7 @@ It adds columns only; every column that was there stays as it was.
 
 from piccolo.columns import JSON, Integer, Timestamptz
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-10-01T09:00:00:000000"
 VERSION = "1.38.0"

@@ -1,6 +1,6 @@
 """The index by which the Dispatcher finds the oldest email in a state."""
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-10-01T09:00:01:000000"
 VERSION = "1.38.0"

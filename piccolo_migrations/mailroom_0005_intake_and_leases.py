@@ -2,7 +2,7 @@
 
 from piccolo.columns import JSON, JSONB, Integer, Timestamptz, Varchar
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-01T09:00:00:000000"
 VERSION = "1.38.0"

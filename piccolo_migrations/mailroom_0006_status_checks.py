@@ -2,7 +2,7 @@
 
 from piccolo.constraints import Check
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-01T09:00:01:000000"
 VERSION = "1.38.0"

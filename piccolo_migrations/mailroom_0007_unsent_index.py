@@ -3,7 +3,7 @@
 It holds only those, so it is tiny.
 """
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-01T09:00:02:000000"
 VERSION = "1.38.0"

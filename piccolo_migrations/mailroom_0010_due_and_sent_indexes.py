@@ -4,7 +4,7 @@ that were sent.
 The first takes the place of `ix_incoming_emails_unsent`. Both hold queued emails only.
 """
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-24T09:00:02:000000"
 VERSION = "1.38.0"

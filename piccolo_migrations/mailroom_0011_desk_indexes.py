@@ -4,7 +4,7 @@ The second holds the moments of a run as well, so that the longest runs are foun
 the emails.
 """
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-24T09:00:03:000000"
 VERSION = "1.38.0"

@@ -6,7 +6,7 @@ from piccolo.columns import UUID, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.columns.defaults.uuid import UUID4
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-24T09:00:04:000000"
 VERSION = "1.38.0"

@@ -1,6 +1,6 @@
 """The indexes by which emails are listed, newest first, and found by ticket and sender."""
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-24T09:00:05:000000"
 VERSION = "1.38.0"

@@ -8,7 +8,7 @@ from enum import Enum
 
 from piccolo.columns import Varchar
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-24T09:00:07:000000"
 VERSION = "1.38.0"

@@ -2,7 +2,7 @@
 
 from piccolo.columns import UUID, Integer
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-25T00:16:00:000000"
 VERSION = "1.38.0"

@@ -6,8 +6,8 @@ vanishes with its worker meanwhile may be tried once more often. There is nothin
 back.
 """
 
-from app.database import DB
-from app.online_migration import OnlineMigration
+from app.database.engine import DB
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-25T00:17:00:000000"
 VERSION = "1.38.0"

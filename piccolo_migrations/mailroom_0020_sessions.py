@@ -3,8 +3,8 @@
 Where the tables are not there yet, this is made after the migrations of the apps that bring them.
 """
 
-from app.online_migration import OnlineMigration
-from app.session_guard import guard_sessions, leave_sessions
+from app.database.online_migration import OnlineMigration
+from app.database.session_guard import guard_sessions, leave_sessions
 
 ID = "2026-11-25T00:20:00:000000"
 VERSION = "1.38.0"

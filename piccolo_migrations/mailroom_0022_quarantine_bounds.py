@@ -6,7 +6,7 @@ Both columns have a constant default, so no row is written anew.
 
 from piccolo.columns import Boolean, Integer
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-25T00:22:00:000000"
 VERSION = "1.38.0"

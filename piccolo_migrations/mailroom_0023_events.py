@@ -8,7 +8,7 @@ from piccolo.columns import JSON, Boolean, Bytea, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.columns.indexes import IndexMethod
 
-from app.online_migration import OnlineMigration
+from app.database.online_migration import OnlineMigration
 
 ID = "2026-11-25T00:23:00:000000"
 VERSION = "1.38.0"

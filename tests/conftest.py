@@ -24,7 +24,7 @@ import pytest  # noqa: E402
 from leftovers import Leftovers, make_folder  # noqa: E402
 from support import WAIT_SECONDS, Databases, Services, reach  # noqa: E402
 
-from app.embedded import EmbeddedPostgres  # noqa: E402
+from app.database.embedded.server import EmbeddedPostgres  # noqa: E402
 from app.text.reader import end_readers  # noqa: E402
 
 RUN_FOLDER = make_folder()

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import asyncpg
 
-from app.database import DB
-from app.database_errors import CANNOT_ASK
+from app.database.engine import DB
+from app.database.errors import CANNOT_ASK
 from app.errors import MailroomError
 from app.jobs.transitions.common import Database
 

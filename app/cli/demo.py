@@ -27,7 +27,7 @@ from rich.table import Table
 from app.cli.processes import mailroom_command
 from app.cli.sample_emails import sample_emails
 from app.cli.send import ANSWER_SECONDS, signed_headers, webhook_url
-from app.database import DB
+from app.database.engine import DB
 from app.desk.admin_user import ADMIN_NAME
 from app.development_secrets import load_or_make_secrets
 from app.errors import MailroomError

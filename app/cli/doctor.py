@@ -13,15 +13,15 @@ import click
 
 from app.cli.printing import say, say_lines
 from app.cli.through_proxy import checks
-from app.connections import can_write
-from app.database import DB
-from app.database_errors import CANNOT_ASK
+from app.database.connections import can_write
+from app.database.engine import DB
+from app.database.errors import CANNOT_ASK
+from app.database.migrations import schema_state
+from app.database.pooler import Pooler, find_pooler
 from app.development_secrets import FILE_NAME
 from app.errors import MailroomError
 from app.handlers.seam import load_handler
 from app.jobs.broker import broker_scheme, try_broker
-from app.migrations import schema_state
-from app.pooler import Pooler, find_pooler
 from app.settings import ZENDESK_PUBLIC_TEST_SECRET, Settings, get_settings
 
 OLDEST_POSTGRES = 130_000

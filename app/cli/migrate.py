@@ -5,10 +5,10 @@ import asyncio
 import click
 
 from app.cli.printing import say
-from app.database import DB
-from app.logs import configure_logging
-from app.migrations import migrate
+from app.database.engine import DB
+from app.database.migrations import migrate
 from app.settings import get_settings
+from app.telemetry.logs import configure_logging
 
 
 @click.command("migrate")

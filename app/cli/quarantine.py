@@ -28,8 +28,8 @@ from app.intake.refused import RefusedError
 from app.intake.row_writer import NotStoredError
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.models.quarantined_webhook import RefusalReason
-from app.request_id import uuid7
 from app.settings import get_settings
+from app.telemetry.request_id import uuid7
 
 LISTED_AT_ONCE = 1_000
 

@@ -4,9 +4,9 @@ from datetime import datetime
 
 import click
 
+from app.api.tokens import create_token, list_tokens, revoke_token
 from app.cli.database_access import ask
 from app.cli.printing import say
-from app.desk.tokens import create_token, list_tokens, revoke_token
 from app.models.api_token import Scope
 
 

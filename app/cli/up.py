@@ -14,16 +14,16 @@ from app.cli.processes import Supervisor
 from app.cli.send import signed_headers, webhook_url
 from app.cli.web import web_parts
 from app.cli.worker import worker_part
-from app.database import DB
+from app.database.embedded.programs import EmbeddedPostgresError
+from app.database.engine import DB
+from app.database.migrations import migrate
 from app.desk.admin_user import ADMIN_NAME, ensure_admin_user
 from app.development_secrets import load_or_make_secrets
-from app.embedded import EmbeddedPostgresError
 from app.intake.openapi import WEBHOOK_PATH
 from app.jobs.broker import broker_scheme
-from app.logs import configure_logging
-from app.migrations import migrate
-from app.process_metrics import counted_together
 from app.settings import Settings, get_settings
+from app.telemetry.logs import configure_logging
+from app.telemetry.process_metrics import counted_together
 
 log = structlog.get_logger(__name__)
 

@@ -15,10 +15,10 @@ from app.cli.listener import BACKLOG, listen
 from app.cli.processes import Part as ChildProcess
 from app.cli.processes import Supervisor, mailroom_command
 from app.http.protocol import IDLE_SECONDS, MOST_CONNECTIONS, BoundedProtocol
-from app.logs import configure_logging
 from app.main import Part, create_app
-from app.process_metrics import counted_together, environment_of
 from app.settings import Settings, get_settings
+from app.telemetry.logs import configure_logging
+from app.telemetry.process_metrics import counted_together, environment_of
 
 # More than the deadline of an accepted webhook, so each is answered before the end.
 STOP_MARGIN_SECONDS = 2

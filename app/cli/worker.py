@@ -6,8 +6,8 @@ import click
 
 from app.cli.processes import Part, Supervisor
 from app.jobs.broker import broker_scheme
-from app.logs import configure_logging
 from app.settings import Settings, environment_name, get_settings
+from app.telemetry.logs import configure_logging
 
 
 def worker_part(settings: Settings, *, processes: int, concurrency: int) -> Part:

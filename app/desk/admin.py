@@ -21,10 +21,10 @@ from starlette.responses import RedirectResponse
 
 from app.desk.admin_forms import FORMS
 from app.desk.admin_mount import guarded
-from app.desk.known_hosts import only_known_hosts
 from app.desk.login_limit import network, network_of
 from app.desk.operators import Operator
 from app.desk.sign_in import signed_in
+from app.http.known_hosts import only_known_hosts
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
 

@@ -13,9 +13,9 @@ from piccolo_admin.endpoints import FormConfig
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from app.database import running_pool
-from app.desk import emails
-from app.desk.emails import Search
+from app.api import emails
+from app.api.emails import Search
+from app.database.engine import running_pool
 from app.jobs.transitions import operators
 from app.jobs.transitions.common import Database
 from app.models.fit import fit_text

@@ -29,12 +29,12 @@ from litestar.types import (
 )
 from piccolo_admin.endpoints import TableConfig
 
-from app.database_errors import CANNOT_ASK
+from app.database.errors import CANNOT_ASK
 from app.desk.admin_lists import TABLES_PATH, bound_list
 from app.desk.csv_export import harmless_in_spreadsheets, is_export
 from app.desk.sign_in import database_is_away
-from app.host_names import host_name
 from app.http.bodies import LARGEST_BODY, in_time
+from app.http.host_names import host_name
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)

@@ -15,8 +15,8 @@ from uuid import UUID
 import asyncpg
 import attrs
 
-from app.desk.emails import count_by_status
-from app.desk.look import Look
+from app.api.emails import count_by_status
+from app.api.look import Look
 from app.jobs.heartbeat import SILENT_AFTER
 from app.jobs.transitions.common import Database
 from app.models.incoming_email import ProcessingStatus

@@ -6,7 +6,7 @@ from datetime import datetime
 import asyncpg
 import structlog
 
-from app.database_errors import CANNOT_ASK
+from app.database.errors import CANNOT_ASK
 from app.desk.login_limit import forget_old_attempts
 from app.jobs.transitions.common import Database
 

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from litestar.exceptions import HTTPException
 from litestar.types import Scope
 
-from app.database import running_pool
+from app.database.engine import running_pool
 from app.jobs.transitions.common import Database
 from app.models.login_attempts import LoginAttempts
 

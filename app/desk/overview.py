@@ -15,8 +15,8 @@ from litestar.response import Redirect, Template
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
-from app.database import running_pool
-from app.database_errors import CANNOT_ASK
+from app.database.engine import running_pool
+from app.database.errors import CANNOT_ASK
 from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.figures import (
     COUNTED_AT_MOST,
@@ -28,15 +28,15 @@ from app.desk.figures import (
     Lookout,
     Rates,
 )
-from app.desk.known_hosts import only_known_hosts
 from app.desk.sign_in import database_is_away, signed_in
+from app.http.known_hosts import only_known_hosts
 from app.jobs.heartbeat import FORGOTTEN_AFTER
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
 
 FOLDER = Path(__file__).parent
-STATIC = FOLDER / "static"
+STATIC = (FOLDER / "static", FOLDER.parent / "http" / "static")
 STATIC_PATH = "/overview/files"
 FIGURES_PATH = "/overview/figures"
 QUARANTINE_PATH = "/quarantine"
@@ -84,7 +84,7 @@ def static_files() -> Router:
     """The overview's style and script. Their addresses change with their content."""
     return create_static_files_router(
         path=STATIC_PATH,
-        directories=[STATIC],
+        directories=[*STATIC],
         cache_control=CacheControlHeader(max_age=365 * 86_400, public=True, immutable=True),
     )
 
@@ -189,5 +189,7 @@ def file_url(name: str) -> str:
 
 
 _VERSIONS = {
-    file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in STATIC.iterdir()
+    file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    for folder in STATIC
+    for file in folder.iterdir()
 }

@@ -21,13 +21,13 @@ from litestar.exceptions import (
 from litestar.response import Redirect, Template
 from piccolo.apps.user.tables import BaseUser
 
-from app.database import running_pool
-from app.database_errors import CANNOT_ASK
-from app.desk.emails import Cursor, CursorError
-from app.desk.known_hosts import only_known_hosts
+from app.api.emails import Cursor, CursorError
+from app.database.engine import running_pool
+from app.database.errors import CANNOT_ASK
 from app.desk.overview import QUARANTINE_PATH as PATH
 from app.desk.overview import address, admin_address, file_url
 from app.desk.sign_in import database_is_away, signed_in
+from app.http.known_hosts import only_known_hosts
 from app.intake.mending import (
     LARGEST_ON_A_PAGE,
     MendingError,

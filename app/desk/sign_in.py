@@ -6,7 +6,7 @@ from piccolo_api.session_auth.middleware import SessionsAuthBackend
 from starlette.authentication import AuthenticationError
 from starlette.requests import HTTPConnection
 
-from app.database_errors import CANNOT_ASK
+from app.database.errors import CANNOT_ASK
 from app.desk.operators import Operator
 from app.settings import get_settings
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.problems import PROBLEM_JSON, problem_content
+from app.http.problems import PROBLEM_JSON, problem_content
 
 LARGEST_HEAD = 64 * 1024
 """Bytes of a request's line and headers."""

@@ -15,6 +15,7 @@ from litestar.types import Receive, Scope, Send
 from opentelemetry.trace import SpanKind
 
 from app.http.bodies import RETRY_AFTER_SECONDS, TooMuchHeldError, read_body
+from app.http.problems import problem
 from app.intake.intake import Intake
 from app.intake.openapi import PROBLEM_RESPONSES, WEBHOOK_PATH
 from app.intake.payload import InvalidPayloadError
@@ -29,14 +30,13 @@ from app.intake.signature import (
     SignatureRefusedError,
 )
 from app.intake.writer import Admission
-from app.metrics import ACCEPT_SECONDS, UNAVAILABLE, WEBHOOKS
 from app.models.quarantined_webhook import QuarantinedWebhook, RefusalReason
 from app.models.webhook_schemas import WebhookResponse
 from app.models.webhook_status import WebhookStatus
-from app.problems import problem
-from app.request_id import STATE_KEY
 from app.settings import get_settings
-from app.tracing import span
+from app.telemetry.metrics import ACCEPT_SECONDS, UNAVAILABLE, WEBHOOKS
+from app.telemetry.request_id import STATE_KEY
+from app.telemetry.tracing import span
 
 log = structlog.get_logger(__name__)
 

@@ -26,10 +26,10 @@ from app.intake.placeholders import refuse_unrendered
 from app.intake.reader import BodyReader
 from app.intake.signature import SignatureRefusedError, verify
 from app.intake.writer import Admission, EmailWriter
-from app.logs import is_told
-from app.metrics import EVENTS, MENDED, Mending
 from app.models.zendesk_event import EventKind
 from app.settings import Settings
+from app.telemetry.logs import is_told
+from app.telemetry.metrics import EVENTS, MENDED, Mending
 
 log = structlog.get_logger(__name__)
 

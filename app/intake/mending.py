@@ -13,7 +13,7 @@ from app.intake.quarantine import Refusal, discard
 from app.intake.refused import RefusedError
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.intake.writer import Admission
-from app.request_id import uuid7
+from app.telemetry.request_id import uuid7
 
 # Larger ones are mended in a file.
 LARGEST_ON_A_PAGE = 1024 * 1024

@@ -16,9 +16,9 @@ from litestar.openapi.spec import (
 )
 from litestar.params import JSONBody
 
+from app.http.problems import problem_response
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.models.webhook_schemas import ZendeskWebhookEmail
-from app.problems import problem_response
 
 WEBHOOK_PATH = "/api/v1/zendesk/webhook"
 

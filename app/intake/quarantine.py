@@ -18,9 +18,9 @@ import attrs
 import structlog
 
 from app.intake.row_writer import Connection, NotStoredError, RowWriter
-from app.logs import is_told
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import Settings
+from app.telemetry.logs import is_told
 
 log = structlog.get_logger(__name__)
 

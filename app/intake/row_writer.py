@@ -9,8 +9,8 @@ from typing import TypeAlias
 import asyncpg
 import structlog
 
+from app.database.group_commit import ROW_ERRORS, Answer, GroupCommit, Row
 from app.errors import MailroomError
-from app.group_commit import ROW_ERRORS, Answer, GroupCommit, Row
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from dramatiq.middleware import AsyncIO, CurrentMessage, Middleware, Retries
 from dramatiq_postgres.schema import init as init_postgres_schema
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from app.connections import (
+from app.database.connections import (
     CONNECT_SECONDS,
     KEEPALIVE_COUNT,
     KEEPALIVE_IDLE_SECONDS,

@@ -19,7 +19,7 @@ from app.jobs.messages import ids_of_message
 from app.jobs.transitions import dispatching
 from app.jobs.transitions.common import Database
 from app.jobs.transitions.dispatching import THE_BEGINNING, Queued, Since
-from app.metrics import BROKER_ERRORS, BrokerUse
+from app.telemetry.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import structlog
 
-from app.database import DB
-from app.database_errors import CANNOT_ASK
+from app.database.engine import DB
+from app.database.errors import CANNOT_ASK
 from app.jobs.dispatcher import Dispatcher, Send
 from app.jobs.duty import without_end
 from app.jobs.heartbeat import BEAT_SECONDS, beat, leave, worker_name
@@ -33,8 +33,8 @@ from app.jobs.outcome import Outcome, result_of, tell
 from app.jobs.rescuer import rescue_once
 from app.jobs.results import record_all
 from app.jobs.transitions.ending import HandBack
-from app.metrics import FailureKind
 from app.settings import Settings
+from app.telemetry.metrics import FailureKind
 
 log = structlog.get_logger(__name__)
 

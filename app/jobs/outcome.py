@@ -10,9 +10,9 @@ import structlog
 from app.handlers.seam import PermanentFailure, Retry
 from app.jobs.transitions.common import Claim
 from app.jobs.transitions.ending import Completion, Failure, HandBack, LaterRetry, Result
-from app.metrics import FailureKind
 from app.models.fit import fit_text
 from app.settings import Settings
+from app.telemetry.metrics import FailureKind
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import structlog
 
-from app.database_errors import DATABASE_AWAY
+from app.database.errors import DATABASE_AWAY
 from app.pauses import GrowingPause
 
 log = structlog.get_logger(__name__)

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import _WaitTimeout
 from psycopg_pool import ConnectionPool
 
-from app.connections import (
+from app.database.connections import (
     CONNECT_SECONDS,
     KEEPALIVE_COUNT,
     KEEPALIVE_IDLE_SECONDS,
@@ -26,7 +26,7 @@ from app.connections import (
     UNACKNOWLEDGED_SECONDS,
     can_write,
 )
-from app.database_errors import is_spent
+from app.database.errors import is_spent
 from app.errors import MailroomError
 
 # What the engine asks is answered in milliseconds.

@@ -15,11 +15,11 @@ from app.jobs.places import Places
 from app.jobs.results import Results
 from app.jobs.transitions.claiming import Claimed
 from app.jobs.transitions.ending import STOPPED, Completion, HandBack, Result
-from app.metrics import HANDLER_SECONDS, FailureKind
 from app.models.fit import fit_optional_text, read_json
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
-from app.tracing import span
+from app.telemetry.metrics import HANDLER_SECONDS, FailureKind
+from app.telemetry.tracing import span
 
 log = structlog.get_logger(__name__)
 

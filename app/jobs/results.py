@@ -13,13 +13,13 @@ import asyncpg
 import attrs
 import structlog
 
-from app.group_commit import ROW_ERRORS, GroupCommit
+from app.database.group_commit import ROW_ERRORS, GroupCommit
 from app.jobs.patience import patiently
 from app.jobs.transitions import ending
 from app.jobs.transitions.common import Claim, Database
 from app.jobs.transitions.ending import Completion, End, Failure, HandBack, LaterRetry, Result
-from app.metrics import FailureKind
 from app.pauses import GrowingPause
+from app.telemetry.metrics import FailureKind
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ import structlog
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed
 
-from app.metrics import BROKER_ERRORS, BrokerUse
 from app.pauses import GrowingPause
+from app.telemetry.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
 

@@ -21,7 +21,7 @@ from piccolo.columns.defaults.uuid import UUID4
 from piccolo.constraints import Check
 from piccolo.table import Table
 
-from app.database import DB
+from app.database.engine import DB
 
 
 class ProcessingStatus(StrEnum):

@@ -4,7 +4,7 @@ from piccolo.columns import Integer, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.table import Table
 
-from app.database import DB
+from app.database.engine import DB
 
 
 class LoginAttempts(Table, tablename="login_attempts", db=DB):

@@ -18,7 +18,7 @@ from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.columns.defaults.uuid import UUID4
 from piccolo.table import Table
 
-from app.database import DB
+from app.database.engine import DB
 
 
 class RefusalReason(StrEnum):

@@ -5,7 +5,7 @@ from piccolo.columns import Integer, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.table import Table
 
-from app.database import DB
+from app.database.engine import DB
 
 
 class Worker(Table, tablename="workers", db=DB):

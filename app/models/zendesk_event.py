@@ -7,7 +7,7 @@ from piccolo.columns import JSON, Boolean, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.table import Table
 
-from app.database import DB
+from app.database.engine import DB
 
 
 class EventKind(StrEnum):

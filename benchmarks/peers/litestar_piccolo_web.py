@@ -7,7 +7,7 @@ from litestar import Litestar, Request, post
 from litestar.exceptions import NotAuthorizedException
 from litestar.params import JSONBody
 
-from app.database import DB
+from app.database.engine import DB
 from app.models.incoming_email import IncomingEmail
 from benchmarks.peers.webhook import (
     PATH,

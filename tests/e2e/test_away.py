@@ -14,7 +14,7 @@ import pytest
 from proxy import Proxy
 from support import Services, email, signed, wait_until
 
-from app.desk.tokens import PREFIX as TOKEN_PREFIX
+from app.api.tokens import PREFIX as TOKEN_PREFIX
 from app.intake.openapi import WEBHOOK_PATH
 
 Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
@@ -23,9 +23,9 @@ HANDLER = """
 import asyncio
 from pathlib import Path
 
-import app.database
+import app.database.engine
 
-app.database.ANSWER_SECONDS = 2.0
+app.database.engine.ANSWER_SECONDS = 2.0
 
 async def handle(email):
     print("handling", flush=True)

@@ -9,7 +9,7 @@ import psutil
 import psycopg
 from support import WAIT_SECONDS, Services, free_port, wait_until
 
-from app.embedded import EmbeddedPostgres
+from app.database.embedded.server import EmbeddedPostgres
 
 
 def number(table: str, row: str) -> int:

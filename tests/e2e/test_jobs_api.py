@@ -22,8 +22,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import PROJECT, Services, create_token, email, need, signed, wait_until
 
-from app.desk.emails import Cursor, Search, page_query
-from app.desk.job_schemas import BulkRetryRequest
+from app.api.emails import Cursor, Search, page_query
+from app.api.job_schemas import BulkRetryRequest
 from app.intake.openapi import WEBHOOK_PATH
 from app.models.incoming_email import ProcessingStatus
 

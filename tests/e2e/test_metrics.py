@@ -25,8 +25,8 @@ from support import (
     wait_until,
 )
 
-from app.desk.emails import COUNT
-from app.desk.metrics import FINISHED, UNFINISHED
+from app.api.emails import COUNT
+from app.api.metrics import FINISHED, UNFINISHED
 
 WEBHOOK = "/api/v1/zendesk/webhook"
 RULES = PROJECT / "docs" / "prometheus-rules.yml"

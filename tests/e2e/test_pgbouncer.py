@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from support import Services, email, free_port, need, signed, wait_until
 
-from app.embedded import EmbeddedPostgres
+from app.database.embedded.server import EmbeddedPostgres
 from app.intake.openapi import WEBHOOK_PATH
 
 EMAILS = 300

@@ -43,7 +43,7 @@ from support import (
     wait_until,
 )
 
-from app.embedded import EmbeddedPostgres
+from app.database.embedded.server import EmbeddedPostgres
 from app.intake.openapi import WEBHOOK_PATH
 
 # Workers that are paused are to lose their leases; where each email is handled once, none may be

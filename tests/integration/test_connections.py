@@ -13,10 +13,10 @@ from proxy import Proxy
 from structlog.testing import capture_logs
 from support import make_settings, shut_out
 
-from app.connections import Connect, Connection, Pool
-from app.database import MailroomEngine
-from app.database_errors import DATABASE_AWAY
-from app.migrations import say_whether_the_schema_fits
+from app.database.connections import Connect, Connection, Pool
+from app.database.engine import MailroomEngine
+from app.database.errors import DATABASE_AWAY
+from app.database.migrations import say_whether_the_schema_fits
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def two_hosts(database_url: str, first: int, second: int) -> str:
 async def test_a_host_that_says_nothing_does_not_use_up_the_time_of_the_next(
     database_url: str, silent_port: int, tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.connections.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("app.database.connections.CONNECT_SECONDS", 1.0)
     connect = Connect(two_hosts(database_url, silent_port, tcp_port))
     connection = await connect(connection_class=Connection)
     assert await connection.fetchval("SELECT 1") == 1
@@ -68,7 +68,7 @@ async def test_a_host_that_says_nothing_does_not_use_up_the_time_of_the_next(
 async def test_whoever_cannot_wait_for_a_silent_host_has_the_next_ask_another(
     database_url: str, silent_port: int, tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.connections.CONNECT_SECONDS", 3600.0)
+    monkeypatch.setattr("app.database.connections.CONNECT_SECONDS", 3600.0)
     connect = Connect(two_hosts(database_url, silent_port, tcp_port))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
@@ -119,9 +119,9 @@ async def test_an_error_of_a_statement_costs_no_connection(database_url: str) ->
 async def test_a_schema_that_cannot_be_read_in_time_keeps_no_process_from_its_work(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.migrations.SCHEMA_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr("app.database.migrations.SCHEMA_CHECK_SECONDS", 0.1)
     monkeypatch.setattr(
-        "app.migrations.DB", MailroomEngine(make_settings(database_url=database_url))
+        "app.database.migrations.DB", MailroomEngine(make_settings(database_url=database_url))
     )
     with psycopg.connect(database_url) as holder, capture_logs() as logs:
         holder.execute("LOCK TABLE migration")

@@ -19,8 +19,14 @@ import psycopg
 import pytest
 from support import PROJECT, wait_until
 
-from app import embedded
-from app.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from app.database.embedded import owner
+from app.database.embedded import server as server_module
+from app.database.embedded.programs import (
+    MAJOR_VERSION,
+    EmbeddedPostgresError,
+    find_binaries,
+)
+from app.database.embedded.server import EmbeddedPostgres
 
 IS_ROOT = os.geteuid() == 0
 OTHER_UID = 54321
@@ -28,7 +34,7 @@ OTHER_UID = 54321
 HOLD = """
 import sys
 from pathlib import Path
-from app.embedded import EmbeddedPostgres
+from app.database.embedded.server import EmbeddedPostgres
 
 server = EmbeddedPostgres(Path(sys.argv[1]))
 server.acquire()
@@ -49,7 +55,7 @@ except OSError as error:
 FORK_AND_FORGET = """
 import os, sys
 from pathlib import Path
-from app.embedded import EmbeddedPostgres
+from app.database.embedded.server import EmbeddedPostgres
 
 server = EmbeddedPostgres(Path(sys.argv[1]))
 server.acquire()
@@ -65,7 +71,7 @@ sys.stdin.readline()
 FORK_AND_WAIT = """
 import os, signal, sys
 from pathlib import Path
-from app.embedded import EmbeddedPostgres
+from app.database.embedded.server import EmbeddedPostgres
 
 server = EmbeddedPostgres(Path(sys.argv[1]))
 server.acquire()
@@ -80,7 +86,7 @@ sys.stdin.readline()
 FORK_AND_ACQUIRE = """
 import os, sys
 from pathlib import Path
-from app.embedded import EmbeddedPostgres
+from app.database.embedded.server import EmbeddedPostgres
 
 server = EmbeddedPostgres(Path(sys.argv[1]))
 server.acquire()
@@ -152,15 +158,15 @@ def end(process: psutil.Process) -> None:
 
 
 def server_pid(server: EmbeddedPostgres) -> int | None:
-    process = server._postmaster()
+    process = server._postmaster.find()
     return process.pid if process else None
 
 
 def kill_server(server: EmbeddedPostgres) -> None:
-    process = server._postmaster()
+    process = server._postmaster.find()
     assert process is not None
     process.kill()
-    until(lambda: server._postmaster() is None)
+    until(lambda: server._postmaster.find() is None)
 
 
 def remember(server: EmbeddedPostgres, value: str) -> None:
@@ -181,9 +187,9 @@ def mode(path: Path) -> int:
 
 def put_away(home: Path) -> None:
     server = EmbeddedPostgres(home)
-    if (process := server._postmaster()) is not None:
+    if (process := server._postmaster.find()) is not None:
         process.send_signal(signal.SIGQUIT)
-        until(lambda: server._postmaster() is None)
+        until(lambda: server._postmaster.find() is None)
     if server._socket_parent != server.home:
         shutil.rmtree(server._socket_parent, ignore_errors=True)
 
@@ -245,7 +251,7 @@ async def test_fresh_start_serves_the_database(fresh_home: Path) -> None:
         )
     finally:
         await connection.close()
-    assert found.pop("server_version").startswith(embedded.MAJOR_VERSION)
+    assert found.pop("server_version").startswith(MAJOR_VERSION)
     assert found == {
         "fsync": "on",
         "synchronous_commit": "on",
@@ -401,7 +407,7 @@ def test_killed_server_is_started_again_while_its_backends_live_on(
         backend.suspend()
         kill_server(server)
         failures = iter(range(3))
-        launch = server._launch
+        launch = server._postmaster._launch
 
         def launch_and_wake(*arguments: Any) -> "subprocess.Popen[str]":
             # The backend holds the shared memory until some starts have failed.
@@ -409,7 +415,7 @@ def test_killed_server_is_started_again_while_its_backends_live_on(
                 backend.resume()
             return launch(*arguments)
 
-        monkeypatch.setattr(server, "_launch", launch_and_wake)
+        monkeypatch.setattr(server._postmaster, "_launch", launch_and_wake)
         server.acquire()
         assert next(failures, None) is None
     assert "pre-existing shared memory block" in server.log.read_text()
@@ -420,7 +426,7 @@ def test_killed_server_is_started_again_while_its_backends_live_on(
 def test_server_may_be_killed_while_it_starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = EmbeddedPostgres(home)
     kills = iter(range(2))
-    launch = server._launch
+    launch = server._postmaster._launch
 
     def launch_and_kill(*arguments: Any) -> "subprocess.Popen[str]":
         process = launch(*arguments)
@@ -428,7 +434,7 @@ def test_server_may_be_killed_while_it_starts(home: Path, monkeypatch: pytest.Mo
             process.kill()
         return process
 
-    monkeypatch.setattr(server, "_launch", launch_and_kill)
+    monkeypatch.setattr(server._postmaster, "_launch", launch_and_kill)
     server.acquire()
     assert next(kills, None) is None
     remember(server, "kept")
@@ -534,7 +540,7 @@ def test_damaged_pid_file_is_no_obstacle(home: Path, content: str) -> None:
 def test_home_may_be_deleted_and_made_again_while_in_use(home: Path) -> None:
     with Script(home) as other:
         assert other.line() == "ready"
-        old = EmbeddedPostgres(home)._postmaster()
+        old = EmbeddedPostgres(home)._postmaster.find()
         assert old is not None
         shutil.rmtree(home)
         server = EmbeddedPostgres(home)
@@ -549,7 +555,7 @@ def test_home_may_be_deleted_and_made_again_while_in_use(home: Path) -> None:
 def test_share_counts_after_the_home_was_deleted(home: Path) -> None:
     server = EmbeddedPostgres(home)
     server.acquire()
-    old = server._postmaster()
+    old = server._postmaster.find()
     assert old is not None
     shutil.rmtree(home)
     server.acquire()
@@ -565,7 +571,7 @@ def test_share_counts_after_the_home_was_deleted(home: Path) -> None:
 def test_deleted_home_does_not_break_the_release(home: Path) -> None:
     server = EmbeddedPostgres(home)
     server.acquire()
-    process = server._postmaster()
+    process = server._postmaster.find()
     assert process is not None
     shutil.rmtree(home)
     server.release()
@@ -612,7 +618,7 @@ def test_root_may_have_its_home_in_a_private_folder(folder: Path) -> None:
     try:
         server.acquire()
         remember(server, "kept")
-        process = server._postmaster()
+        process = server._postmaster.find()
         assert process is not None
         assert process.uids().effective == server.data.stat().st_uid != 0
         kill_server(server)
@@ -632,17 +638,17 @@ def test_root_may_have_the_programs_in_a_private_folder(
 ) -> None:
     private = home / "private"
     private.mkdir(mode=0o700)
-    package = embedded.find_binaries().parents[1]
-    for part in (f"{package.name}/pginstall{embedded.MAJOR_VERSION}", f"{package.name}.libs"):
+    package = find_binaries().parents[1]
+    for part in (f"{package.name}/pginstall{MAJOR_VERSION}", f"{package.name}.libs"):
         if (package.parent / part).exists():
             shutil.copytree(package.parent / part, private / part)
-    binaries = private / package.name / f"pginstall{embedded.MAJOR_VERSION}" / "bin"
+    binaries = private / package.name / f"pginstall{MAJOR_VERSION}" / "bin"
     for program in binaries.iterdir():
         program.chmod(program_mode)
-    monkeypatch.setattr(embedded, "find_binaries", lambda: binaries)
+    monkeypatch.setattr(server_module, "find_binaries", lambda: binaries)
     server = EmbeddedPostgres(home)
     server.acquire()
-    process = server._postmaster()
+    process = server._postmaster.find()
     assert process is not None
     assert process.exe() == str(binaries / "postgres")
     remember(server, "kept")
@@ -653,7 +659,7 @@ def test_root_may_have_the_programs_in_a_private_folder(
 def test_root_without_its_rights_is_told_so(
     fresh_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_held_capabilities", lambda: 0)
+    monkeypatch.setattr(owner, "_held_capabilities", lambda: 0)
     with pytest.raises(EmbeddedPostgresError, match="run Mailroom as an ordinary user"):
         EmbeddedPostgres(fresh_home).acquire()
 
@@ -667,7 +673,7 @@ def test_root_runs_the_server_as_the_owner_of_the_data(home: Path) -> None:
     for path in (server.data, *server.data.rglob("*")):
         os.chown(path, OTHER_UID, OTHER_UID)
     server.acquire()
-    process = server._postmaster()
+    process = server._postmaster.find()
     assert process is not None
     assert process.uids().effective == OTHER_UID
     assert remembered(server) == ["kept"]
@@ -751,14 +757,14 @@ def test_fork_while_another_thread_starts_the_server(
 ) -> None:
     server = EmbeddedPostgres(home)
     begun, forked = threading.Event(), threading.Event()
-    launch = server._launch
+    launch = server._postmaster._launch
 
     def launch_after_fork(*arguments: Any) -> "subprocess.Popen[str]":
         begun.set()
         forked.wait()
         return launch(*arguments)
 
-    monkeypatch.setattr(server, "_launch", launch_after_fork)
+    monkeypatch.setattr(server._postmaster, "_launch", launch_after_fork)
     thread = threading.Thread(target=server.acquire)
     thread.start()
     begun.wait()
@@ -783,7 +789,7 @@ def test_data_of_another_version_are_refused(home: Path) -> None:
     with pytest.raises(EmbeddedPostgresError, match="made by PostgreSQL 17") as raised:
         server.acquire()
     assert str(server.data) in str(raised.value)
-    (server.data / "PG_VERSION").write_text(f"{embedded.MAJOR_VERSION}\n")
+    (server.data / "PG_VERSION").write_text(f"{MAJOR_VERSION}\n")
     server.acquire()
     server.release()
 
@@ -828,7 +834,7 @@ def test_failed_initdb_tells_why_and_leaves_nothing(
         program.chmod(0o755)
     server = EmbeddedPostgres(fresh_home)
     with monkeypatch.context() as patch:
-        patch.setattr(embedded, "find_binaries", lambda: programs)
+        patch.setattr(server_module, "find_binaries", lambda: programs)
         with pytest.raises(EmbeddedPostgresError, match="No space left on device"):
             server.acquire()
     assert not server.data.exists()

@@ -22,10 +22,10 @@ from app.intake.keeper import IntakeKeeper
 from app.intake.signature import sign
 from app.intake.writer import Admission
 from app.jobs.story import tell_story
-from app.metrics import EVENTS
 from app.models.webhook_status import WebhookStatus
 from app.models.zendesk_event import EventKind
-from app.request_id import uuid7
+from app.telemetry.metrics import EVENTS
+from app.telemetry.request_id import uuid7
 
 Pool = asyncpg.Pool
 

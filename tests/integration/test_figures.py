@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 
+from app.api.emails import COUNT
 from app.desk import figures
-from app.desk.emails import COUNT
 from app.desk.figures import DAY, HOUR, Lookout, Minutes
 from app.jobs import heartbeat
 

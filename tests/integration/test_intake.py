@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 from support import SECRET, email, free_port, make_settings
 
-from app.database import MailroomEngine
+from app.database.engine import MailroomEngine
 from app.intake.email_row import EmailRow, make_row
 from app.intake.intake import Intake
 from app.intake.json_body import UnreadableBodyError, read_json_object
@@ -26,7 +26,7 @@ from app.intake.row_writer import NotStoredError
 from app.intake.signature import SignatureRefusedError, sign
 from app.intake.writer import FIND_FIRST, INSERT_UNLESS_ERASED, Admission, EmailWriter
 from app.models.quarantined_webhook import RefusalReason
-from app.request_id import uuid7
+from app.telemetry.request_id import uuid7
 
 WAIT_SECONDS = 60
 MakeIntake = Callable[..., Intake]

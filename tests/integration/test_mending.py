@@ -11,7 +11,7 @@ import attrs
 import pytest
 from support import SECRET, email, make_settings, signed
 
-from app.desk.emails import erase
+from app.api.emails import erase
 from app.intake.intake import Intake
 from app.intake.mending import MendingError, admit_mended, as_text, examine
 from app.intake.payload import InvalidPayloadError

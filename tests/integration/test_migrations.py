@@ -99,8 +99,8 @@ print(json.dumps([
 
 SCHEMA_STATES = """
 import asyncio
-from app.database import DB
-from app.migrations import migrate, schema_state
+from app.database.engine import DB
+from app.database.migrations import migrate, schema_state
 
 async def say():
     state = await schema_state()
@@ -132,7 +132,7 @@ asyncio.run(main())
 TAKE_BACK = """
 import asyncio, json
 from piccolo.apps.migrations.commands.backwards import run_backwards
-from app.database import DB
+from app.database.engine import DB
 
 COLUMNS = (
     "SELECT column_name FROM information_schema.columns"

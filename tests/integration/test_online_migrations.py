@@ -47,8 +47,8 @@ from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.commands.forwards import run_forwards
 from structlog.testing import capture_logs
 
-from app import online_migration
-from app.database import DB
+from app.database.engine import online_migration
+from app.database.engine import DB
 from app.piccolo_app import APP_CONFIG
 
 online_migration.TELL_AFTER_SECONDS = 0
@@ -109,7 +109,7 @@ import asyncio
 
 from piccolo.apps.migrations.commands.base import BaseMigrationManager
 
-from app.database import DB
+from app.database.engine import DB
 from app.piccolo_app import APP_CONFIG
 
 SCHEMA = (

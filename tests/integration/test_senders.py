@@ -24,8 +24,8 @@ from app.jobs.claimer import Claimer
 from app.jobs.leases import HeldClaims
 from app.jobs.story import tell_story
 from app.models.incoming_email import IncomingEmail
-from app.request_id import uuid7
 from app.settings import Settings, SettingsError
+from app.telemetry.request_id import uuid7
 from app.zendesk.senders import sender_id, with_senders
 
 Pool = asyncpg.Pool

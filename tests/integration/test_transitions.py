@@ -13,7 +13,7 @@ import one_email
 import pytest
 from support import WAIT_SECONDS
 
-from app.desk.emails import Search, count_matching, retry_failed
+from app.api.emails import Search, count_matching, retry_failed
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.story import SELECT_STUCK
 from app.jobs.transitions import claiming, dispatching, ending, keeping, operators

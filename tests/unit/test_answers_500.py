@@ -10,8 +10,8 @@ from litestar.testing import TestClient
 from litestar.types import Receive, Scope, Send
 from structlog.testing import LogCapture
 
-from app.problems import any_exception_to_problem, http_exception_to_problem
-from app.request_id import RequestIds
+from app.http.problems import any_exception_to_problem, http_exception_to_problem
+from app.telemetry.request_id import RequestIds
 
 
 @get("/raises", sync_to_thread=False)

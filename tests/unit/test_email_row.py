@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.intake.email_row import EmailRow, as_json_string, make_row
 from app.intake.json_body import read_json_object
 from app.intake.payload import check_payload
-from app.request_id import uuid7
+from app.telemetry.request_id import uuid7
 
 NOW = datetime(2026, 11, 23, 14, 5, 9, tzinfo=UTC)
 FIELDS: dict[str, Any] = {

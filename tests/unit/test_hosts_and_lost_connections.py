@@ -3,8 +3,8 @@
 import pytest
 from support import make_settings
 
-from app.connections import can_write, each_host
-from app.database_errors import CANNOT_ASK, DATABASE_AWAY, is_spent
+from app.database.connections import can_write, each_host
+from app.database.errors import CANNOT_ASK, DATABASE_AWAY, is_spent
 from app.pauses import GrowingPause
 
 TWO = "postgresql://mailroom:tiger@one:5433,two/mailroom"

@@ -11,7 +11,7 @@ SCRIPT = f"""
 import logging
 import httpx
 import urllib3
-from app.logs import configure_logging
+from app.telemetry.logs import configure_logging
 from app.settings import Settings
 
 configure_logging(Settings())

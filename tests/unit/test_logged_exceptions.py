@@ -13,7 +13,7 @@ SCRIPT = f"""
 import asyncio
 import logging
 import structlog
-from app.logs import configure_logging
+from app.telemetry.logs import configure_logging
 from app.settings import Settings
 
 async def forget():

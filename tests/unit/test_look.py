@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.desk.look import Look
+from app.api.look import Look
 
 
 class Thing:

@@ -17,7 +17,7 @@ from app.jobs.transitions.common import (
     changed,
     locked,
 )
-from app.metrics import CLAIMS
+from app.telemetry.metrics import CLAIMS
 
 
 class Refusal(Enum):

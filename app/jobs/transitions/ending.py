@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from app.jobs.transitions.common import HELD, Claim, Database, ended
-from app.metrics import COMPLETIONS, FAILURES, HAND_BACKS, RETRIES, FailureKind
+from app.telemetry.metrics import COMPLETIONS, FAILURES, HAND_BACKS, RETRIES, FailureKind
 
 STOPPED = "handed back untried: its worker stopped"
 

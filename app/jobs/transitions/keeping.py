@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.jobs.transitions.common import HELD, VANISHED, WITH_MESSAGE, Claim, Database, in_state
-from app.metrics import RESCUES, RescueKind
 from app.models.entries import noted
+from app.telemetry.metrics import RESCUES, RescueKind
 
 MESSAGE_LOST = "its message was lost"
 

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
-from app.connections import Connect, Connection, PooledConnection
+from app.database.connections import Connect, Connection, PooledConnection
 
 # Others use the pooler as well, and may get in between.
 TRIES = 5

@@ -10,9 +10,9 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.intake.openapi import WEBHOOK_PATH
 from app.intake.signature import SIGNATURE_HEADER
-from app.logs import is_told
-from app.metrics import MISDIRECTED
 from app.settings import get_settings
+from app.telemetry.logs import is_told
+from app.telemetry.metrics import MISDIRECTED
 
 log = structlog.get_logger(__name__)
 

@@ -8,12 +8,12 @@ import attrs
 from litestar import Controller, Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 
-from app.database import DB
-from app.database_errors import CANNOT_ASK
-from app.desk.look import Look
+from app.api.look import Look
+from app.database.engine import DB
+from app.database.errors import CANNOT_ASK
+from app.database.migrations import schema_state
 from app.errors import MailroomError
 from app.jobs.broker import try_broker
-from app.migrations import schema_state
 from app.settings import get_settings
 
 READY_SECONDS = 5.0

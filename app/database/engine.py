@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 from piccolo.engine.postgres import PostgresEngine
 
-from app.connections import Connect, Connection, Pool, PooledConnection, can_write
-from app.embedded import EmbeddedPostgres
+from app.database.connections import Connect, Connection, Pool, PooledConnection, can_write
+from app.database.embedded.server import EmbeddedPostgres
 from app.settings import EMBEDDED, Settings, get_settings
 
 # What Mailroom asks is answered in milliseconds, and a search of the archive in seconds. A server

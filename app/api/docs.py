@@ -42,7 +42,11 @@ class ApiDocsPlugin(OpenAPIRenderPlugin):
         return PAGE.format(files=escape(folder), schema=escape(schema)).encode()
 
     def receive_router(self, router: Router) -> None:
-        folders = [files("fastapi_swagger") / "resources", files("app.desk") / "static"]
+        folders = [
+            files("fastapi_swagger") / "resources",
+            files("app.api") / "static",
+            files("app.http") / "static",
+        ]
         router.register(
             create_static_files_router(
                 path=FILES, directories=[str(folder) for folder in folders], include_in_schema=False

@@ -20,7 +20,7 @@ from piccolo.apps.migrations.auto.migration_manager import (
 from piccolo.constraints import Check, Unique
 from piccolo.table import create_table_class
 
-from app.database import DB
+from app.database.engine import DB
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)

@@ -16,13 +16,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.database_errors import CANNOT_ASK
-from app.desk.emails import Counts, count_by_status
-from app.desk.look import Look
-from app.desk.tokens import ANSWERS_OF_THE_GUARD, REMEMBERED_SECONDS, needs
+from app.api.emails import Counts, count_by_status
+from app.api.look import Look
+from app.api.tokens import ANSWERS_OF_THE_GUARD, REMEMBERED_SECONDS, needs
+from app.database.errors import CANNOT_ASK
 from app.models.api_token import Scope
 from app.models.incoming_email import ProcessingStatus
-from app.process_metrics import counted_here
+from app.telemetry.process_metrics import counted_here
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import asyncpg
 import structlog
 
-from app.database_errors import DATABASE_AWAY, CannotConnectError, is_spent
+from app.database.errors import DATABASE_AWAY, CannotConnectError, is_spent
 
 log = structlog.get_logger(__name__)
 

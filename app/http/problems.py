@@ -18,8 +18,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
-from app.request_id import TOLD_KEY
 from app.settings import get_settings
+from app.telemetry.request_id import TOLD_KEY
 
 log = structlog.get_logger(__name__)
 

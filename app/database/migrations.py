@@ -19,11 +19,11 @@ from piccolo.apps.migrations.commands.forwards import ForwardsMigrationManager, 
 from piccolo.apps.user.piccolo_app import APP_CONFIG as USER_APP
 from piccolo_api.session_auth.piccolo_app import APP_CONFIG as SESSION_APP
 
-from app.database import DB
-from app.database_errors import CANNOT_ASK
+from app.database.engine import DB
+from app.database.errors import CANNOT_ASK
+from app.database.session_guard import guard_sessions
 from app.errors import MailroomError
 from app.piccolo_app import APP_CONFIG
-from app.session_guard import guard_sessions
 
 log = structlog.get_logger(__name__)
 

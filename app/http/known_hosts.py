@@ -10,7 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import ClientException
 from litestar.handlers import BaseRouteHandler
 
-from app.host_names import host_name
+from app.http.host_names import host_name
 from app.settings import get_settings
 
 

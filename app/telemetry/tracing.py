@@ -22,7 +22,7 @@ if are_traces_wanted():
     with suppress(ImportError):
         from opentelemetry.sdk.trace import TracerProvider
 
-        from app.tracing_sdk import in_trace_of, make_provider
+        from app.telemetry.tracing_sdk import in_trace_of, make_provider
 
         IS_INSTALLED = True
 

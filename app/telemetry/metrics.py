@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram, disable_created_metrics
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_status import WebhookStatus
 from app.models.zendesk_event import EventKind
-from app.process_metrics import take_place
+from app.telemetry.process_metrics import take_place
 
 take_place()
 disable_created_metrics()  # type: ignore[no-untyped-call]

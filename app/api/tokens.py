@@ -25,13 +25,13 @@ from litestar.exceptions import (
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
-from app.database import running_pool
-from app.database_errors import CANNOT_ASK
+from app.database.engine import running_pool
+from app.database.errors import CANNOT_ASK
 from app.errors import MailroomError
 from app.http.bodies import RETRY_AFTER_SECONDS
+from app.http.problems import problem_response
 from app.jobs.transitions.common import Database
 from app.models.api_token import Scope
-from app.problems import problem_response
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)

@@ -8,12 +8,9 @@ import structlog
 from litestar import Controller, Request, delete, get, post
 from litestar.exceptions import ClientException, NotFoundException
 
-from app.database import running_pool
-from app.database_errors import DATABASE_AWAY
-from app.desk import emails
-from app.desk.api_parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
-from app.desk.emails import Cursor, CursorError, Search, SearchError
-from app.desk.job_schemas import (
+from app.api import emails
+from app.api.emails import Cursor, CursorError, Search, SearchError
+from app.api.job_schemas import (
     BulkRetryAnswer,
     BulkRetryRequest,
     JobDetail,
@@ -23,14 +20,17 @@ from app.desk.job_schemas import (
     RetryRequest,
     StateCount,
 )
-from app.desk.strict import StrictRequest, refuse_unknown_parameters
-from app.desk.tokens import needs
+from app.api.parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
+from app.api.tokens import needs
+from app.database.engine import running_pool
+from app.database.errors import DATABASE_AWAY
+from app.http.problems import problem_response
+from app.http.strict import StrictRequest, refuse_unknown_parameters
 from app.jobs.story import tell_story
 from app.jobs.transitions import operators
 from app.models.api_token import Scope
 from app.models.fit import read_json
 from app.models.incoming_email import ProcessingStatus, SyncStatus
-from app.problems import problem_response
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)

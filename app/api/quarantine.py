@@ -12,12 +12,13 @@ from litestar.exceptions import ClientException, NotFoundException
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
-from app.database import running_pool
-from app.database_errors import DATABASE_AWAY
-from app.desk.api_parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
-from app.desk.emails import Cursor, CursorError
-from app.desk.strict import StrictRequest, refuse_unknown_parameters
-from app.desk.tokens import needs
+from app.api.emails import Cursor, CursorError
+from app.api.parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
+from app.api.tokens import needs
+from app.database.engine import running_pool
+from app.database.errors import DATABASE_AWAY
+from app.http.problems import problem_response
+from app.http.strict import StrictRequest, refuse_unknown_parameters
 from app.intake.mending import MendingError, admit_mended, as_text, examine_for_page
 from app.intake.quarantine import Refusal, Summary, discard, find_refusal, summaries
 from app.intake.refused import RefusedError
@@ -25,7 +26,6 @@ from app.intake.row_writer import NotStoredError
 from app.models.api_token import Scope
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_status import WebhookStatus
-from app.problems import problem_response
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)

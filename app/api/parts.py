@@ -12,11 +12,11 @@ from litestar.openapi.spec import Example
 from litestar.params import Parameter
 from litestar.response import Response
 
-from app.desk.emails import Cursor
-from app.desk.job_schemas import EXAMPLE_ID
-from app.desk.tokens import ANSWERS_OF_THE_GUARD
+from app.api.emails import Cursor
+from app.api.job_schemas import EXAMPLE_ID
+from app.api.tokens import ANSWERS_OF_THE_GUARD
 from app.http.bodies import RETRY_AFTER_SECONDS
-from app.problems import problem, problem_response
+from app.http.problems import problem, problem_response
 
 log = structlog.get_logger(__name__)
 

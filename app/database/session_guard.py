@@ -4,7 +4,7 @@ Sessions are found by the index, and end with the password, whoever changes it b
 The tables belong to apps whose migrations may run before ours or after, so this is run after both.
 """
 
-from app.database import DB
+from app.database.engine import DB
 
 ARE_THERE = """
 SELECT 1 WHERE to_regclass('sessions') IS NOT NULL AND to_regclass('piccolo_user') IS NOT NULL
