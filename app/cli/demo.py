@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from app.cli.processes import mailroom_command
-from app.cli.sample_emails import sample_emails
+from app.cli.samples.emails import sample_emails
 from app.cli.send import ANSWER_SECONDS, signed_headers, webhook_url
 from app.database.engine import DB
 from app.desk.admin_user import ADMIN_NAME

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from app.cli.sample_emails import sample_emails
+from app.cli.samples.emails import sample_emails
 from app.handlers import extract_text
 from app.intake.payload import check_payload
 from app.intake.received_at import parse_received_at

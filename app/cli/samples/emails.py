@@ -12,23 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from email.utils import format_datetime
 from functools import cache
-from html import escape
-from html.entities import codepoint2name
 from random import Random
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import attrs
-
-from app.cli.sample_texts import (
-    ENGLISH,
-    ENGLISH_TOPICS,
-    GERMAN,
-    GERMAN_TOPICS,
-    Language,
-    Topic,
-    words,
-)
+from app.cli.samples.clients import CLIENTS, Message, as_text
+from app.cli.samples.language import Language, Topic, load_language
 
 T = TypeVar("T")
 
@@ -72,17 +61,38 @@ class _Dealer:
         return timedelta(seconds=1 + int(self._random() ** 3 * OLDEST_DAYS * 86_400))
 
 
-_LETTERS = (
-    *((GERMAN, topic) for topic in GERMAN_TOPICS),
-    *((ENGLISH, topic) for topic in ENGLISH_TOPICS),
+_LETTERS = tuple(
+    (language, topic)
+    for language in map(load_language, ("german", "english"))
+    for topic in language.topics
 )
 
-_CITIES = words("Köln Lübeck Gießen Zürich Graz Leeds Cork Bath Malmö Tromsø York Plön")
+_CITIES = [
+    "Köln",
+    "Lübeck",
+    "Gießen",
+    "Zürich",
+    "Graz",
+    "Leeds",
+    "Cork",
+    "Bath",
+    "Malmö",
+    "Tromsø",
+    "York",
+    "Plön",
+]
 _AGENTS = ("Sabine Röhrig", "Tim Falkner", "Aylin Çelik", "Jonas Weißbach", "Mona Fields")
 _SHOPS = (("Nordlicht", "nordlicht.example"), ("Haus & Hof", "haus-und-hof.example"))
-_DOMAINS = words(
-    "example.com example.org example.net mail.example.com post.kunde.example firma.example "
-    "buero.firma.example familie.kunde.example studio.example"
+_DOMAINS = (
+    "example.com",
+    "example.org",
+    "example.net",
+    "mail.example.com",
+    "post.kunde.example",
+    "firma.example",
+    "buero.firma.example",
+    "familie.kunde.example",
+    "studio.example",
 )
 _CONTENT_TYPES = {
     "pdf": "application/pdf",
@@ -126,86 +136,6 @@ _TIME_FORMATS: tuple[Callable[[datetime], str | int | None], ...] = (
 )
 
 
-_NAMED_ENTITIES = {char: f"&{codepoint2name[ord(char)]};" for char in "äöüÄÖÜß–„“€éø"}
-
-
-def _with_named_entities(html: str) -> str:
-    for character, entity in _NAMED_ENTITIES.items():
-        html = html.replace(character, entity)
-    return html
-
-
-def _with_numeric_entities(html: str) -> str:
-    return html.encode("ascii", "xmlcharrefreplace").decode("ascii")
-
-
-@attrs.frozen
-class _Client:
-    """The HTML that a mail program makes of a letter."""
-
-    page: str
-    """Has `@letter@` and may have `@id@`, which names an inline image."""
-
-    paragraph: tuple[str, str]
-    quote: tuple[str, str, str]
-    """What comes before the line that names the sender, after it and after the quoted letter."""
-
-    encode: Callable[[str], str] = str
-    """Writes characters beyond ASCII as the program does."""
-
-
-_CLIENTS = (
-    _Client(  # Apple Mail
-        '<html><head><meta http-equiv="content-type" content="text/html; charset=utf-8"></head>'
-        '<body dir="auto">@letter@<div><img src="cid:@id@" alt="IMG_0815.jpeg" width="320"></div>'
-        "</body></html>",
-        ("<div>", "</div><div><br></div>"),
-        ('<blockquote type="cite"><div dir="ltr">', "<br><br></div>", "</blockquote>"),
-    ),
-    _Client(  # Outlook
-        '<html xmlns:o="urn:schemas-microsoft-com:office:office"><head><style><!--\n'
-        "@font-face {font-family:Calibri; panose-1:2 15 5 2 2 2 4 3 2 4;}\n"
-        "p.MsoNormal, li.MsoNormal {margin:0cm; font-size:11.0pt; font-family:Calibri,sans-serif;}"
-        '\n--></style></head><body lang="DE" link="#0563C1">'
-        '<div class="WordSection1">@letter@</div></body></html>',
-        ('<p class="MsoNormal">', '<o:p></o:p></p>\n<p class="MsoNormal"><o:p>&nbsp;</o:p></p>\n'),
-        (
-            '<div style="border:none;border-top:solid #E1E1E1 1.0pt"><p class="MsoNormal"><b>',
-            "</b></p></div><blockquote>",
-            "</blockquote>",
-        ),
-        encode=_with_named_entities,
-    ),
-    _Client(  # Gmail
-        '<div dir="ltr">@letter@</div>',
-        ("<div>", "</div><div><br></div>"),
-        (
-            '<div class="gmail_quote"><div dir="ltr" class="gmail_attr">',
-            '<br></div><blockquote class="gmail_quote" style="margin:0 0 0 .8ex">',
-            "</blockquote></div>",
-        ),
-    ),
-    _Client(  # Thunderbird
-        '<!DOCTYPE html>\n<html><head><meta charset="UTF-8"></head><body>@letter@'
-        '<img alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=">'
-        "</body></html>",
-        ("<p>", "</p>\n"),
-        ('<div class="moz-cite-prefix">', '<br></div><blockquote type="cite">', "</blockquote>"),
-    ),
-    _Client(  # A company's mail system, which lays out with tables
-        "<html><head><style>.outer{width:100%} .inner td{padding:8px; color:#333}</style>"
-        "<script>window.opened = {id: '@id@', at: Date.now()};</script></head><body>"
-        '<table class="outer" cellpadding="0"><tr><td align="center">'
-        '<table class="inner" width="600"><tr><td><img src="https://img.firma.example/logo.png"'
-        ' alt="Logo" height="40"></td></tr><tr><td>@letter@</td></tr></table></td></tr></table>'
-        '<img src="https://img.firma.example/open/@id@.gif" width="1" height="1" alt="">'
-        "</body></html>",
-        ('<p style="margin:0 0 12px">', "</p>"),
-        ("<hr><p><small>", "</small></p><blockquote>", "</blockquote>"),
-        encode=_with_numeric_entities,
-    ),
-)
-
 _IN_ADDRESSES = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "o", "é": "e", "á": "a", "ë": "e"}
     | {"ı": "i", "å": "a", "'": ""}
@@ -230,7 +160,7 @@ def _payload(dealer: _Dealer, webhook_id: str, now: datetime) -> dict[str, Any]:
         **_subject(dealer, language, topic, facts, bool(quoted)),
     }
     if form != "html":
-        payload["body_text"] = _as_text(letter, quoted)
+        payload["body_text"] = as_text(letter, quoted)
     if form != "text":
         payload["body_html"] = _page(dealer, letter, quoted)
     time = dealer.deal(_TIME_FORMATS)(received)
@@ -303,7 +233,7 @@ def _letter(dealer: _Dealer, language: Language, topic: Topic) -> str:
 
 def _quoted(
     dealer: _Dealer, language: Language, facts: dict[str, str], before: datetime, count: int
-) -> list[tuple[str, str]]:
+) -> list[Message]:
     """The earlier messages, latest first: support's and the customer's by turns.
 
     Returns:
@@ -325,29 +255,9 @@ def _quoted(
     return messages
 
 
-def _as_text(letter: str, quoted: list[tuple[str, str]]) -> str:
-    if not quoted:
-        return letter
-    (intro, text), *older = quoted
-    return f"{letter}\n\n{intro}\n> " + _as_text(text, older).replace("\n", "\n> ")
-
-
-def _as_html(client: _Client, letter: str, quoted: list[tuple[str, str]]) -> str:
-    opening, closing = client.paragraph
-    lines = escape(letter).replace("\n\n", "\0").replace("\n", "<br>")
-    html = opening + lines.replace("\0", closing + opening) + closing
-    if not quoted:
-        return html
-    (intro, text), *older = quoted
-    before, between, after = client.quote
-    return html + before + escape(intro) + between + _as_html(client, text, older) + after
-
-
-def _page(dealer: _Dealer, letter: str, quoted: list[tuple[str, str]]) -> str:
-    client = dealer.deal(_CLIENTS)
-    html = client.encode(_as_html(client, letter, quoted))
-    image = f"ii_{dealer.number(16**7, 16**8):x}"
-    return client.page.replace("@letter@", html).replace("@id@", image)
+def _page(dealer: _Dealer, letter: str, quoted: Sequence[Message]) -> str:
+    client = dealer.deal(CLIENTS)
+    return client.write(letter, quoted, image=f"ii_{dealer.number(16**7, 16**8):x}")
 
 
 def _subject(
