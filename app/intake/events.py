@@ -1,7 +1,7 @@
 """Zendesk's event subscriptions: what an event says, and whether it is an email.
 
 Events come to the same route as triggers and are told apart by their shape. Pure functions; what
-is done about an event is the business of `event_store`. The shapes are those of
+is done about an event is the business of `waiting_files` and `erasures`. The shapes are those of
 https://developer.zendesk.com/api-reference/webhooks/event-types/ticket-events/
 """
 

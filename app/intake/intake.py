@@ -13,7 +13,7 @@ import asyncpg
 import attrs
 import structlog
 
-from app.intake import event_store
+from app.intake import erasures, waiting_files
 from app.intake.email_row import EmailRow, entries, make_broken_row, make_event_row, make_row
 from app.intake.events import Event, event_key, is_event, read_event
 from app.intake.json_body import (
@@ -206,7 +206,7 @@ class Intake:
             # Without an id of its own, the delivery's or the email's serves: both are unique.
             key = event.key or event_key(event.account_id, invocation_id or str(email_id))
             return await self._heed(event, str(key))
-        files = await event_store.waiting_files(self._pool, event)
+        files = await waiting_files.find_waiting(self._pool, event)
         row = make_event_row(
             body,
             json_body,
@@ -219,7 +219,7 @@ class Intake:
         )
         admission = await self._writer.store(finish(row))
         if admission.email_id is not None:
-            await event_store.join_waiting(self._event_pool, event, admission.email_id)
+            await waiting_files.join_waiting(self._event_pool, event, admission.email_id)
         return admission
 
     async def _heed(self, event: Event, key: str) -> Admission:
@@ -227,11 +227,11 @@ class Intake:
         email_id = None
         match event.kind:
             case EventKind.ATTACHMENT:
-                email_id = await event_store.keep_attachment(self._event_pool, event, key)
+                email_id = await waiting_files.keep_attachment(self._event_pool, event, key)
             case EventKind.ERASURE:
-                await event_store.erase(self._event_pool, event, key)
+                await erasures.erase(self._event_pool, event, key)
             case EventKind.RESTORE:
-                await event_store.restore(self._event_pool, event, key)
+                await erasures.restore(self._event_pool, event, key)
             case _:
                 log.debug("event_is_no_email")
         return Admission(email_id, is_duplicate=False, is_email=False)

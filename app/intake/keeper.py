@@ -7,7 +7,7 @@ from datetime import timedelta
 import asyncpg
 import structlog
 
-from app.intake.event_store import settle
+from app.intake.erasures import settle
 from app.intake.quarantine import expire
 from app.settings import Settings
 

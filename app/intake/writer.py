@@ -10,7 +10,7 @@ import structlog
 
 from app.database.group_commit import ROW_ERRORS
 from app.intake.email_row import EmailRow, as_json_string
-from app.intake.event_store import erasures_of, is_erased
+from app.intake.erasure_rules import erasures_of, is_erased
 from app.intake.row_writer import Connection, NotStoredError, RowWriter
 from app.models.webhook_status import WebhookStatus
 from app.telemetry.metrics import BATCH_ROWS
