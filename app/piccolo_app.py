@@ -5,6 +5,7 @@ from pathlib import Path
 from piccolo.conf.apps import AppConfig
 
 from app.models.api_token import ApiToken
+from app.models.email_attachment import AttachmentErasure, EmailAttachment
 from app.models.incoming_email import IncomingEmail
 from app.models.login_attempts import LoginAttempts
 from app.models.quarantined_webhook import QuarantineDrop, QuarantinedWebhook
@@ -16,6 +17,8 @@ APP_CONFIG = AppConfig(
     migrations_folder_path=str(Path(__file__).resolve().parent.parent / "piccolo_migrations"),
     table_classes=[
         IncomingEmail,
+        EmailAttachment,
+        AttachmentErasure,
         QuarantinedWebhook,
         QuarantineDrop,
         ApiToken,

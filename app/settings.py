@@ -43,6 +43,7 @@ EMBEDDED = "embedded"
 ROOT_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
 
 ZENDESK_SUBDOMAIN = re.compile(r"([A-Za-z0-9](-?[A-Za-z0-9])*)?")
+STORES = ("s3", "gs", "az")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -86,7 +87,8 @@ class Settings(BaseSettings):
     """`production` refuses unsafe defaults and writes logs as JSON."""
 
     home: Path = Path(".mailroom")
-    """Folder of the embedded database and of the secrets made in development."""
+    """Folder of the embedded database, of the files of emails, and of the secrets made in
+    development."""
 
     host: str = "127.0.0.1"
     """Address on which the web process listens, and a worker with its metrics."""
@@ -118,6 +120,10 @@ class Settings(BaseSettings):
 
     zendesk_token: str = Field(default="", repr=False)
     """API token of the Zendesk account. Empty: nobody is looked up."""
+
+    attachment_store: str = ""
+    """Where files are kept: `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix` or
+    `az://container/prefix`. Empty: the folder `attachments` in `MAILROOM_HOME`."""
 
     api_token: str = Field(default="", repr=False)
     """Bearer token of the HTTP API."""
@@ -329,6 +335,7 @@ class Settings(BaseSettings):
             if url.startswith(("postgresql://", "postgres://")):
                 _check_user(name, url)
         self._check_zendesk()
+        _check_store(self.attachment_store)
         if self.env == "production":
             self._refuse_development_defaults()
         return self
@@ -390,6 +397,11 @@ class Settings(BaseSettings):
         return self.zendesk_url or f"https://{self.zendesk_subdomain}.zendesk.com"
 
     @property
+    def attachment_store_url(self) -> str:
+        """Where the files of emails are kept."""
+        return self.attachment_store or (self.home.absolute() / "attachments").as_uri()
+
+    @property
     def is_production(self) -> bool:
         return self.env == "production"
 
@@ -411,6 +423,29 @@ def _check_url(name: str, url: str) -> None:
         raise ValueError(
             f"{name} is not a URL: see its host and port, and write special characters of the "
             "password as %XX"
+        )
+
+
+def _check_store(url: str) -> None:
+    """Find what is no store, and credentials, which would be shown with the URL.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if not url:
+        return
+    parts = urlsplit(url)
+    is_folder = parts.scheme == "file" and not parts.netloc and len(parts.path) > 1
+    is_bucket = parts.scheme in STORES and parts.netloc
+    if not (is_folder or is_bucket) or parts.query or parts.fragment:
+        raise ValueError(
+            "MAILROOM_ATTACHMENT_STORE has to be file:///folder, s3://bucket/prefix, "
+            "gs://bucket/prefix or az://container/prefix"
+        )
+    if "@" in parts.netloc:
+        raise ValueError(
+            "MAILROOM_ATTACHMENT_STORE holds credentials: leave them to the environment, as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
 
 

@@ -68,6 +68,7 @@ WRONG = {
     "MAILROOM_WORKER_CONCURRENCY": "0",
     "MAILROOM_WORKER_SHUTDOWN_SECONDS": "-1",
     "MAILROOM_LOG_LEVEL": "loud",
+    "MAILROOM_ATTACHMENT_STORE": "ftp://files.example.com/x",
 }
 
 LOAD_AND_TELL = """
@@ -410,6 +411,41 @@ def test_half_a_secret_is_an_error_that_does_not_repeat_it(text: str) -> None:
     with pytest.raises(ValueError, match=r"MAILROOM_WEBHOOK_SECRETS: entry [12] ") as caught:
         parse_secrets(text)
     assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///srv/files", "s3://bucket", "s3://bucket/a/b", "gs://b/x", "az://container/x"]
+)
+def test_a_store_is_a_folder_or_a_bucket(load: Load, url: str) -> None:
+    assert load(MAILROOM_ATTACHMENT_STORE=url).attachment_store_url == url
+
+
+def test_files_are_kept_at_home_if_nothing_is_said(load: Load, tmp_path: Path) -> None:
+    home = tmp_path / "with a space"
+    url = load(MAILROOM_HOME=str(home)).attachment_store_url
+    assert url == f"file://{tmp_path}/with%20a%20space/attachments"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/srv/files",
+        "file://srv/files",
+        "file:///",
+        "s3:///key",
+        "s3://bucket?region=eu",
+        "s3:bucket",
+    ],
+)
+def test_what_is_no_store_is_refused(load: Load, url: str) -> None:
+    with pytest.raises(SettingsError, match="MAILROOM_ATTACHMENT_STORE has to be file:///folder"):
+        load(MAILROOM_ATTACHMENT_STORE=url)
+
+
+def test_a_store_with_credentials_is_refused_and_not_repeated(load: Load) -> None:
+    with pytest.raises(SettingsError, match="AWS_ACCESS_KEY_ID") as refused:
+        load(MAILROOM_ATTACHMENT_STORE="s3://key:tiger@bucket/x")
+    assert "tiger" not in str(refused.value)
 
 
 @pytest.mark.parametrize("show", [str, repr])

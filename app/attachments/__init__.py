@@ -1,0 +1,1 @@
+"""The files of emails: fetched, kept, given out."""
