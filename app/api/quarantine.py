@@ -20,7 +20,7 @@ from app.database.errors import DATABASE_AWAY
 from app.http.problems import problem_response
 from app.http.strict import StrictRequest, refuse_unknown_parameters
 from app.intake.mending import MendingError, admit_mended, as_text, examine_for_page
-from app.intake.quarantine import Refusal, Summary, discard, find_refusal, summaries
+from app.intake.refusals import Refusal, Summary, discard, find_refusal, summaries
 from app.intake.refused import RefusedError
 from app.intake.row_writer import NotStoredError
 from app.models.api_token import Scope

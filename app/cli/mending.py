@@ -25,7 +25,7 @@ from app.cli.quarantine_access import (
 )
 from app.intake.intake import Intake
 from app.intake.mending import MendingError, admit_mended, as_text, examine
-from app.intake.quarantine import Refusal
+from app.intake.refusals import Refusal
 from app.intake.refused import RefusedError
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import get_settings

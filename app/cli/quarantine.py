@@ -23,7 +23,7 @@ from app.cli.quarantine_access import (
     to_reason,
 )
 from app.intake.intake import Intake
-from app.intake.quarantine import Refusal, Summary, count_dropped, summaries
+from app.intake.refusals import Refusal, Summary, count_dropped, summaries
 from app.intake.refused import RefusedError
 from app.intake.row_writer import NotStoredError
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER

@@ -13,7 +13,7 @@ import click
 from app.cli.database_access import told_in_a_sentence
 from app.database.engine import DB
 from app.errors import MailroomError
-from app.intake.quarantine import Refusal, Summary, discard, find_refusal, refusals
+from app.intake.refusals import Refusal, Summary, discard, find_refusal, refusals
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import get_settings
 

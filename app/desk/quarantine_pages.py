@@ -35,13 +35,7 @@ from app.intake.mending import (
     as_text,
     examine_for_page,
 )
-from app.intake.quarantine import (
-    Refusal,
-    Summary,
-    discard,
-    find_refusal,
-    summaries_signed_first,
-)
+from app.intake.refusals import Refusal, Summary, discard, find_refusal, summaries_signed_first
 from app.intake.refused import RefusedError
 from app.intake.row_writer import NotStoredError
 

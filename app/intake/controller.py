@@ -20,7 +20,8 @@ from app.intake.intake import Intake
 from app.intake.openapi import PROBLEM_RESPONSES, WEBHOOK_PATH
 from app.intake.payload import InvalidPayloadError
 from app.intake.probe import PROBE_HEADER, answer_probe
-from app.intake.quarantine import Quarantine, Refusal
+from app.intake.quarantine import Quarantine
+from app.intake.refusals import Refusal
 from app.intake.refused import RefusedError
 from app.intake.row_writer import NotStoredError
 from app.intake.signature import (

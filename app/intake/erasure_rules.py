@@ -16,7 +16,9 @@ FROM zendesk_erasures WHERE ticket_id = ANY($1::text[])
 """
 
 
-async def erasures_of(connection: Connection, ticket_ids: Sequence[str | None]) -> list["asyncpg.Record"]:
+async def erasures_of(
+    connection: Connection, ticket_ids: Sequence[str | None]
+) -> list["asyncpg.Record"]:
     """What was erased of some tickets."""
     return await connection.fetch(SELECT_ERASURES, ticket_ids)
 

@@ -9,7 +9,7 @@ import attrs
 from app.errors import MailroomError
 from app.intake.charset import decode_with_gaps
 from app.intake.intake import Intake
-from app.intake.quarantine import Refusal, discard
+from app.intake.refusals import Refusal, discard
 from app.intake.refused import RefusedError
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.intake.writer import Admission

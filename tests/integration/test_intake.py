@@ -21,7 +21,8 @@ from app.intake.email_row import EmailRow, make_row
 from app.intake.intake import Intake
 from app.intake.json_body import UnreadableBodyError, read_json_object
 from app.intake.payload import InvalidPayloadError, check_payload
-from app.intake.quarantine import PAGE_BYTES, Quarantine, Refusal, refusals
+from app.intake.quarantine import Quarantine
+from app.intake.refusals import PAGE_BYTES, Refusal, refusals
 from app.intake.row_writer import NotStoredError
 from app.intake.signature import SignatureRefusedError, sign
 from app.intake.writer import FIND_FIRST, INSERT_UNLESS_ERASED, Admission, EmailWriter

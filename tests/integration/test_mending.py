@@ -15,7 +15,8 @@ from app.api.emails import erase
 from app.intake.intake import Intake
 from app.intake.mending import MendingError, admit_mended, as_text, examine
 from app.intake.payload import InvalidPayloadError
-from app.intake.quarantine import Quarantine, Refusal, find_refusal
+from app.intake.quarantine import Quarantine
+from app.intake.refusals import Refusal, find_refusal
 from app.intake.refused import RefusedError
 from app.intake.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.intake.writer import Admission

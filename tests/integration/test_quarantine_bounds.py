@@ -9,7 +9,8 @@ import pytest
 from support import make_settings
 
 from app.intake.keeper import IntakeKeeper
-from app.intake.quarantine import LONGEST_HEADER, Quarantine, Refusal, find_refusal
+from app.intake.quarantine import Quarantine
+from app.intake.refusals import LONGEST_HEADER, Refusal, find_refusal
 from app.models.quarantined_webhook import RefusalReason
 
 Pool = asyncpg.Pool
