@@ -27,7 +27,7 @@ from app.database.errors import CANNOT_ASK
 from app.database.migrations import say_whether_the_schema_fits
 from app.ending import FORCED_EXIT_STATUS, LAST_WORDS_SECONDS, Ending
 from app.errors import MailroomError
-from app.handlers.seam import Handler, load_handler
+from app.handlers.loading import Handler, load_handler
 from app.jobs.broker import make_broker, prepare_broker
 from app.jobs.claimer import Claimer
 from app.jobs.keeper import Keeper
@@ -287,7 +287,8 @@ def _load() -> tuple[Broker, WorkerProcess]:
     # Before the handler: its import may hang, or leave a thread behind and fail.
     ending = _watch_over_the_end(settings)
     try:
-        handler = with_senders(settings, load_handler(settings.handler), running_pool)
+        handler = load_handler(settings.handler, threads=settings.worker_concurrency)
+        handler = with_senders(settings, handler, running_pool)
     except MailroomError:
         ending.end_within(CLOSE_SECONDS, CANNOT_LOAD_EXIT_STATUS)
         raise

@@ -20,7 +20,7 @@ from app.database.migrations import schema_state
 from app.database.pooler import Pooler, find_pooler
 from app.development_secrets import FILE_NAME
 from app.errors import MailroomError
-from app.handlers.seam import load_handler
+from app.handlers.loading import load_handler
 from app.jobs.broker import broker_scheme, try_broker
 from app.settings import ZENDESK_PUBLIC_TEST_SECRET, Settings, get_settings
 
@@ -189,7 +189,7 @@ async def _secrets(settings: Settings) -> str:
 
 
 async def _handler(settings: Settings) -> str:
-    load_handler(settings.handler)
+    load_handler(settings.handler, threads=1)
     return f"{settings.handler} can be loaded"
 
 

@@ -4,12 +4,11 @@ into `extracted_data`."""
 from collections.abc import Mapping
 from typing import Any
 
-from app.handlers.seam import PermanentFailure
-from app.models.incoming_email import IncomingEmail
+from app.handlers.seam import Email, PermanentFailure
 from app.text.reader import TextReaderError, read_text
 
 
-async def handle(email: IncomingEmail) -> dict[str, Any]:
+async def handle(email: Email) -> dict[str, Any]:
     """Read the plain body, or else the HTML one.
 
     Returns:

@@ -13,12 +13,13 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 
-from app.handlers.seam import Handler
+from app.handlers.loading import Handler
 from app.jobs.heartbeat import worker_name
 from app.jobs.leases import LONGEST_PAUSE_OF_LEASE, HeldClaims
 from app.jobs.patience import LONGEST_PAUSE_SECONDS, patiently
 from app.jobs.places import Places
 from app.jobs.process import Processor
+from app.jobs.progress import Notes
 from app.jobs.results import Results
 from app.jobs.transitions import claiming
 from app.jobs.transitions.claiming import Claimed, Refusal
@@ -70,6 +71,7 @@ class Claimer:
             held_claims=held_claims,
             places=self._places,
             results=Results(pool, longest_pause=self._longest_pause),
+            notes=Notes(pool),
         )
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -8,14 +8,19 @@ import asyncpg
 import structlog
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
-from app.handlers.seam import Handler, PermanentFailure, run
+from app.handlers.context import Context
+from app.handlers.loading import Handler
+from app.handlers.running import run
+from app.handlers.seam import Email
 from app.jobs.leases import LEASE_NOT_EXTENDED, Held, HeldClaims, is_ending
 from app.jobs.outcome import Outcome, outcome_of, result_of, tell
 from app.jobs.places import Places
+from app.jobs.progress import Notes, Progress
 from app.jobs.results import Results
 from app.jobs.transitions.claiming import Claimed
+from app.jobs.transitions.common import Claim
 from app.jobs.transitions.ending import STOPPED, Completion, HandBack, Result
-from app.models.fit import fit_optional_text, read_json
+from app.models.fit import read_json
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
 from app.telemetry.metrics import HANDLER_SECONDS, FailureKind
@@ -28,7 +33,7 @@ CANCEL_SECONDS = 5.0
 
 JSON_COLUMNS = ("extracted_data", "attachment_urls", "raw_payload", "attempt_errors")
 COLUMNS = [column._meta.name for column in IncomingEmail._meta.columns]
-BLANK = IncomingEmail()
+BLANK = Email()
 
 
 class Processor:
@@ -46,12 +51,14 @@ class Processor:
         held_claims: HeldClaims,
         places: Places,
         results: Results,
+        notes: Notes,
     ) -> None:
         self._settings = settings
         self._handler = handler
         self._held_claims = held_claims
         self._places = places
         self._results = results
+        self._notes = notes
         self._lease = timedelta(seconds=settings.lease_seconds)
 
     def begin(self, claimed: Claimed, asked_at: float) -> "asyncio.Task[None]":
@@ -80,17 +87,19 @@ class Processor:
                 structlog.contextvars.bound_contextvars(email_id=str(email_id)),
                 span("process email", email_id, SpanKind.CONSUMER),
             ):
+                progress = Progress(self._notes, claimed.claim)
                 try:
-                    result = await self._attempt(claimed, held)
+                    result = await self._attempt(claimed, held, progress)
                 finally:
                     self._places.handled()
+                await progress.settle()
                 tell(result, claim_stood=await self._results.record(result))
         finally:
             # Until then the lease goes on: the result is still to be recorded.
             self._held_claims.remove(held)
             self._places.recorded(claimed.body_bytes)
 
-    async def _attempt(self, claimed: Claimed, held: Held) -> Result:
+    async def _attempt(self, claimed: Claimed, held: Held, progress: Progress) -> Result:
         claim = claimed.claim
         if held.given_up_at is not None:
             return HandBack(claim, held.reason or STOPPED)
@@ -98,26 +107,36 @@ class Processor:
             # The answer came late.
             return HandBack(claim, LEASE_NOT_EXTENDED)
         if claim.lost_claims < self._settings.max_lost_claims:
-            return await self._handle(claimed, held)
+            return await self._handle(claimed, held, progress)
         outcome = Outcome(
             error=f"its worker vanished while processing it (times: {claim.lost_claims})",
             kind=FailureKind.VANISHED,
         )
         return result_of(self._settings, claim, outcome)
 
-    async def _handle(self, claimed: Claimed, held: Held) -> Result:
+    async def _handle(self, claimed: Claimed, held: Held, progress: Progress) -> Result:
         claim, email = claimed.claim, _to_email(claimed.columns)
-        task = asyncio.create_task(_call(self._handler, email), name=f"handle-{claim.email_id}")
+        task = asyncio.create_task(
+            self._run(claim, email, progress), name=f"handle-{claim.email_id}"
+        )
         held.task = task
         with HANDLER_SECONDS.time():
             outcome = await self._wait_for(task)
         if task.cancelled() and held.given_up_at is not None:
             return HandBack(claim, held.reason or STOPPED)
         if outcome.error is None:
-            body = fit_optional_text(email.cleaned_body)
-            return Completion(claim, outcome.extracted_data, body)
+            return Completion(claim, outcome.extracted_data, email.cleaned_body)
         get_current_span().set_status(StatusCode.ERROR)
         return result_of(self._settings, claim, outcome)
+
+    async def _run(self, claim: Claim, email: Email, progress: Progress) -> str | None:
+        context = Context(
+            email_id=claim.email_id,
+            attempt=claim.retry_count + 1,
+            seconds=self._settings.handler_timeout_seconds,
+            tell=progress.tell,
+        )
+        return await run(self._handler, email, context)
 
     async def _wait_for(self, task: "asyncio.Task[str | None]") -> Outcome:
         timeout = self._settings.handler_timeout_seconds
@@ -136,23 +155,10 @@ class Processor:
         )
 
 
-async def _call(handler: Handler, email: IncomingEmail) -> str | None:
-    try:
-        result = await run(handler, email)
-    except (SystemExit, KeyboardInterrupt) as error:
-        # They would end the event loop, and every other handler with it.
-        raise RuntimeError(f"the handler raised {error!r}") from error
-    try:
-        email.cleaned_body = fit_optional_text(email.cleaned_body)
-    except TypeError as error:
-        raise PermanentFailure(f"the handler set email.cleaned_body: it {error}") from error
-    return result
-
-
-def _to_email(row: "asyncpg.Record") -> IncomingEmail:
+def _to_email(row: "asyncpg.Record") -> Email:
     # Piccolo's constructor looks at each column anew, which took longer than all else that an email
     # costs its worker. Columns of a newer version are there as soon as its migrations have run.
-    email = IncomingEmail.__new__(IncomingEmail)
+    email = Email.__new__(Email)
     email.__dict__.update(BLANK.__dict__)
     email.__dict__.update({name: row[name] for name in COLUMNS})
     for name in JSON_COLUMNS:

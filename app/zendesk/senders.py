@@ -11,7 +11,9 @@ from typing import Any, TypeAlias
 import asyncpg
 import structlog
 
-from app.handlers.seam import Handler, Retry
+from app.handlers.context import Context
+from app.handlers.loading import Handler
+from app.handlers.seam import Email, Retry
 from app.models.entries import noted
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
@@ -54,10 +56,10 @@ def with_senders(settings: Settings, handler: Handler, pool: Callable[[], Pool])
     senders = _Senders(settings, pool)
 
     @functools.wraps(handler)
-    async def handle(email: IncomingEmail) -> Any:
+    async def handle(email: Email, context: Context) -> Any:
         if email.from_email == "" and email.zendesk_account_id is not None:
             await senders.complete(email)
-        return await handler(email)
+        return await handler(email, context)
 
     return handle
 

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from support import WAIT_SECONDS, make_settings
 
+from app.handlers.loading import as_handler
 from app.jobs import claimer as claimer_module
 from app.jobs.claimer import Claimer
 from app.jobs.leases import Contact, HeldClaims
@@ -78,6 +79,7 @@ class Handler:
 def make_claimer(pool: Any, handler: Any, **values: Any) -> Claimer:
     held_claims = HeldClaims()
     held_claims.contact = Contact(since=-1e9, last=1e18)
+    handler = as_handler(handler, threads=4)
     return Claimer(make_settings(**values), handler, pool, held_claims)
 
 

@@ -17,6 +17,7 @@ import pytest
 from proxy import Proxy
 from support import make_settings
 
+from app.handlers.loading import as_handler
 from app.jobs import leases
 from app.jobs.claimer import Claimer
 from app.jobs.leases import Contact, Held, HeldClaims, extend_once, fence
@@ -94,7 +95,9 @@ async def test_a_statement_whose_answer_was_lost_costs_nothing(pool: Pool, state
             raise ConnectionError("away")
 
     retries = 0 if statement == "FAIL" else 5
-    claimer = Claimer(make_settings(max_retries=retries), handle, lossy, HeldClaims())
+    claimer = Claimer(
+        make_settings(max_retries=retries), as_handler(handle, threads=4), lossy, HeldClaims()
+    )
     email_id = await store(pool)
     if statement == "POSTPONE_SUSPECT":
         await pool.execute("UPDATE incoming_emails SET lost_claims = 1, claims = 1")
@@ -127,7 +130,9 @@ async def test_a_message_without_work_costs_one_statement(pool: Pool) -> None:
 
     email_id = await store(pool)
     await pool.execute("UPDATE incoming_emails SET processing_status = 'completed'")
-    await one_email.process(Claimer(make_settings(), handle, counting, HeldClaims()), email_id)
+    await one_email.process(
+        Claimer(make_settings(), as_handler(handle, threads=4), counting, HeldClaims()), email_id
+    )
     assert counting.statements == 1
 
 
@@ -169,7 +174,7 @@ class Worker:
         self.lease = lease
         self.pool = pool
         settings = make_settings(lease_seconds=lease.total_seconds(), **values)
-        self.claimer = Claimer(settings, handler, pool, self.held)
+        self.claimer = Claimer(settings, as_handler(handler, threads=4), pool, self.held)
         self._keeping: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Worker":
@@ -312,7 +317,7 @@ async def test_a_worker_without_contact_for_a_lease_takes_over_from_nobody(pool:
     await one_email.claim(pool, email_id, lease=lost, worker="another")
     before = await read(pool, email_id)
     held = HeldClaims()
-    claimer = Claimer(make_settings(), handle, pool, held)
+    claimer = Claimer(make_settings(), as_handler(handle, threads=4), pool, held)
     await one_email.process(claimer, email_id)
     assert await read(pool, email_id) == before
     held.contact = Contact(since=-1e9, last=1e18)
@@ -386,7 +391,9 @@ async def test_an_answer_that_comes_when_the_lease_is_nearly_over_starts_no_hand
 
     monkeypatch.setattr(claiming, "claim", claim_late)
     email_id = await store(pool)
-    await one_email.process(Claimer(make_settings(), handle, pool, HeldClaims()), email_id)
+    await one_email.process(
+        Claimer(make_settings(), as_handler(handle, threads=4), pool, HeldClaims()), email_id
+    )
     monkeypatch.undo()
     row = await read(pool, email_id)
     assert runs == []

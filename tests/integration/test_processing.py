@@ -6,7 +6,6 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
@@ -21,13 +20,9 @@ from hypothesis import strategies as st
 from support import make_settings
 
 from app.handlers import extract_text
-from app.handlers.seam import (
-    HandlerLoadError,
-    PermanentFailure,
-    Retry,
-    load_handler,
-    result_to_json,
-)
+from app.handlers.loading import as_handler
+from app.handlers.running import result_to_json
+from app.handlers.seam import PermanentFailure, Retry
 from app.jobs import claimer as claimer_module
 from app.jobs import dispatcher as dispatcher_module
 from app.jobs import process as process_module
@@ -79,6 +74,7 @@ def make_claimer(
 ) -> Claimer:
     held_claims = held_claims or HeldClaims()
     held_claims.contact = long_contact()
+    handler = as_handler(handler, threads=4)
     return Claimer(make_settings(**values), handler, pool, held_claims)
 
 
@@ -369,13 +365,6 @@ async def test_a_permanent_failure_without_words_says_something(pool: Pool) -> N
     row = await process(pool, handle, await store(pool))
     assert row["processing_status"] == "failed"
     assert row["processing_error"]
-
-
-async def test_a_handler_that_takes_no_email_fails_with_its_type_error(pool: Pool) -> None:
-    async def handle() -> None: ...
-
-    row = await process(pool, handle, await store(pool), max_retries=0)
-    assert "takes 0 positional arguments" in row["processing_error"]
 
 
 async def test_a_handler_over_its_time_is_cancelled_and_its_attempt_failed(pool: Pool) -> None:
@@ -787,81 +776,6 @@ async def test_a_control_character_after_a_comment_costs_no_text(character: str)
     html = f"<p>Guten Tag<!--[if mso]> x <![endif]-->{character} Frau Muster</p>"
     email, _ = await handled(raw_body_html=html)
     assert email.cleaned_body == "Guten Tag Frau Muster"
-
-
-# Loading a handler.
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of modules that can be imported."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
-
-
-def write_module(folder: Path, source: str) -> str:
-    name = f"handler_{uuid4().hex}"
-    (folder / f"{name}.py").write_text(source)
-    return name
-
-
-@pytest.mark.parametrize("path", ["", ":", "module", "module.function", ":handle", "module:"])
-def test_a_path_without_module_or_function_is_explained(path: str) -> None:
-    with pytest.raises(HandlerLoadError, match=r"has to be `package\.module:function`") as error:
-        load_handler(path)
-    assert repr(path) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("raise RuntimeError('no database')", "RuntimeError: no database"),
-        ("import no_such_module_of_anyone", "No module named 'no_such_module_of_anyone'"),
-        ("def handle(:", "SyntaxError"),
-        ("import sys; sys.exit(0)", "SystemExit"),
-        ("1 / 0", "ZeroDivisionError"),
-    ],
-)
-def test_a_module_that_fails_to_import_is_named_with_its_error(
-    folder: Path, source: str, said: str
-) -> None:
-    name = write_module(folder, source)
-    with pytest.raises(HandlerLoadError, match="fails to import") as error:
-        load_handler(f"{name}:handle")
-    assert name in str(error.value)
-    assert said in str(error.value)
-
-
-@pytest.mark.parametrize("path", ["no_such_module_of_anyone:handle", "..relative:handle"])
-def test_a_module_that_does_not_exist_is_named(path: str) -> None:
-    with pytest.raises(HandlerLoadError, match=r"fails to import .* see that it is installed"):
-        load_handler(path)
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("", "has no handle"),
-        ("handle = None", "has no handle"),
-        ("def handle(email): ...", "is not an async function: write `async def handle"),
-        ("handle = 5", "is not an async function"),
-        ("class handle:\n    async def __call__(self, email): ...", "is not an async function"),
-        ("async def handle(email): yield", "is not an async function"),
-    ],
-)
-def test_what_is_no_async_function_is_explained(folder: Path, source: str, said: str) -> None:
-    name = write_module(folder, source)
-    with pytest.raises(HandlerLoadError) as error:
-        load_handler(f"{name}:handle")
-    assert said in str(error.value)
-    assert name in str(error.value)
-
-
-def test_a_good_handler_is_loaded(folder: Path) -> None:
-    name = write_module(folder, "async def handle(email): return {'x': 1}")
-    handler = load_handler(f"{name}:handle")
-    assert asyncio.run(handler(IncomingEmail())) == {"x": 1}  # type: ignore[arg-type]
-    assert load_handler("app.handlers.extract_text:handle") is extract_text.handle
 
 
 # What a handler returned, as JSON.

@@ -17,7 +17,7 @@ import one_email
 import pytest
 from support import SECRET, make_settings
 
-from app.handlers.seam import Handler
+from app.handlers.loading import as_handler
 from app.intake.intake import Intake
 from app.intake.signature import sign
 from app.jobs.claimer import Claimer
@@ -135,7 +135,8 @@ class Worker:
 
     def __init__(self, pool: "Pool[asyncpg.Record]", settings: Settings) -> None:
         self.seen: list[tuple[str, str | None]] = []
-        handler: Handler = with_senders(settings, self._handle, lambda: pool)
+        handler = as_handler(self._handle, threads=1)
+        handler = with_senders(settings, handler, lambda: pool)
         self._claimer = Claimer(settings, handler, pool, HeldClaims())
         self._pool = pool
         self._settings = settings
