@@ -8,6 +8,7 @@ code base reads environment variables, and nothing here touches the database or 
 import getpass
 import os
 import re
+import ssl
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,7 +27,7 @@ from pydantic_settings import (
 from app.development_secrets import load_or_make_secrets
 from app.environment import UnusableVariableError, cleaned, read_files
 from app.errors import MailroomError
-from app.http.host_names import host_name
+from app.http.host_names import Origin, host_name
 
 # Zendesk signs its "test webhook" calls with this secret, printed in its own sample code:
 # https://developer.zendesk.com/documentation/webhooks/verifying/
@@ -124,6 +125,34 @@ class Settings(BaseSettings):
     attachment_store: str = ""
     """Where files are kept: `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix` or
     `az://container/prefix`. Empty: the folder `attachments` in `MAILROOM_HOME`."""
+
+    zendesk_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further host names of the account, comma-separated: those of its brands. They get the token
+    for attachments as the account's own does."""
+
+    attachment_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts from which attachments may be fetched besides Zendesk's, comma-separated: a name, or
+    `*.example.com` for all below one. They get no token."""
+
+    attachment_max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """Largest attachment that is kept. Zendesk takes 50 MB."""
+
+    attachment_timeout_seconds: float = Field(default=300.0, gt=0)
+    """Time that fetching one attachment may take, with all that it needs to ask."""
+
+    attachment_min_bytes_per_second: float = Field(default=2_048.0, ge=0)
+    """A download that is slower on average after its first ten seconds is given up, to be tried
+    again."""
+
+    outbound_internal_hosts: Annotated[tuple[Origin, ...], NoDecode] = ()
+    """What Mailroom may call in a private network, comma-separated: `host`, `host:port` or
+    `http://host:port`. All else that it calls has a public address, and https at port 443."""
+
+    outbound_ca_file: Path | None = None
+    """File with certificate authorities (PEM) that are trusted beside the system's."""
+
+    outbound_open_loopback: bool = False
+    """Whether Mailroom may call this machine itself, at any port. Development only."""
 
     api_token: str = Field(default="", repr=False)
     """Bearer token of the HTTP API."""
@@ -258,12 +287,12 @@ class Settings(BaseSettings):
             source.env_vars = read_files(source.env_vars, elsewhere, names)
         return init_settings, *sources
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "zendesk_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        entries = [entry.strip() for entry in value.split(",") if entry.strip()]
+        entries = _split(value)
         names = [host_name(entry) for entry in entries]
         if None in names:
             raise ValueError(
@@ -271,6 +300,46 @@ class Settings(BaseSettings):
                 "`support.example.com` or addresses, comma-separated; there are no wildcards"
             )
         return tuple(names)
+
+    @field_validator("attachment_hosts", mode="before")
+    @classmethod
+    def _split_host_patterns(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        patterns = []
+        for entry in _split(value):
+            name = host_name(entry.removeprefix("*."))
+            if name is None or "/" in entry:
+                raise ValueError(
+                    f"{entry!r} is no host name: write names such as `files.example.com`, or "
+                    "`*.example.com` for all below one, comma-separated"
+                )
+            patterns.append(f"*.{name}" if entry.startswith("*.") else name)
+        return tuple(patterns)
+
+    @field_validator("outbound_internal_hosts", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(Origin.parse(entry) for entry in _split(value))
+        except ValueError as error:
+            raise ValueError(
+                f"{error}: write `crm.internal`, `crm.internal:8443` or `http://crm.internal:8080`"
+            ) from None
+
+    @field_validator("outbound_ca_file")
+    @classmethod
+    def _refuse_what_holds_no_certificate(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        try:
+            ssl.create_default_context().load_verify_locations(cafile=value)
+        except OSError as error:
+            # An SSLError, too.
+            raise ValueError(f"{value} holds no certificates that can be read") from error
+        return value
 
     @field_validator("webhook_fields", mode="before")
     @classmethod
@@ -370,10 +439,12 @@ class Settings(BaseSettings):
                 f"MAILROOM_API_TOKEN has fewer than {SHORTEST_SECRET} characters and could be "
                 f"guessed: make one with `{MAKE_A_SECRET}`"
             )
-        if self.accept_unsigned:
-            raise ValueError(
-                "MAILROOM_ACCEPT_UNSIGNED is for development only: unset it in production"
-            )
+        for name, is_set in (
+            ("MAILROOM_ACCEPT_UNSIGNED", self.accept_unsigned),
+            ("MAILROOM_OUTBOUND_OPEN_LOOPBACK", self.outbound_open_loopback),
+        ):
+            if is_set:
+                raise ValueError(f"{name} is for development only: unset it in production")
 
     def _check_zendesk(self) -> None:
         if not ZENDESK_SUBDOMAIN.fullmatch(self.zendesk_subdomain):
@@ -404,6 +475,10 @@ class Settings(BaseSettings):
     @property
     def is_production(self) -> bool:
         return self.env == "production"
+
+
+def _split(text: str) -> list[str]:
+    return [entry.strip() for entry in text.split(",") if entry.strip()]
 
 
 def _check_url(name: str, url: str) -> None:

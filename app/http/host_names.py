@@ -2,9 +2,40 @@
 
 import ipaddress
 import re
+from typing import Self
 from urllib.parse import urlsplit
 
+import attrs
+
 NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+PORTS = {"https": 443, "http": 80}
+
+
+@attrs.frozen
+class Origin:
+    """A scheme, a host's name as `host_name` writes it, and a port: who may be told a secret."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `host`, `host:port` or `http://host:port`; https where nothing is said.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        try:
+            parts = urlsplit(text if "://" in text else f"https://{text}")
+            port = parts.port
+        except ValueError:
+            raise ValueError(f"{text!r} is no host") from None
+        host = host_name(text)
+        is_bare = not (parts.query or parts.fragment) and parts.path in ("", "/")
+        if host is None or parts.scheme not in PORTS or not is_bare:
+            raise ValueError(f"{text!r} is no host")
+        return cls(parts.scheme, host, port or PORTS[parts.scheme])
 
 
 def host_name(text: str) -> str | None:

@@ -1,0 +1,1 @@
+"""The one HTTP client that calls out, and the rules on whom it may call."""
