@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from app.jobs.claimer import Claimer
+from app.jobs.leases import Contact, HeldClaims
+from app.jobs.rescuer import Rescuer
 from app.jobs.transitions import claiming, ending
 from app.jobs.transitions.claiming import Refusal
 from app.jobs.transitions.common import Claim
@@ -43,6 +45,15 @@ async def process(claimer: Claimer, *email_ids: UUID) -> None:
     names.add("busy")
     while tasks := {task for task in claimer._tasks if task.get_name() in names}:
         await asyncio.wait(tasks)
+
+
+async def rescue(database: Any, *, lost_after: timedelta = timedelta(minutes=2)) -> int:
+    """Bring back what is stuck, as a process does that has had contact for long, and nothing to do
+    at two looks. Returns how many emails were brought back."""
+    held = HeldClaims()
+    held.contact = Contact(since=-1e9, last=1e18)
+    rescuer = Rescuer(held, lease=timedelta(minutes=1), lost_after=lost_after, concurrency=1)
+    return await rescuer.run_once(database) + await rescuer.run_once(database)
 
 
 def each(send: Callable[[UUID], object]) -> Callable[[Sequence[UUID]], None]:

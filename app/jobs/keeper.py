@@ -30,7 +30,7 @@ from app.jobs.leases import (
     where_blocked,
 )
 from app.jobs.outcome import Outcome, result_of, tell
-from app.jobs.rescuer import rescue_once
+from app.jobs.rescuer import Rescuer
 from app.jobs.results import record_all
 from app.jobs.transitions.ending import HandBack
 from app.settings import Settings
@@ -78,7 +78,6 @@ class Keeper:
         self._actors_loop = actors_loop
         self._actors_thread_id = actors_thread_id
         self._concurrency = concurrency
-        self._is_idle = False
         self._send = send
         self._started_at = datetime.now(UTC)
         self._loop = asyncio.new_event_loop()
@@ -110,7 +109,12 @@ class Keeper:
             concurrency=self._concurrency,
         )
         seconds = self._lease.total_seconds()
-        lost_after = timedelta(seconds=self._settings.message_lost_seconds)
+        rescuer = Rescuer(
+            self._held_claims,
+            lease=self._lease,
+            lost_after=timedelta(seconds=self._settings.message_lost_seconds),
+            concurrency=self._concurrency,
+        )
         duties = [
             without_end("dispatch", dispatcher.run),
             without_end(
@@ -122,7 +126,7 @@ class Keeper:
             without_end("fence", self._fence, every_seconds=min(seconds / FENCES_PER_LEASE, 1.0)),
             without_end(
                 "rescue",
-                lambda: self._rescue(pool, lost_after),
+                lambda: self._rescue(pool, rescuer),
                 every_seconds=RESCUE_EVERY_SECONDS,
                 longest_pause=seconds * LONGEST_PAUSE_OF_LEASE,
             ),
@@ -153,16 +157,10 @@ class Keeper:
         except CANNOT_ASK as error:
             log.warning("leave_failed", error=type(error).__name__)
 
-    async def _rescue(self, pool: "asyncpg.Pool[asyncpg.Record]", lost_after: timedelta) -> None:
+    async def _rescue(self, pool: "asyncpg.Pool[asyncpg.Record]", rescuer: Rescuer) -> None:
         # Its own first, which also tells whether the database is there.
         await extend_once(pool, self._held_claims, self._lease)
-        was_idle, self._is_idle = self._is_idle, len(self._held_claims.all()) < self._concurrency
-        await rescue_once(
-            pool,
-            lost_after=lost_after,
-            is_idle=was_idle and self._is_idle,
-            takes_over=self._held_claims.contact.has_lasted(self._lease),
-        )
+        await rescuer.run_once(pool)
 
     def _wind_alarm(self) -> None:
         """Let the C runtime end this process unless the alarm is wound anew in time.

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 
+from app.jobs.leases import HeldClaims
 from app.jobs.transitions import keeping
 from app.jobs.transitions.common import Database
 
@@ -16,25 +17,50 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 
 
-async def rescue_once(
-    database: Database, *, lost_after: timedelta, is_idle: bool, takes_over: bool
-) -> int:
-    """Bring back what is stuck now.
+class Rescuer:
+    """Brings back what got stuck, for a worker process.
 
     Args:
+        held_claims: of this process; they tell whether it has anything to do, and how long it has
+            been reaching the database.
+        lease: of all workers.
         lost_after: how long an email is queued before its message may be lost.
-        is_idle: a worker of this process has nothing to do.
-        takes_over: whoever holds an email had its chance to extend the lease.
-
-    Returns:
-        How many emails were brought back.
+        concurrency: how many emails this process handles at once.
     """
-    expired = await keeping.rescue_expired(database, limit=BATCH) if takes_over else []
-    unheard = await keeping.rescue_unheard(
-        database, limit=BATCH, lost_after=lost_after, is_idle=is_idle
-    )
-    for email_id in expired:
-        log.warning("lease_ran_out", email_id=str(email_id))
-    if unheard:
-        log.warning("messages_lost", emails=len(unheard))
-    return len(expired) + len(unheard)
+
+    def __init__(
+        self, held_claims: HeldClaims, *, lease: timedelta, lost_after: timedelta, concurrency: int
+    ) -> None:
+        self._held_claims = held_claims
+        self._lease = lease
+        self._lost_after = lost_after
+        self._concurrency = concurrency
+        self._had_room = False
+
+    async def run_once(self, database: Database) -> int:
+        """Bring back what is stuck now.
+
+        Where this process has not reached the database for a whole lease, those whose leases ran
+        out may live, and be about to extend them: nobody is taken for vanished.
+
+        Returns:
+            How many emails were brought back.
+        """
+        takes_over = self._held_claims.contact.has_lasted(self._lease)
+        expired = await keeping.rescue_expired(database, limit=BATCH) if takes_over else []
+        # Two looks, since a worker may be between two emails.
+        had_room, self._had_room = (
+            self._had_room,
+            len(self._held_claims.all()) < self._concurrency,
+        )
+        unheard = await keeping.rescue_unheard(
+            database,
+            limit=BATCH,
+            lost_after=self._lost_after,
+            is_idle=had_room and self._had_room,
+        )
+        for email_id in expired:
+            log.warning("lease_ran_out", email_id=str(email_id))
+        if unheard:
+            log.warning("messages_lost", emails=len(unheard))
+        return len(expired) + len(unheard)

@@ -19,7 +19,6 @@ import pytest
 import app.jobs.dispatcher as dispatcher_module
 from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
 from app.jobs.heartbeat import beat
-from app.jobs.rescuer import rescue_once
 from app.jobs.transitions import dispatching
 from app.jobs.transitions.dispatching import THE_BEGINNING, Since
 
@@ -298,10 +297,9 @@ async def test_a_dispatcher_that_dies_before_it_has_sent_loses_nothing(
     with pytest.raises(Died):
         await Dispatcher(dead, send=one_email.each(die), depth=10, concurrency=1).dispatch_batch()
     assert await states(pool) == {"queued": 3}
-    lost_after = timedelta(minutes=2)
-    assert await rescue_once(pool, lost_after=lost_after, is_idle=True, takes_over=True) == 0
+    assert await one_email.rescue(pool) == 0
     await pool.execute("UPDATE incoming_emails SET queued_at = queued_at - interval '1 hour'")
-    assert await rescue_once(pool, lost_after=lost_after, is_idle=True, takes_over=True) == 3
+    assert await one_email.rescue(pool) == 3
     assert await Dispatcher(pool, send=sent.extend, depth=10, concurrency=1).dispatch_batch()
     assert sent == ids
 

@@ -22,7 +22,7 @@ from app.jobs import leases
 from app.jobs.claimer import Claimer
 from app.jobs.leases import Contact, Held, HeldClaims, extend_once, fence
 from app.jobs.patience import DATABASE_AWAY
-from app.jobs.rescuer import rescue_once
+from app.jobs.rescuer import Rescuer
 from app.jobs.transitions import claiming, ending
 from app.jobs.transitions.claiming import Refusal
 from app.jobs.transitions.common import Claim
@@ -175,6 +175,9 @@ class Worker:
         self.pool = pool
         settings = make_settings(lease_seconds=lease.total_seconds(), **values)
         self.claimer = Claimer(settings, as_handler(handler, threads=4), pool, self.held)
+        self._rescuer = Rescuer(
+            self.held, lease=lease, lost_after=timedelta(days=1), concurrency=20
+        )
         self._keeping: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Worker":
@@ -190,10 +193,7 @@ class Worker:
         await asyncio.gather(*self._keeping, return_exceptions=True)
 
     async def rescue(self) -> int:
-        takes_over = self.held.contact.has_lasted(self.lease)
-        return await rescue_once(
-            self.pool, lost_after=timedelta(days=1), is_idle=True, takes_over=takes_over
-        )
+        return await self._rescuer.run_once(self.pool)
 
     async def _extend(self) -> None:
         with contextlib.suppress(DATABASE_AWAY):

@@ -31,7 +31,6 @@ from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
 from app.jobs.leases import Contact, HeldClaims, extend_once
 from app.jobs.outcome import LONGEST_ERROR, LONGEST_PAUSE, backoff
 from app.jobs.patience import DATABASE_AWAY
-from app.jobs.rescuer import rescue_once
 from app.jobs.transitions import dispatching, keeping, operators
 from app.models.fit import DEEPEST_NESTING, fit_json, fit_text
 from app.models.incoming_email import IncomingEmail
@@ -987,12 +986,8 @@ async def test_the_rescuer_brings_back_what_is_stuck_and_nothing_else(pool: Pool
         {"processing_status": "failed"},
     ):
         await store(pool, **columns)
-    assert (
-        await rescue_once(pool, lost_after=timedelta(minutes=2), is_idle=True, takes_over=True) == 2
-    )
-    assert (
-        await rescue_once(pool, lost_after=timedelta(minutes=2), is_idle=True, takes_over=True) == 0
-    )
+    assert await one_email.rescue(pool) == 2
+    assert await one_email.rescue(pool) == 0
     sent: list[UUID] = []
     dispatcher = Dispatcher(pool, send=send_to(sent), depth=10, concurrency=1)
     await dispatcher.dispatch_batch()
@@ -1008,12 +1003,7 @@ async def test_of_several_rescuers_at_once_each_email_is_brought_back_by_one(poo
         await store(
             pool, processing_status="processing", started_at=long_ago, lease_expires_at=long_ago
         )
-    rescued = await asyncio.gather(
-        *(
-            rescue_once(pool, lost_after=timedelta(minutes=2), is_idle=True, takes_over=True)
-            for _ in range(5)
-        )
-    )
+    rescued = await asyncio.gather(*(one_email.rescue(pool) for _ in range(5)))
     assert sum(rescued) == 20
     assert await statuses(pool) == {"queued": 20}
 
