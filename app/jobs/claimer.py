@@ -14,6 +14,7 @@ import asyncpg
 import structlog
 
 from app.handlers.loading import Handler
+from app.handlers.surroundings import Surroundings
 from app.jobs.heartbeat import worker_name
 from app.jobs.leases import LONGEST_PAUSE_OF_LEASE, HeldClaims
 from app.jobs.patience import LONGEST_PAUSE_SECONDS, patiently
@@ -64,6 +65,7 @@ class Claimer:
         )
         self._worker = worker_name()
         self._suspect = asyncio.Lock()
+        self._surroundings = Surroundings(settings, pool)
         self._places = Places(settings.worker_concurrency)
         self._processor = Processor(
             settings,
@@ -72,6 +74,7 @@ class Claimer:
             places=self._places,
             results=Results(pool, longest_pause=self._longest_pause),
             notes=Notes(pool),
+            surroundings=self._surroundings,
         )
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -105,6 +108,8 @@ class Claimer:
         self.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
+        if not self._tasks:
+            await self._surroundings.close()
 
     async def _begin(
         self, wanted: Wanted, *, until: float, suspects: bool = False

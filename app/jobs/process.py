@@ -12,6 +12,7 @@ from app.handlers.context import Context
 from app.handlers.loading import Handler
 from app.handlers.running import run
 from app.handlers.seam import Email
+from app.handlers.surroundings import Surroundings
 from app.jobs.leases import LEASE_NOT_EXTENDED, Held, HeldClaims, is_ending
 from app.jobs.outcome import Outcome, outcome_of, result_of, tell
 from app.jobs.places import Places
@@ -52,6 +53,7 @@ class Processor:
         places: Places,
         results: Results,
         notes: Notes,
+        surroundings: Surroundings,
     ) -> None:
         self._settings = settings
         self._handler = handler
@@ -59,6 +61,7 @@ class Processor:
         self._places = places
         self._results = results
         self._notes = notes
+        self._surroundings = surroundings
         self._lease = timedelta(seconds=settings.lease_seconds)
 
     def begin(self, claimed: Claimed, asked_at: float) -> "asyncio.Task[None]":
@@ -135,7 +138,9 @@ class Processor:
             attempt=claim.retry_count + 1,
             seconds=self._settings.handler_timeout_seconds,
             tell=progress.tell,
+            client=self._surroundings.client,
         )
+        email.attachments = self._surroundings.attachments(claim.email_id)
         return await run(self._handler, email, context)
 
     async def _wait_for(self, task: "asyncio.Task[str | None]") -> Outcome:
