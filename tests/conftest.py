@@ -21,8 +21,9 @@ import httpx  # noqa: E402
 import hypothesis  # noqa: E402
 import psycopg  # noqa: E402
 import pytest  # noqa: E402
+from databases import Databases  # noqa: E402
 from leftovers import Leftovers, make_folder  # noqa: E402
-from support import FORK_SERVER, WAIT_SECONDS, Databases, Services, reach  # noqa: E402
+from support import FORK_SERVER, WAIT_SECONDS, Services, reach  # noqa: E402
 
 from app.database.embedded.server import EmbeddedPostgres  # noqa: E402
 from app.text.reader import end_readers  # noqa: E402
@@ -111,7 +112,7 @@ def databases() -> Iterator[Databases]:
         check=True,
         capture_output=True,
     )
-    made.template = made.name_of(template_url)
+    made.use_template(template_url)
     yield made
     server.release()
 

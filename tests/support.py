@@ -26,6 +26,7 @@ import pika
 import psycopg
 import pytest
 import redis
+from databases import Databases
 from fork_server import Forked, ForkServer, can_fork
 from piccolo.apps.user.tables import BaseUser
 
@@ -55,60 +56,6 @@ def make_settings(**values: Any) -> Settings:
         _env_file=None,
         **{"webhook_secrets": parse_secrets(SECRET), "api_token": "token", **values},
     )
-
-
-class Databases:
-    """Databases on one server."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.template: str | None = None
-
-    def create(self, *, migrated: bool = False, encoding: str = "") -> str:
-        """Make a database. Returns its URL."""
-        name = f"test_{uuid4().hex}"
-        template = f' TEMPLATE "{self.template}" STRATEGY file_copy' if migrated else ""
-        if encoding:
-            template = f" TEMPLATE template0 ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'"
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"{template}')
-        return self._url.replace("/mailroom?", f"/{name}?")
-
-    def empty(self, url: str) -> None:
-        """Take all rows out of a migrated database but those that migrations put there."""
-        with psycopg.connect(url, autocommit=True) as connection:
-            tables = ", ".join(self._filled_by_tests())
-            connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
-
-    @functools.cache  # noqa: B019 - there is one a session
-    def _filled_by_tests(self) -> list[str]:
-        """The tables that hold nothing after the migrations."""
-        with psycopg.connect(self._url.replace("/mailroom?", f"/{self.template}?")) as connection:
-            tables = connection.execute(
-                "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
-                " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-            ).fetchall()
-            return [
-                table
-                for (table,) in tables
-                if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
-            ]
-
-    def drop(self, url: str) -> None:
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{self.name_of(url)}" WITH (FORCE)')
-
-    def wait_for_disk(self, does_wait: bool) -> None:
-        """Have the server wait for its disk at each commit, as it does without the tests."""
-        value = "on" if does_wait else "off"
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(f"ALTER SYSTEM SET fsync = {value}")
-            connection.execute("SELECT pg_reload_conf()")
-            wait_until(lambda: connection.execute("SHOW fsync").fetchone() == (value,))
-
-    @staticmethod
-    def name_of(url: str) -> str:
-        return urlsplit(url).path.removeprefix("/")
 
 
 @contextlib.contextmanager

@@ -10,8 +10,9 @@ import httpx
 import one_email
 import psycopg
 import pytest
+from databases import Databases
 from psycopg.rows import dict_row
-from support import PROJECT, WAIT_SECONDS, Databases, Services, make_settings, wait_until
+from support import PROJECT, WAIT_SECONDS, Services, make_settings, wait_until
 
 from app.handlers.extract_text import handle
 from app.handlers.loading import as_handler
