@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from databases import Databases
-from support import Services, create_operators, email, sign_in, signed
+from support import Databases, Services, create_operators, email, sign_in, signed
 
 from app.desk.admin_mount import LARGEST_BODY
 from app.intake.openapi import WEBHOOK_PATH

@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 import httpx
 import psycopg
 import pytest
-from databases import Databases
-from support import Services, email, free_port, need, signed, wait_until
+from support import Databases, Services, email, free_port, need, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
