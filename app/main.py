@@ -12,11 +12,13 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.types import ControllerRouterHandler
 
+from app.api.attachments import AttachmentsController
 from app.api.docs import ApiDocsPlugin
 from app.api.health import HealthController, HealthLooks
 from app.api.jobs import JobsController
 from app.api.metrics import EmailCounts, metrics
 from app.api.quarantine import QuarantineController
+from app.attachments.given import Archive
 from app.database.engine import ANSWER_SECONDS, DB, close_pool, running_pool
 from app.database.migrations import say_whether_the_schema_fits
 from app.desk.admin import PATH as ADMIN_PATH
@@ -66,7 +68,13 @@ def create_app(only: Part | None = None) -> Litestar:
     if only != "desk":
         routes.append(ZendeskWebhookController)
     if only != "intake":
-        routes += [JobsController, OverviewController, QuarantineController, QuarantinePages]
+        routes += [
+            JobsController,
+            AttachmentsController,
+            OverviewController,
+            QuarantineController,
+            QuarantinePages,
+        ]
         routes += [static_files(), mount_admin(settings)]
         lifespan.append(_desk)
     app = Litestar(
@@ -129,6 +137,7 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     app.state.email_counts = email_counts
     health = HealthLooks(intake_pool)
     app.state.health = health
+    app.state.archive = Archive(get_settings().attachment_store_url)
     try:
         yield
     finally:

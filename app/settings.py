@@ -122,6 +122,10 @@ class Settings(BaseSettings):
     zendesk_token: str = Field(default="", repr=False)
     """API token of the Zendesk account. Empty: nobody is looked up."""
 
+    attachments: Literal["before", "beside", "off"] = "before"
+    """When the files of an email are fetched: `before` its handler begins, which waits for them;
+    `beside` it, which does not wait; or not at all."""
+
     attachment_store: str = ""
     """Where files are kept: `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix` or
     `az://container/prefix`. Empty: the folder `attachments` in `MAILROOM_HOME`."""
@@ -153,6 +157,23 @@ class Settings(BaseSettings):
 
     outbound_open_loopback: bool = False
     """Whether Mailroom may call this machine itself, at any port. Development only."""
+    attachment_wait_seconds: float = Field(default=600.0, gt=0)
+    """Time that an email waits for its files at most. Then its handler begins with those that are
+    there."""
+
+    attachment_max_count: int = Field(default=100, ge=1)
+    """Files of one email that are fetched; further ones are skipped, and said to be."""
+
+    attachment_max_email_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    """Bytes of one email's files together; what goes beyond is skipped, and said to be."""
+
+    attachment_max_tries: int = Field(default=6, ge=1)
+    """How often a file is tried before it counts as failed. The pauses grow from 5 seconds to 10
+    minutes."""
+
+    attachment_concurrency: int = Field(default=8, ge=1)
+    """Files that one worker process fetches at once. Those that take long count no longer after
+    five seconds; of them there may be four times as many."""
 
     api_token: str = Field(default="", repr=False)
     """Bearer token of the HTTP API."""

@@ -28,11 +28,10 @@ from app.database.migrations import say_whether_the_schema_fits
 from app.ending import FORCED_EXIT_STATUS, LAST_WORDS_SECONDS, Ending
 from app.errors import MailroomError
 from app.handlers.loading import Handler, load_handler
+from app.jobs.archive import Archive
 from app.jobs.broker import make_broker, prepare_broker
-from app.jobs.claimed_email import LateColumns
 from app.jobs.claimer import Claimer
 from app.jobs.keeper import Keeper
-from app.jobs.late_columns import late_columns_of
 from app.jobs.leases import HeldClaims
 from app.jobs.messages import ACTOR_NAME, ids_in, make_message
 from app.jobs.postgres_broker import BROKER_AWAY
@@ -76,6 +75,7 @@ class WorkerProcess(Middleware):
         self._held_claims = HeldClaims()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._keeper: Keeper | None = None
+        self._archive: Archive | None = None
         self._claimer: Claimer | None = None
         self._finish_by = 0.0
 
@@ -115,6 +115,9 @@ class WorkerProcess(Middleware):
         _show_metrics(self._settings)
         _prepare(broker)
         self._claimer = _run(self._make_claimer(self._pool))
+        if self._settings.attachments != "off":
+            self._archive = Archive(self._settings)
+            self._archive.start()
         self._keeper = Keeper(
             self._settings,
             held_claims=self._held_claims,
@@ -122,6 +125,7 @@ class WorkerProcess(Middleware):
             actors_thread_id=thread.ident,
             concurrency=self._settings.worker_concurrency,
             send=lambda email_ids: self._send(broker, email_ids),
+            ring=self._archive.ring if self._archive is not None else lambda: None,
         )
         self._keeper.start()
         if isinstance(broker, WatchedBroker):
@@ -137,6 +141,8 @@ class WorkerProcess(Middleware):
             broker.stop_waiting()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        if self._archive is not None:
+            self._archive.stop()
         # Dramatiq knows nothing of the handlers that run.
         _run(self.claimer.finish(max(0.0, self._finish_by - time.monotonic())))
         if self._keeper is not None:
@@ -160,8 +166,7 @@ class WorkerProcess(Middleware):
             os._exit(status)
 
     async def _make_claimer(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Claimer:
-        late = LateColumns(late_columns_of(DB.url))
-        return Claimer(self._settings, self._handler, pool, self._held_claims, late)
+        return Claimer(self._settings, self._handler, pool, self._held_claims)
 
     def _give_up(self) -> None:
         """Stop in order, and within the time of every stop; then this process is started again."""

@@ -21,8 +21,9 @@ import httpx  # noqa: E402
 import hypothesis  # noqa: E402
 import psycopg  # noqa: E402
 import pytest  # noqa: E402
+from databases import Databases  # noqa: E402
 from leftovers import Leftovers, make_folder  # noqa: E402
-from support import WAIT_SECONDS, Databases, Services, reach  # noqa: E402
+from support import FORK_SERVER, WAIT_SECONDS, Services, reach  # noqa: E402
 
 from app.database.embedded.server import EmbeddedPostgres  # noqa: E402
 from app.text.reader import end_readers  # noqa: E402
@@ -75,10 +76,11 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def readers() -> Iterator[None]:
-    """Ends the processes that read long bodies."""
+def helpers() -> Iterator[None]:
+    """Ends the processes that read long bodies, and the one that forks."""
     yield
     end_readers()
+    FORK_SERVER.end()
 
 
 def make_short_folder() -> Path:
@@ -110,7 +112,7 @@ def databases() -> Iterator[Databases]:
         check=True,
         capture_output=True,
     )
-    made.template = made.name_of(template_url)
+    made.use_template(template_url)
     yield made
     server.release()
 

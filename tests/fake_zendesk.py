@@ -76,6 +76,12 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
+@cache
+def certificate(*names: str) -> trustme.LeafCert:
+    """A certificate for hosts, made once a run."""
+    return authority().issue_cert(*names)
+
+
 @attrs.define
 class FakeZendesk:
     """The account `https://localhost:PORT`, and a CDN at `https://127.0.0.1:PORT`."""
@@ -88,6 +94,7 @@ class FakeZendesk:
     links: int = 0
     """Temporary links that were made."""
     _ports: dict[str, int] = attrs.field(factory=dict)
+    _contexts: dict[str, ssl.SSLContext] = attrs.field(factory=dict)
     _tasks: set["asyncio.Task[None]"] = attrs.field(factory=set)
 
     @property
@@ -132,6 +139,10 @@ class FakeZendesk:
         self.rows[name] = row or Row(**fields)
         return f"{self.account_url}/attachments/token/{name}/?name={name}"
 
+    def serve_at(self, name: str) -> None:
+        """Give the CDN a certificate for another name, too."""
+        certificate(CDN_HOST, name).configure_cert(self._contexts[CDN_HOST])
+
     def files_asked(self, host: str) -> list[Asked]:
         """The requests for files that reached a host, without those to the API."""
         return [a for a in self.asked if a.host == host and not a.path.startswith("/api/")]
@@ -161,7 +172,7 @@ class FakeZendesk:
             await self._answer_api(asked, writer)
         elif row is None:
             answer(writer, 404, b"not here")
-        elif asked.host == CDN_HOST:
+        elif asked.host != ACCOUNT_HOST:
             # As seen of the real one: it wants nothing but its own link.
             if "authorization" in asked.headers:
                 answer(writer, 403, b"")
@@ -215,8 +226,9 @@ async def running_zendesk(folder: Path) -> AsyncIterator[FakeZendesk]:
     servers = []
     for host in (ACCOUNT_HOST, CDN_HOST):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority().issue_cert(host).configure_cert(context)
+        certificate(host).configure_cert(context)
         server = await asyncio.start_server(zendesk.serve, "127.0.0.1", 0, ssl=context)
+        zendesk._contexts[host] = context
         zendesk._ports[host] = server.sockets[0].getsockname()[1]
         servers.append(server)
     try:
@@ -277,6 +289,62 @@ def begin(writer: asyncio.StreamWriter, status: int, **headers: str) -> None:
     now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     head = "\r\n".join([f"HTTP/1.1 {status} Whatever", f"date: {now}", *lines])
     writer.write(f"{head}\r\n\r\n".encode())
+
+
+async def drip(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    """A byte now and then, for ever."""
+    begin(writer, 200, content_length="1000000")
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+async def endless(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    """A stream without an end and without a length."""
+    begin(writer, 200, transfer_encoding="chunked")
+    while True:
+        writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+        await writer.drain()
+
+
+async def huge(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    """It says that it has a terabyte."""
+    begin(writer, 200, content_length=str(10**12))
+
+
+async def too_short(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    """Fewer bytes than it said."""
+    begin(writer, 200, content_length="1000", content_type="application/pdf")
+    writer.write(b"%PDF-1.7 and no more")
+    await writer.drain()
+    writer.close()
+
+
+async def endless_head(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    """Headers without an end."""
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"x-more: " + b"x" * 10_000 + b"\r\n")
+        await writer.drain()
+
+
+def status(code: int, **headers: str) -> Respond:
+    """Answers of nothing but a status and headers, such as 410, or 429 with `retry_after`."""
+
+    async def respond(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        answer(writer, code, b"", **headers)
+
+    return respond
+
+
+def page(content: bytes, **headers: str) -> Respond:
+    """Answers with content, such as another page than the file."""
+
+    async def respond(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        answer(writer, 200, content, **headers)
+
+    return respond
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked:

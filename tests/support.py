@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO, TypeAlias
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -26,6 +26,8 @@ import pika
 import psycopg
 import pytest
 import redis
+from databases import Databases
+from fork_server import Forked, ForkServer, can_fork
 from piccolo.apps.user.tables import BaseUser
 
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
@@ -34,6 +36,8 @@ from app.settings import Settings, parse_secrets
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+Process: TypeAlias = "subprocess.Popen[bytes] | Forked"
+
 PROJECT = Path(__file__).parent.parent
 SECRET = "a secret of the tests which is long"
 # What production asks for besides a database.
@@ -41,6 +45,7 @@ PRODUCTION = {"MAILROOM_ENV": "production", "MAILROOM_API_TOKEN": "token-of-the-
 PASSWORD = "correct horse battery staple"
 WAIT_SECONDS = 120.0
 
+FORK_SERVER = ForkServer()
 # More than one test asks for; it is listened at the earlier ones by now, or they are free again.
 _ports_in_use: deque[TextIO] = deque(maxlen=50)
 
@@ -51,60 +56,6 @@ def make_settings(**values: Any) -> Settings:
         _env_file=None,
         **{"webhook_secrets": parse_secrets(SECRET), "api_token": "token", **values},
     )
-
-
-class Databases:
-    """Databases on one server."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.template: str | None = None
-
-    def create(self, *, migrated: bool = False, encoding: str = "") -> str:
-        """Make a database. Returns its URL."""
-        name = f"test_{uuid4().hex}"
-        template = f' TEMPLATE "{self.template}" STRATEGY file_copy' if migrated else ""
-        if encoding:
-            template = f" TEMPLATE template0 ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'"
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"{template}')
-        return self._url.replace("/mailroom?", f"/{name}?")
-
-    def empty(self, url: str) -> None:
-        """Take all rows out of a migrated database but those that migrations put there."""
-        with psycopg.connect(url, autocommit=True) as connection:
-            tables = ", ".join(self._filled_by_tests())
-            connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
-
-    @functools.cache  # noqa: B019 - there is one a session
-    def _filled_by_tests(self) -> list[str]:
-        """The tables that hold nothing after the migrations."""
-        with psycopg.connect(self._url.replace("/mailroom?", f"/{self.template}?")) as connection:
-            tables = connection.execute(
-                "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
-                " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-            ).fetchall()
-            return [
-                table
-                for (table,) in tables
-                if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
-            ]
-
-    def drop(self, url: str) -> None:
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{self.name_of(url)}" WITH (FORCE)')
-
-    def wait_for_disk(self, does_wait: bool) -> None:
-        """Have the server wait for its disk at each commit, as it does without the tests."""
-        value = "on" if does_wait else "off"
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(f"ALTER SYSTEM SET fsync = {value}")
-            connection.execute("SELECT pg_reload_conf()")
-            wait_until(lambda: connection.execute("SHOW fsync").fetchone() == (value,))
-
-    @staticmethod
-    def name_of(url: str) -> str:
-        return urlsplit(url).path.removeprefix("/")
 
 
 @contextlib.contextmanager
@@ -143,25 +94,22 @@ class Services:
             "MAILROOM_INTAKE_DEADLINE_SECONDS": "30",
             "MAILROOM_PORT": str(free_port()),
         }
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[Process] = []
 
     @property
     def url(self) -> str:
         """Where the web process answers."""
         return f"http://127.0.0.1:{self.environment['MAILROOM_PORT']}"
 
-    def start(self, *command: str, **environment: str) -> "subprocess.Popen[bytes]":
+    def start(self, *command: str, **environment: str) -> Process:
         """Start a command of this Python's environment, such as "mailroom", "web". What it prints
         goes to `log`."""
-        with self.log_path.open("ab") as log:
-            process = subprocess.Popen(
-                command_line(*command),
+        with self.log_path.open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            process = start_script(
+                *command,
                 cwd=self.folder,
                 env={**os.environ, **self.environment, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                files=(nothing, log, log),
             )
         self.processes.append(process)
         return process
@@ -170,20 +118,31 @@ class Services:
         self, *command: str, stdin: bytes = b"", **environment: str
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end, and keep what it prints."""
-        ended = subprocess.run(
-            command_line(*command),
-            cwd=self.folder,
-            env={**os.environ, **self.environment, **environment},
-            input=stdin,
-            capture_output=True,
-            check=False,
-            timeout=300,
-        )
-        return subprocess.CompletedProcess(
-            ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode()
-        )
+        with (
+            tempfile.TemporaryFile() as given,
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+        ):
+            given.write(stdin)
+            given.seek(0)
+            process = start_script(
+                *command,
+                cwd=self.folder,
+                env={**os.environ, **self.environment, **environment},
+                files=(given, out, err),
+            )
+            try:
+                status = process.wait(300)
+            except subprocess.TimeoutExpired:
+                self.kill_group(process)
+                raise
+            printed = []
+            for file in (out, err):
+                file.seek(0)
+                printed.append(file.read().decode())
+            return subprocess.CompletedProcess(command, status, *printed)
 
-    def start_web(self, **environment: str) -> "subprocess.Popen[bytes]":
+    def start_web(self, **environment: str) -> Process:
         """Start the web process and wait until it answers."""
         process = self.start("mailroom", "web", **environment)
         live = f"{self.url}/health/live"
@@ -192,9 +151,7 @@ class Services:
             raise AssertionError(self.log())
         return process
 
-    def start_worker(
-        self, *, concurrency: int = 4, **environment: str
-    ) -> "subprocess.Popen[bytes]":
+    def start_worker(self, *, concurrency: int = 4, **environment: str) -> Process:
         """Start a worker by Dramatiq's own command."""
         return self.start(
             *("dramatiq", "app.worker", "--processes", "1"),
@@ -212,7 +169,7 @@ class Services:
         """What the processes have printed."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
-    def kill_group(self, process: "subprocess.Popen[bytes]") -> None:
+    def kill_group(self, process: Process) -> None:
         """SIGKILL to a process and its descendants that stayed in its group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -321,6 +278,29 @@ def need(program: str, *others: str) -> str:
 def command_line(*command: str) -> list[str]:
     """A console script of this Python's environment with its arguments."""
     return [str(Path(sys.executable).parent / command[0]), *command[1:]]
+
+
+def start_script(
+    *command: str, cwd: Path, env: dict[str, str], files: tuple[IO[bytes], IO[bytes], IO[bytes]]
+) -> Process:
+    """Start a console script with a session of its own: by the fork server, where it can.
+
+    Args:
+        files: its standard input, output and error output.
+    """
+    arguments = command_line(*command)
+    if can_fork(env):
+        return FORK_SERVER.start(arguments, cwd=cwd, env=env, files=files)
+    stdin, stdout, stderr = files
+    return subprocess.Popen(
+        arguments,
+        cwd=cwd,
+        env=env,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+    )
 
 
 def free_port() -> int:

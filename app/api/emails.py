@@ -9,6 +9,7 @@ from uuid import UUID
 
 import attrs
 
+from app.attachments.transitions import erasing
 from app.jobs.transitions import operators
 from app.jobs.transitions.common import Database
 from app.models.fit import fit_text, in_utc
@@ -36,16 +37,16 @@ FROM unnest($1::text[]) AS state
 """
 
 # An email that nobody could read has a copy in the quarantine, which a retry would store again.
-ERASE = """
+ERASE = f"""
 WITH gone AS (
     DELETE FROM incoming_emails WHERE id = $1 RETURNING id, delivery_signature
 ), copies AS (
     DELETE FROM quarantined_webhooks AS copy USING gone
     WHERE copy.id = gone.id
         OR copy.headers ->> 'x-zendesk-webhook-signature' = gone.delivery_signature
-)
+), {erasing("file.email = (SELECT id FROM gone)")}
 SELECT count(*) FROM gone
-"""
+"""  # noqa: S608 - a constant
 
 
 class CursorError(ValueError):

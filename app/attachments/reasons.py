@@ -22,6 +22,11 @@ class Reason(StrEnum):
     UNREACHABLE = "unreachable"
     INCOMPLETE = "incomplete"
     BUSY = "busy"
+    TOO_MANY = "too_many"
+    TOO_LARGE_TOGETHER = "too_large_together"
+    STORE_AWAY = "store_away"
+    WORKER_VANISHED = "worker_vanished"
+    UNEXPECTED = "unexpected"
 
     @property
     def sentence(self) -> str:
@@ -33,6 +38,14 @@ class Reason(StrEnum):
         """Whether nothing failed: somebody asked to come later, which is no try used up."""
         return self in (Reason.BUSY, Reason.SCAN_PENDING)
 
+
+SKIPPING = frozenset(
+    {
+        *(Reason.NOT_A_URL, Reason.HOST_NOT_ALLOWED, Reason.BLOCKED_ADDRESS),
+        *(Reason.TOO_LARGE, Reason.TOO_MANY, Reason.TOO_LARGE_TOGETHER),
+    }
+)
+"""A limit or a rule says that the file is not fetched."""
 
 _SENTENCES = {
     Reason.NOT_A_URL: "What the email names is no URL that could be fetched.",
@@ -70,4 +83,22 @@ _SENTENCES = {
     Reason.UNREACHABLE: "The host could not be reached, could not prove its name, or failed.",
     Reason.INCOMPLETE: "It ended before it was whole.",
     Reason.BUSY: "The host asked to wait before it is called again.",
+    Reason.TOO_MANY: "Its email has more files than MAILROOM_ATTACHMENT_MAX_COUNT.",
+    Reason.TOO_LARGE_TOGETHER: (
+        "With it, the files of its email would be larger than MAILROOM_ATTACHMENT_MAX_EMAIL_BYTES."
+    ),
+    Reason.STORE_AWAY: (
+        "It was fetched and could not be stored. See MAILROOM_ATTACHMENT_STORE and "
+        "`mailroom doctor`; it is fetched again until the store takes it."
+    ),
+    Reason.WORKER_VANISHED: "Each worker that began to fetch it vanished meanwhile.",
+    Reason.UNEXPECTED: (
+        "Mailroom met with an error that it does not know. The workers' log has it, as "
+        "`attachment_fetch_failed`."
+    ),
 }
+
+
+def sentence_of(reason: str) -> str:
+    """The sentence of a stored reason; of one that a newer version stored, nothing."""
+    return Reason(reason).sentence if reason in set(Reason) else ""

@@ -118,7 +118,12 @@ def _service(settings: Settings, log: IO[bytes]) -> Iterator[subprocess.Popen[by
     """`mailroom up` as a child."""
     service = subprocess.Popen(
         mailroom_command("up"),
-        env={**os.environ, "MAILROOM_PORT": str(settings.port)},
+        env={
+            **os.environ,
+            "MAILROOM_PORT": str(settings.port),
+            # Those of the samples are nowhere.
+            "MAILROOM_ATTACHMENTS": "off",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=log,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
+import httpx2
 import structlog
 
 from app.errors import MailroomError
@@ -35,6 +36,7 @@ class Context:
         attempt: which one of the email this is; 1 is the first.
         seconds: what the run may take.
         tell: takes what `progress` says, in the event loop.
+        client: makes the HTTP client of all handlers of the process, or gives it again.
         is_dry_run: see the attribute.
     """
 
@@ -45,6 +47,7 @@ class Context:
         attempt: int,
         seconds: float,
         tell: Callable[[str], None],
+        client: Callable[[], httpx2.AsyncClient],
         is_dry_run: bool = False,
     ) -> None:
         self.attempt = attempt
@@ -55,6 +58,7 @@ class Context:
         self._email_id = email_id
         self._ends_at = time.monotonic() + seconds
         self._tell = tell
+        self._client = client
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._task = asyncio.current_task()
@@ -75,6 +79,12 @@ class Context:
     def log(self) -> Any:
         """A logger of structlog whose lines carry the email's id and the attempt."""
         return logger.bind(email_id=str(self._email_id), attempt=self.attempt)
+
+    @property
+    def http(self) -> httpx2.AsyncClient:
+        """A client of httpx2, shared by the handlers of this process: do not close it. It calls
+        public hosts by https, and others where MAILROOM_OUTBOUND_INTERNAL_HOSTS names them."""
+        return self._client()
 
     @property
     def is_cancelled(self) -> bool:

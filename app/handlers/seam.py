@@ -11,11 +11,12 @@ of what it does elsewhere. docs/handlers.md tells the whole of it.
 
 from datetime import timedelta
 
+from app.attachments.given import Attachment, Attachments, no_attachments
 from app.database.engine import DB
 from app.handlers.context import Context
 from app.models.incoming_email import IncomingEmail
 
-__all__ = ["Context", "Email", "PermanentFailure", "Retry"]
+__all__ = ["Attachment", "Attachments", "Context", "Email", "PermanentFailure", "Retry"]
 
 
 class Email(IncomingEmail, tablename="incoming_emails", db=DB):
@@ -23,6 +24,8 @@ class Email(IncomingEmail, tablename="incoming_emails", db=DB):
 
     Only `cleaned_body` is the handler's to set.
     """
+
+    attachments: Attachments = Attachments(no_attachments)
 
 
 class Retry(Exception):  # noqa: N818 - raised by handlers, it reads as what it asks for

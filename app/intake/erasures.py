@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from app.attachments import transitions as attachments
 from app.intake.events import Event
 from app.intake.row_writer import Connection
 from app.intake.waiting_files import (
@@ -159,6 +160,7 @@ async def _erase(
     if ids:
         await connection.execute(DELETE_COPIES, ids)
         await operators.erase_content(connection, ids, told=told, whole=whole)
+        await attachments.erase(connection, ids)
         for email_id in ids:
             log.info("erased", email_id=str(email_id), by="Zendesk")
 
@@ -218,6 +220,7 @@ async def _erase_file(
                 json.dumps(left) if left else None,
                 "a file was removed, because Zendesk redacted it",
             )
+            await attachments.erase_unlisted(connection, email["id"], left)
     await connection.execute(
         "DELETE FROM waiting_attachments WHERE ticket_id = $1 AND comment_id = $2"
         " AND attachment ->> 'id' = $3",

@@ -12,11 +12,13 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from app.attachments import transitions as attachments
 from app.intake.erasure_rules import covers_file, erasures_of
 from app.intake.events import Event
 from app.intake.row_writer import Connection
 from app.models.entries import noted
 from app.models.fit import to_fit_json
+from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
 
@@ -184,6 +186,10 @@ async def _add_files(
     if new:
         told = f"a file joined it: {len(new)} of Zendesk's events"
         await connection.execute(SET_FILES, email["id"], to_fit_json([*there, *new]), told)
+        settings = get_settings()
+        if settings.attachments != "off":
+            # Its email may have been queued before, and have ended by now.
+            await attachments.enrol(connection, [email["id"]], most=settings.attachment_max_count)
 
 
 async def take_away(
@@ -204,6 +210,7 @@ async def take_away(
             await connection.execute(
                 SET_FILES, email["id"], to_fit_json(left) if left else None, told
             )
+            await attachments.erase_unlisted(connection, email["id"], left)
 
 
 def files_of(email: "asyncpg.Record") -> list[Any]:

@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from app.handlers.loading import Handler
-from app.jobs.claimed_email import LateColumns
+from app.handlers.surroundings import Surroundings
 from app.jobs.heartbeat import worker_name
 from app.jobs.leases import LONGEST_PAUSE_OF_LEASE, HeldClaims
 from app.jobs.patience import LONGEST_PAUSE_SECONDS, patiently
@@ -46,11 +46,7 @@ LONGEST_BUSY_PAUSE_SECONDS = 1.0
 
 class Claimer:
     """Claims emails and has each processed in a task of its own, over the pool of the event loop it
-    is made and runs in.
-
-    Args:
-        late: whether handlers look at what is not always fetched.
-    """
+    is made and runs in."""
 
     def __init__(
         self,
@@ -58,10 +54,8 @@ class Claimer:
         handler: Handler,
         pool: "asyncpg.Pool[asyncpg.Record]",
         held_claims: HeldClaims,
-        late: LateColumns,
     ) -> None:
         self._settings = settings
-        self._late = late
         self._pool = pool
         self._held_claims = held_claims
         self._lease = timedelta(seconds=settings.lease_seconds)
@@ -71,6 +65,7 @@ class Claimer:
         )
         self._worker = worker_name()
         self._suspect = asyncio.Lock()
+        self._surroundings = Surroundings(settings, pool)
         self._places = Places(settings.worker_concurrency)
         self._processor = Processor(
             settings,
@@ -79,7 +74,7 @@ class Claimer:
             places=self._places,
             results=Results(pool, longest_pause=self._longest_pause),
             notes=Notes(pool),
-            late=late,
+            surroundings=self._surroundings,
         )
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -111,11 +106,10 @@ class Claimer:
     async def finish(self, seconds: float) -> None:
         """Take nothing more, and wait so long for what is in hand."""
         self.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                if self._tasks:
-                    await asyncio.wait(self._tasks)
-                await self._processor.wait_for_all()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        if not self._tasks:
+            await self._surroundings.close()
 
     async def _begin(
         self, wanted: Wanted, *, until: float, suspects: bool = False
@@ -135,9 +129,10 @@ class Claimer:
             claimed = [one for one in made.values() if isinstance(one, Claimed)]
         finally:
             self._places.settle(share, [one.body_bytes for one in claimed])
-        self._processor.begin(claimed, asked_at)
         for email_id, one in made.items():
-            if one is Refusal.SUSPECT:
+            if isinstance(one, Claimed):
+                self._watch(self._processor.begin(one, asked_at))
+            elif one is Refusal.SUSPECT:
                 self._start(f"suspect-{email_id}", self._take_suspect(email_id, wanted[email_id]))
             elif one is Refusal.NO_WORK:
                 log.debug("message_without_work", email_id=str(email_id))
@@ -158,7 +153,6 @@ class Claimer:
                 suspects=suspects,
                 takes_over=self._held_claims.contact.has_lasted(self._lease),
                 most_bytes=most_bytes,
-                with_late=self._late.are_wanted,
             )
             return asked_at, dict(zip(wanted, made, strict=True))
 
@@ -200,7 +194,9 @@ class Claimer:
     async def _process_suspect(self, wanted: Wanted, *, until: float) -> bool:
         """Returns whether there was a place for it."""
         made = await self._begin(wanted, until=until, suspects=True)
-        await self._processor.wait_for(wanted)
+        names = {f"process-{email_id}" for email_id in wanted}
+        if tasks := {task for task in self._tasks if task.get_name() in names}:
+            await asyncio.wait(tasks)
         return made is not None
 
     async def _give_back(self, email_ids: Sequence[UUID]) -> None:
@@ -211,15 +207,18 @@ class Claimer:
         return await patiently(doing, work, longest_pause=self._longest_pause)
 
     def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=name)
+        self._watch(asyncio.create_task(work, name=name))
+
+    def _watch(self, task: "asyncio.Task[None]") -> "asyncio.Task[None]":
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The lease of its email runs out, and then it is brought back.
-            log.error("claiming_failed", task=task.get_name(), exc_info=error)
+            log.error("processing_failed", task=task.get_name(), exc_info=error)
 
 
 Made: TypeAlias = dict[UUID, Claimed | Refusal]

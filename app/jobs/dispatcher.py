@@ -18,7 +18,7 @@ import structlog
 from app.jobs.messages import ids_of_message
 from app.jobs.transitions import dispatching
 from app.jobs.transitions.common import Database
-from app.jobs.transitions.dispatching import THE_BEGINNING, Queued, Since
+from app.jobs.transitions.dispatching import THE_BEGINNING, Files, Queued, Since
 from app.telemetry.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
@@ -51,6 +51,8 @@ class Dispatcher:
         send: gives the message of some emails to the broker; it blocks, and is called in a thread.
         depth: how many emails may wait in the broker at once.
         concurrency: how many of them a process handles at once.
+        files: what is done about the files of emails; None: nothing.
+        ring: called when there are files to be fetched.
     """
 
     def __init__(
@@ -60,11 +62,15 @@ class Dispatcher:
         send: Send,
         depth: int,
         concurrency: int,
+        files: Files | None = None,
+        ring: Callable[[], None] = lambda: None,
     ) -> None:
         self._pool = pool
         self._send = send
         self._depth = depth
         self._concurrency = concurrency
+        self._files = files
+        self._ring = ring
         self._rung = asyncio.Event()
         self._odd_to_fresh = True
         self._mark = THE_BEGINNING
@@ -135,7 +141,15 @@ class Dispatcher:
             return False
         # Where there is room for one at a time, too, neither kind waits for the other's end.
         self._odd_to_fresh = not self._odd_to_fresh
-        sending = _Sending(self._send, queued, self._concurrency)
+        # The others wait for their files first.
+        with_message = [one for one in queued if one.queued_at is not None]
+        if waiting := [one.email_id for one in queued if one.queued_at is None]:
+            self._ring()
+            # Of some no file is to be fetched.
+            await dispatching.end_wait(database, waiting)
+        if not with_message:
+            return True
+        sending = _Sending(self._send, with_message, self._concurrency)
         try:
             with BROKER_ERRORS.labels(BrokerUse.SEND).count_exceptions():
                 await sending.run()
@@ -154,6 +168,7 @@ class Dispatcher:
             depth=self._depth,
             odd_to_fresh=self._odd_to_fresh,
             since=THE_BEGINNING if self._was_whole else self._mark,
+            files=self._files,
         )
         if self._was_whole:
             now = time.monotonic()
@@ -208,8 +223,10 @@ def _after(queued: Sequence[Queued], mark: Since) -> Since:
     if not queued:
         return mark
     fresh = [one.received_at for one in queued if one.is_fresh]
+    sent = [one.queued_at for one in queued if one.queued_at is not None]
     return Since(
-        max(fresh, default=mark.received_at), queued[0].oldest_message or queued[0].queued_at
+        max(fresh, default=mark.received_at),
+        queued[0].oldest_message or min(sent, default=mark.queued_at),
     )
 
 

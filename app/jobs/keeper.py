@@ -8,6 +8,7 @@ import asyncio
 import faulthandler
 import os
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -15,6 +16,7 @@ import structlog
 
 from app.database.engine import DB
 from app.database.errors import CANNOT_ASK
+from app.jobs.archive import files_of
 from app.jobs.dispatcher import Dispatcher, Send
 from app.jobs.duty import without_end
 from app.jobs.heartbeat import BEAT_SECONDS, beat, leave, worker_name
@@ -60,6 +62,7 @@ class Keeper:
         actors_thread_id: the thread of that loop.
         concurrency: how many emails this process handles at once.
         send: gives the message of some emails to the broker; it blocks.
+        ring: called when there are files to be fetched.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Keeper:
         actors_thread_id: int | None,
         concurrency: int,
         send: Send,
+        ring: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._lease = timedelta(seconds=settings.lease_seconds)
@@ -79,6 +83,7 @@ class Keeper:
         self._actors_thread_id = actors_thread_id
         self._concurrency = concurrency
         self._send = send
+        self._ring = ring
         self._started_at = datetime.now(UTC)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
@@ -107,6 +112,8 @@ class Keeper:
             send=self._send,
             depth=self._settings.queue_depth,
             concurrency=self._concurrency,
+            files=files_of(self._settings),
+            ring=self._ring,
         )
         seconds = self._lease.total_seconds()
         rescuer = Rescuer(

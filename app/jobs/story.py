@@ -5,10 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import attrs
 
+from app.attachments.reasons import sentence_of
 from app.jobs.transitions.common import Database
 from app.jobs.transitions.keeping import MESSAGE_LOST
+from app.models.email_attachment import AttachmentState
 from app.models.incoming_email import ProcessingStatus
 from app.settings import Settings
 
@@ -18,6 +21,11 @@ SELECT id, zendesk_ticket_id, processing_status, processing_error, received_at, 
     lost_claims, claimed_by, attempt_errors, now() AS now
 FROM incoming_emails
 WHERE id = $1
+"""
+SELECT_FILES = """
+SELECT position, filename, state, reason, detail, size, tries, token IS NOT NULL AS is_fetched_now,
+    created_at, next_attempt_at, ended_at
+FROM email_attachments WHERE email = $1 ORDER BY position
 """
 
 # Older than anything should be in its state while the workers run. What is `queued` counts from the
@@ -89,12 +97,15 @@ async def tell_story(database: Database, email_id: UUID, settings: Settings) -> 
     row = await database.fetchrow(SELECT_EMAIL, email_id)
     if row is None:
         return None
+    files = await database.fetch(SELECT_FILES, email_id)
     next_step, next_at = _next_step(dict(row), settings)
     return Story(
         id=row["id"],
         zendesk_ticket_id=row["zendesk_ticket_id"],
         status=ProcessingStatus(row["processing_status"]),
-        events=_events(dict(row)),
+        events=sorted(
+            [*_events(dict(row)), *map(_event_of_file, files)], key=lambda event: event.at
+        ),
         next_step=next_step,
         next_at=next_at,
     )
@@ -135,7 +146,25 @@ def _events(row: dict[str, Any]) -> list[Event]:
     if row["completed_at"]:
         error = f": {row['processing_error']}" if row["processing_error"] else ""
         events.append(Event(row["completed_at"], f"{row['processing_status']}{error}"))
-    return sorted(events, key=lambda event: event.at)
+    return events
+
+
+def _event_of_file(row: "asyncpg.Record") -> Event:
+    name = f" ({row['filename']})" if row["filename"] else ""
+    why = ""
+    if row["reason"] is not None:
+        detail = f" [{row['detail']}]" if row["detail"] else ""
+        why = f": {row['reason']}. {sentence_of(row['reason'])}{detail}"
+    file = f"file {row['position']}{name}"
+    match AttachmentState(row["state"]):
+        case AttachmentState.KEPT:
+            return Event(row["ended_at"], f"{file}: kept, {row['size']} bytes")
+        case AttachmentState.PENDING:
+            tries = f", {row['tries']} tries so far" if row["tries"] else ""
+            now = ", fetched now" if row["is_fetched_now"] else ""
+            return Event(row["created_at"], f"{file}: to be fetched{tries}{now}{why}")
+        case state:
+            return Event(row["ended_at"], f"{file}: {state}{why}")
 
 
 def _next_step(row: dict[str, Any], settings: Settings) -> tuple[str, datetime | None]:
@@ -143,7 +172,9 @@ def _next_step(row: dict[str, Any], settings: Settings) -> tuple[str, datetime |
         case ProcessingStatus.RECEIVED:
             return "a worker's Dispatcher queues it, the oldest email first", None
         case ProcessingStatus.QUEUED if _is_later(row["next_attempt_at"], row["now"]):
-            if _is_postponed(row):
+            if row["claims"] == 0 and row["retry_count"] == 0:
+                step = "it begins when its files are there, or without those that are not"
+            elif _is_postponed(row):
                 step = (
                     "its message is sent again: a worker of it vanished, so a process takes it "
                     "only while it has no other such email in work"

@@ -158,7 +158,7 @@ class OutboundClient:
         self._rules = rules
         self._limits = limits
         self._http = httpx2.AsyncClient(
-            transport=_Transport(CheckedNetwork(rules, resolve), _trusted(ca_file)),
+            transport=CheckedTransport(CheckedNetwork(rules, resolve), trusted(ca_file)),
             follow_redirects=False,
             trust_env=False,
         )
@@ -251,7 +251,7 @@ class OutboundClient:
             yield response
 
 
-class _Transport(httpx2.AsyncHTTPTransport):
+class CheckedTransport(httpx2.AsyncHTTPTransport):
     """The library's own transport, on a pool that opens its connections through our network."""
 
     def __init__(self, network: CheckedNetwork, trusted: ssl.SSLContext) -> None:
@@ -269,7 +269,8 @@ class _Transport(httpx2.AsyncHTTPTransport):
         )
 
 
-def _trusted(ca_file: Path | None) -> ssl.SSLContext:
+def trusted(ca_file: Path | None) -> ssl.SSLContext:
+    """Whom TLS connections trust: the system's authorities, and those of a PEM file."""
     # SSL_CERT_FILE and SSL_CERT_DIR are heeded: they say whom this machine trusts.
     context = httpx2.create_ssl_context()
     if ca_file is not None:

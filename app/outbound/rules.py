@@ -57,6 +57,7 @@ class Rules:
         Raises:
             NotAUrlError: there is no host to call, or a password in it.
             HostNotAllowedError: names what is not allowed.
+            AddressNotAllowedError: an address stands in the place of a host's name.
         """
         try:
             parsed = httpx2.URL(url)
@@ -72,6 +73,8 @@ class Rules:
         if parsed.userinfo:
             raise NotAUrlError("the URL holds a user or a password", origin.host)
         if not self._names(origin):
+            if (address := _address(origin.host)) is not None:
+                self.check_address(origin.host, origin.port, address)
             raise HostNotAllowedError(f"{origin.host} may not be called", origin.host)
         if origin in self.internal or (self.opens_loopback and origin.host in LOOPBACK):
             return parsed
@@ -106,15 +109,12 @@ class Rules:
     def _names(self, origin: Origin) -> bool:
         if self.hosts is None or origin.host in self.hosts:
             return True
-        if _is_address(origin.host):
-            return False
         parents = origin.host.split(".")[1:]
         return any(f"*.{'.'.join(parents[i:])}" in self.hosts for i in range(len(parents)))
 
 
-def _is_address(host: str) -> bool:
+def _address(host: str) -> Address | None:
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None

@@ -17,7 +17,9 @@ from app.settings import Settings
 WITH_VALUES = ("exc_value", "exc_notes", "syntax_error")
 
 # What handlers call others with. They log each URL, and in it may be whose email this is.
-HTTP_CLIENTS = ("aiohttp", "botocore", "httpcore", "httpx", "requests", "urllib3")
+HTTP_CLIENTS = (
+    *("aiohttp", "botocore", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"),
+)
 
 
 def configure_logging(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from prometheus_client import Counter, Histogram, disable_created_metrics
 
+from app.models.email_attachment import AttachmentState
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_status import WebhookStatus
 from app.models.zendesk_event import EventKind
@@ -20,6 +21,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 UNAVAILABLE = "unavailable"
 """The result of a webhook that was answered 503."""
+
+ENDED = tuple(state for state in AttachmentState if state is not AttachmentState.PENDING)
+"""The states in which a file needs no further try."""
 
 RESULTS = (*WebhookStatus, *RefusalReason, UNAVAILABLE)
 
@@ -111,6 +115,9 @@ HANDLER_SECONDS = Histogram(
 )
 BROKER_ERRORS = Counter("mailroom_broker_errors", "Errors of the broker, by its use.", ["use"])
 
+ATTACHMENTS = Counter("mailroom_attachments", "Files of emails, by what became of them.", ["state"])
+ATTACHMENT_BYTES = Counter("mailroom_attachment_bytes", "Bytes of the files that were kept.")
+
 for counter, values in (
     (WEBHOOKS, RESULTS),
     (EVENTS, EventKind),
@@ -119,6 +126,7 @@ for counter, values in (
     (RETRIES, FailureKind),
     (RESCUES, RescueKind),
     (BROKER_ERRORS, BrokerUse),
+    (ATTACHMENTS, ENDED),
 ):
     for value in values:
         counter.labels(value)

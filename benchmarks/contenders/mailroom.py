@@ -72,6 +72,8 @@ class Mailroom(Contender):
             "MAILROOM_HOME": str(self.servers.folder / "home"),
             "MAILROOM_HANDLER": "benchmarks.peers.mailroom_handler:handle",
             "MAILROOM_LOG_LEVEL": "warning",
+            # The peers fetch none.
+            "MAILROOM_ATTACHMENTS": "off",
         }
 
     async def is_drained(self) -> bool:

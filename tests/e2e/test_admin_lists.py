@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import httpx
 import psycopg
 import pytest
-from support import Databases, Services, create_operators, sign_in
+from databases import Databases
+from support import Services, create_operators, sign_in
 
 from app.desk.admin import EMAILS as EMAILS_TABLE
 

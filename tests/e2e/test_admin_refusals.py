@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from support import Databases, Services, create_operators, email, sign_in, signed
+from databases import Databases
+from support import Services, create_operators, email, sign_in, signed
 
 from app.desk.admin_mount import LARGEST_BODY
 from app.intake.openapi import WEBHOOK_PATH

@@ -3,14 +3,13 @@ older version beside them."""
 
 import os
 import signal
-import subprocess
 from collections import Counter
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import psycopg
 import pytest
-from support import Services, wait_until
+from support import Process, Services, wait_until
 
 from app.jobs.broker import make_broker, prepare_broker
 from app.jobs.messages import make_message
@@ -90,7 +89,7 @@ def test_a_worker_killed_amid_many_emails_loses_none(
 ) -> None:
     services.write_handler(f"WHEN = {when!r}\n{HANDLER}")
     put(connection, EMAILS)
-    killed: subprocess.Popen[bytes] = services.start_worker(concurrency=100, **LEASE)
+    killed: Process = services.start_worker(concurrency=100, **LEASE)
     wait_until(lambda: (services.folder / "struck").exists(), services.log)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()

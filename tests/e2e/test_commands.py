@@ -13,13 +13,13 @@ import psutil
 import psycopg
 import pytest
 from click.testing import CliRunner
+from databases import Databases
 from support import (
     PASSWORD,
     PRODUCTION,
     PROJECT,
     SECRET,
     WAIT_SECONDS,
-    Databases,
     Services,
     email,
     free_port,

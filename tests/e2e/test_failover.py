@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 import httpx
 import psycopg
 import pytest
-from support import Databases, Services, email, free_port, need, signed, wait_until
+from databases import Databases
+from support import Services, email, free_port, need, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 

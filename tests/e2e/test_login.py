@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psycopg
 import pytest
+from databases import Databases
 from support import (
     PASSWORD,
     PROJECT,
-    Databases,
     Services,
     create_operators,
     email,

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
-from support import Databases, Services, email, signed, wait_until
+from databases import Databases
+from support import Services, email, signed, wait_until
 
 from app.http.bodies import LARGEST_BODY
 from app.http.protocol import LARGEST_HEAD, MOST_FIELDS, MOST_PIPELINED

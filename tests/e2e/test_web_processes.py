@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +12,7 @@ import httpx
 import psutil
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
-from support import WAIT_SECONDS, Services, email, is_success, signed, wait_until
+from support import WAIT_SECONDS, Process, Services, email, is_success, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -21,7 +20,7 @@ TOKEN = {"Authorization": "Bearer token"}
 MEMORY = "process_resident_memory_bytes"
 
 
-def start(services: Services, *options: str) -> "subprocess.Popen[bytes]":
+def start(services: Services, *options: str) -> Process:
     """Two web processes, both of which answer."""
     supervisor = services.start("mailroom", "web", "--processes", "2", *options)
     wait_until(lambda: supervisor.poll() is not None or is_success(f"{services.url}/health/live"))
@@ -122,7 +121,7 @@ def test_a_killed_process_comes_back_loses_nothing_and_what_it_counted_stays(
     assert services.log().count("part_ended") == 2
 
 
-def children(supervisor: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+def children(supervisor: Process) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(supervisor.pid).children()

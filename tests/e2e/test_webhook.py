@@ -20,10 +20,10 @@ import httpx
 import jsonschema
 import psycopg
 import pytest
+from databases import Databases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import (
-    Databases,
     Services,
     email,
     free_port,

@@ -3,7 +3,6 @@ paused, brokers that are emptied and a database that is away. Every email ends, 
 
 import os
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +15,11 @@ import psutil
 import psycopg
 import pytest
 import redis
-from support import WAIT_SECONDS, Services, shut_out, wait_until
+from support import WAIT_SECONDS, Process, Services, shut_out, wait_until
 
 from app.jobs.transitions.keeping import MESSAGE_LOST
 
 Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
-Process: TypeAlias = "subprocess.Popen[bytes]"
 
 READY = "Worker process is ready for action."
 # Where a claim is to be lost, or extended, while the test waits for it.

@@ -33,6 +33,7 @@ from strangers import flood
 from support import (
     SECRET,
     WAIT_SECONDS,
+    Process,
     command_line,
     delete_queue,
     email,
@@ -40,6 +41,7 @@ from support import (
     free_port,
     reach,
     signed,
+    start_script,
     wait_until,
 )
 
@@ -223,7 +225,7 @@ class Storm:
             self._proxied_url = parts._replace(netloc=netloc).geturl()
         self._queue = f"storm-{seed}-{os.getpid()}"
         self.ports = [free_port(), free_port()]
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, Process] = {}
         self._logs_before: dict[str, int] = {}
         self._resting: set[str] = set()
         self._lock = threading.Lock()
@@ -563,16 +565,10 @@ class Storm:
             else ["dramatiq", "app.worker", "--processes", "1"]
         )
         environment = {**self._environment(), "MAILROOM_PORT": str(self.ports[number])}
-        with self._log(name).open("ab") as log:
+        with self._log(name).open("ab") as log, Path(os.devnull).open("rb") as nothing:
             self._logs_before[name] = log.tell()
-            self._processes[name] = subprocess.Popen(
-                command_line(*command),
-                cwd=self._folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+            self._processes[name] = start_script(
+                *command, cwd=self._folder, env=environment, files=(nothing, log, log)
             )
 
     def _keep_running(self) -> None:

@@ -467,7 +467,7 @@ async def test_a_look_from_the_mark_does_not_walk_over_what_was_taken(
             await transaction.start()
             rows = await connection.fetch(
                 f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {dispatching.QUEUE}",
-                *(1, 1_000, 1, since.received_at, since.queued_at),
+                *(1, 1_000, 1, since.received_at, since.queued_at, LEASE, 100),
             )
             await transaction.rollback()
             return sum(heap_fetches(json.loads(rows[0][0])[0]["Plan"]))

@@ -269,6 +269,12 @@ async def test_a_file_of_an_early_reply_joins_the_reply(
         for comment, row in by_comment.items()
     }
     assert files == {None: ["907"], COMMENT: ["901"]}
+    # A file that is there when its email is stored gets its row when that is queued.
+    of_reply = await pool.fetchval(
+        "SELECT count(*) FROM email_attachments JOIN incoming_emails AS email ON email = email.id"
+        " WHERE (zendesk_comment_id IS NOT NULL) <> (filename = 'photo-1.png')"
+    )
+    assert of_reply == 0
 
 
 async def test_a_file_that_joined_by_a_guess_goes_with_its_redacted_comment(
@@ -383,6 +389,7 @@ async def test_what_zendesk_erased_is_erased_in_every_state(
     await send(intake, linked(2))
     (row,) = [row for row in await rows(pool) if row["zendesk_ticket_id"] == TICKET]
     assert {row[column] for column in CONTENT} == {None}
+    assert await archived(pool) == []
 
 
 @pytest.mark.parametrize("name", ERASURES)
@@ -494,6 +501,22 @@ async def test_a_redaction_without_a_known_comment_means_the_one_email_it_can_me
             assert "redacted comment 78" in await story(pool, row["id"])
 
 
+async def archived(pool: "Pool[asyncpg.Record]") -> list[str]:
+    """The names of the files that the archive knows."""
+    found = await pool.fetch("SELECT filename FROM email_attachments ORDER BY position")
+    return [row["filename"] for row in found]
+
+
+async def test_a_file_that_comes_after_its_email_was_processed_is_archived(
+    intake: Intake, pool: "Pool[asyncpg.Record]"
+) -> None:
+    await send(intake, added())
+    await pool.execute("UPDATE incoming_emails SET processing_status = 'completed'")
+    for number in (1, 2, 1):
+        await send(intake, linked(number))
+    assert await archived(pool) == ["photo-1.png", "photo-2.png"]
+
+
 async def test_a_redacted_file_goes_and_does_not_come_back(
     intake: Intake, pool: "Pool[asyncpg.Record]"
 ) -> None:
@@ -505,6 +528,7 @@ async def test_a_redacted_file_goes_and_does_not_come_back(
     await send(intake, linked(1))
     (row,) = await rows(pool)
     assert [item["id"] for item in json.loads(row["attachment_urls"])] == ["902"]
+    assert await archived(pool) == ["photo-2.png"]
     assert row["raw_body_text"] == "It is still broken."
     assert "a file was removed" in await story(pool, row["id"])
 

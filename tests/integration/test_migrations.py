@@ -10,8 +10,9 @@ import httpx
 import one_email
 import psycopg
 import pytest
+from databases import Databases
 from psycopg.rows import dict_row
-from support import PROJECT, WAIT_SECONDS, Databases, Services, make_settings, wait_until
+from support import PROJECT, WAIT_SECONDS, Services, make_settings, wait_until
 
 from app.handlers.extract_text import handle
 from app.handlers.loading import as_handler
@@ -303,13 +304,7 @@ async def test_emails_of_earlier_times_stay_readable_and_processable(empty: Serv
 
     url = empty.environment["DATABASE_URL"]
     async with asyncpg.create_pool(url, min_size=0, max_size=2) as pool:
-        claimer = Claimer(
-            make_settings(),
-            as_handler(handle, threads=1),
-            pool,
-            HeldClaims(),
-            one_email.late_columns(),
-        )
+        claimer = Claimer(make_settings(), as_handler(handle, threads=1), pool, HeldClaims())
         for email_id in ids:
             await one_email.process(claimer, email_id)
     done = rows(empty, "SELECT * FROM incoming_emails ORDER BY subject")

@@ -1122,15 +1122,16 @@ async def large(pool: Pool) -> Pool:
 STATUS_INDEX = "ix_incoming_emails_status_received"
 SENT_INDEX = "ix_incoming_emails_sent"
 PLANS: list[tuple[str, list[object], str]] = [
-    (dispatching.QUEUE, [50, 1_000, 1, None, None], STATUS_INDEX),
-    (dispatching.QUEUE, [50, 1_000, 1, None, None], SENT_INDEX),
-    (dispatching.QUEUE, [50, 1_000, 1, None, None], "ix_incoming_emails_due"),
+    (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100], STATUS_INDEX),
+    (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100], SENT_INDEX),
+    (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100], "ix_incoming_emails_due"),
     (dispatching.UNQUEUE, [["id"], [TOKEN], [True]], "incoming_emails_pkey"),
+    (dispatching.END_WAIT, [["id"]], "incoming_emails_pkey"),
     (keeping.RESCUE_EXPIRED, [500], STATUS_INDEX),
     (keeping.RESCUE_UNHEARD, [500, LOST_AFTER, False], SENT_INDEX),
     (
         claiming.CLAIM,
-        [["id"], [uuid4()], LEASE, "a worker", False, True, 1_000, True],
+        [["id"], [uuid4()], LEASE, "a worker", False, True, 1_000],
         "incoming_emails_pkey",
     ),
     (claiming.GIVE_BACK, [["id"]], "incoming_emails_pkey"),
@@ -1167,7 +1168,10 @@ async def test_what_looks_again_and_again_reads_little_whatever_the_statistics(
 ) -> None:
     """Those of a table that was full of waiting emails, and is drained by now; and of an empty one
     that was filled since."""
-    hot = [(dispatching.QUEUE, [50, 1_000, 1, None, None]), (keeping.RESCUE_EXPIRED, [500])]
+    hot = [
+        (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100]),
+        (keeping.RESCUE_EXPIRED, [500]),
+    ]
     hot.append((keeping.RESCUE_UNHEARD, [500, LOST_AFTER, True]))
     async with pool.acquire() as connection:
         await connection.execute(f"SET plan_cache_mode = {kind}")

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 import structlog
+from httpx2 import AsyncClient
 
 from app.handlers import extract_text
 from app.handlers.context import Context, InEventLoopError
@@ -32,7 +33,7 @@ def write_module(folder: Path, source: str) -> str:
 
 
 def make_context(tell: Callable[[str], None] = lambda _: None) -> Context:
-    return Context(email_id=uuid4(), attempt=2, seconds=60, tell=tell)
+    return Context(email_id=uuid4(), attempt=2, seconds=60, tell=tell, client=AsyncClient)
 
 
 async def call(function: Callable[..., Any]) -> Any:
@@ -253,7 +254,7 @@ async def test_progress_is_a_line_that_threads_tell_too() -> None:
 async def test_the_time_that_is_left_is_told() -> None:
     context = make_context()
     assert 0 < context.seconds_left <= 60
-    late = Context(email_id=uuid4(), attempt=1, seconds=0, tell=print)
+    late = Context(email_id=uuid4(), attempt=1, seconds=0, tell=print, client=AsyncClient)
     assert late.seconds_left == 0
     assert late.deadline < context.deadline
 

@@ -91,10 +91,8 @@ def test_hosts_that_are_named_may_be_called(url: str) -> None:
         "https://other.zendesk.com/a",
         "https://example.zendesk.com.evil.com/a",
         "https://evilzdusercontent.com/a",
-        "https://127.0.0.1/a",
-        "https://[::1]/a",
+        "https://8.8.8.8/a",
         "https://2130706433/a",
-        "https://[fe80::1%25eth0]/a",
         "https://example.zendesk.com:8443/a",
         "http://example.zendesk.com/a",
         "https://xn--exmple-cua.zendesk.com/a",
@@ -102,6 +100,21 @@ def test_hosts_that_are_named_may_be_called(url: str) -> None:
 )
 def test_other_hosts_ports_and_schemes_may_not_be_called(url: str) -> None:
     with pytest.raises(HostNotAllowedError):
+        RULES.check(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1/a",
+        "https://[::1]/a",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::ffff:10.0.0.1]/a",
+        "http://10.0.0.1:8080/a",
+    ],
+)
+def test_an_address_in_place_of_a_name_is_told_for_what_it_is(url: str) -> None:
+    with pytest.raises(AddressNotAllowedError):
         RULES.check(url)
 
 

@@ -1,11 +1,13 @@
-"""received -> queued: what a Dispatcher takes for the broker, and gives back unsent."""
+"""received -> queued: what a Dispatcher takes for the broker, gives back unsent, or lets wait for
+its files."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import attrs
 
+from app.attachments.transitions import enrolled
 from app.jobs.transitions.common import (
     DUE_AT,
     WITH_MESSAGE,
@@ -20,7 +22,8 @@ class Queued:
     """An email whose message has to go to the broker."""
 
     email_id: UUID
-    queued_at: datetime
+    queued_at: datetime | None
+    """None where it waits for its files: then it has no message so far."""
     is_fresh: bool
     """Whether it was `received` until now."""
     received_at: datetime
@@ -42,6 +45,16 @@ class Since:
 THE_BEGINNING = Since()
 
 
+@attrs.frozen
+class Files:
+    """What is done about the files of an email when it is queued."""
+
+    most: int
+    """Files of one email that are fetched."""
+    wait: timedelta | None
+    """How long its handler waits for them at most; None: not at all."""
+
+
 SINCE = "COALESCE($4::timestamptz, '-infinity')"
 
 # Both kinds share the room that the broker has: the fresh ones, and those that are sent again. Each
@@ -61,9 +74,17 @@ SINCE = "COALESCE($4::timestamptz, '-infinity')"
 # is left begins there, as far as the Dispatcher knows. While a transaction is open elsewhere, none
 # of them can be removed.
 #
+# A fresh email with files gets their rows in the same statement, and no message until they are
+# there or its time is up: it is `queued` like one whose retry is due later.
+#
 # The order is given here, because an UPDATE returns its rows in any, and so that nothing can fail
 # once it has committed: both kinds by turns. No '-infinity' may leave PostgreSQL, since asyncpg
 # makes of it a time that compares with no other.
+HAS_FILES = """CASE
+    WHEN attachment_urls IS NULL OR $7::int IS NULL THEN false
+    WHEN json_typeof(attachment_urls) <> 'array' THEN false
+    ELSE json_array_length(attachment_urls) > 0 END"""
+WAITS = f"($6::interval IS NOT NULL AND {HAS_FILES})"
 QUEUE = f"""
 WITH waiting AS MATERIALIZED (
     SELECT count(*) AS messages, min(queued_at) AS oldest FROM (
@@ -87,17 +108,26 @@ again AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ),
 fresh AS MATERIALIZED (
-    SELECT id FROM incoming_emails WHERE {in_state_since("received", SINCE)}
+    SELECT id, {HAS_FILES} AS has_files, {WAITS} AS waits
+    FROM incoming_emails WHERE {in_state_since("received", SINCE)}
     LIMIT (SELECT places FROM room) - (SELECT count(*) FROM again)
     FOR UPDATE SKIP LOCKED
 ),
 taken AS (
     UPDATE incoming_emails
-    SET processing_status = 'queued', queued_at = now(), updated_at = now()
+    SET processing_status = 'queued', updated_at = now(),
+        queued_at = CASE WHEN id = ANY (ARRAY(SELECT id FROM fresh WHERE waits)) THEN NULL
+            ELSE now() END,
+        next_attempt_at = CASE WHEN id = ANY (ARRAY(SELECT id FROM fresh WHERE waits))
+            THEN now() + $6 ELSE next_attempt_at END
     WHERE id = ANY (ARRAY(SELECT id FROM again UNION ALL SELECT id FROM fresh))
     RETURNING id, queued_at, id = ANY (ARRAY(SELECT id FROM fresh)) AS is_fresh,
-        next_attempt_at, received_at
-)
+        next_attempt_at, received_at,
+        CASE WHEN id = ANY (ARRAY(SELECT id FROM fresh WHERE has_files)) THEN attachment_urls
+            END AS files
+),
+with_files AS MATERIALIZED (SELECT id, files FROM taken WHERE files IS NOT NULL),
+rows_of_files AS ({enrolled("with_files", "$7::int")})
 SELECT id, queued_at, is_fresh, received_at, (SELECT oldest FROM waiting) AS oldest_message
 FROM taken
 ORDER BY row_number() OVER (
@@ -116,6 +146,25 @@ RETURNING email.id
 """
 
 
+# An email that no worker took so far, and that is due later, waits for its files and nothing else.
+# Due from now on, and not before what was due already.
+END_WAIT = f"""
+WITH held AS MATERIALIZED (
+    SELECT id FROM incoming_emails
+    WHERE id = ANY($1::uuid[]) AND {WITHOUT_MESSAGE} AND claims = 0 AND next_attempt_at > now()
+        AND NOT EXISTS (
+            SELECT FROM email_attachments AS file
+            WHERE file.email = incoming_emails.id AND file.state = 'pending'
+        )
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE incoming_emails SET next_attempt_at = now(), updated_at = now()
+WHERE id = ANY (ARRAY(SELECT id FROM held))
+RETURNING id, pg_notify('mailroom_received', '')
+"""  # noqa: S608 - a constant
+
+
 async def queue(
     database: Database,
     *,
@@ -123,6 +172,7 @@ async def queue(
     depth: int,
     odd_to_fresh: bool = True,
     since: Since = THE_BEGINNING,
+    files: Files | None = None,
 ) -> list[Queued]:
     """received -> queued, the oldest first; queued -> queued for those that were brought back, and
     those whose next attempt is due, as they fell due. Half each, as far as there are so many, while
@@ -131,12 +181,21 @@ async def queue(
     Args:
         odd_to_fresh: the half of one place is that of the fresh ones.
         since: what is older is not looked for.
+        files: what is done about those of fresh emails; None: nothing.
 
     Returns:
-        The emails whose messages have to go to the broker, both kinds by turns.
+        The emails whose messages have to go to the broker, both kinds by turns, and those that wait
+        for their files first.
     """
     rows = await database.fetch(
-        QUEUE, limit, depth, int(odd_to_fresh), since.received_at, since.queued_at
+        QUEUE,
+        limit,
+        depth,
+        int(odd_to_fresh),
+        since.received_at,
+        since.queued_at,
+        files and files.wait,
+        files and files.most,
     )
     return [Queued(*row) for row in rows]
 
@@ -154,4 +213,14 @@ async def unqueue(database: Database, unsent: Sequence[Queued]) -> list[UUID]:
         [queued.queued_at for queued in unsent],
         [queued.is_fresh for queued in unsent],
     )
+    return [row["id"] for row in rows]
+
+
+async def end_wait(database: Database, email_ids: Collection[UUID]) -> list[UUID]:
+    """queued -> queued, due now, where an email waited for its files and none is pending any more.
+
+    Returns:
+        What was changed.
+    """
+    rows = await database.fetch(END_WAIT, email_ids)
     return [row["id"] for row in rows]

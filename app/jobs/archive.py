@@ -1,0 +1,134 @@
+"""One thread in each worker process that fetches the files of emails, and lets those emails go on
+that waited for them.
+
+It has an event loop and connections of its own: a handler that blocks the loop of the actors keeps
+no file from coming, and a file that is being hashed keeps no lease from being extended.
+"""
+
+import asyncio
+import contextlib
+import threading
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from app.attachments.archivist import EXTENSIONS_PER_LEASE, Archivist, Limits
+from app.attachments.contents import remove_erased
+from app.attachments.downloads import Downloads
+from app.attachments.fetcher import Fetcher
+from app.attachments.store import AttachmentStore, StoreError
+from app.database.engine import DB
+from app.jobs.duty import without_end
+from app.jobs.transitions import dispatching
+from app.jobs.transitions.dispatching import Files
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+POOL_SIZE = 3
+REMOVE_EVERY_SECONDS = 5.0
+STOP_SECONDS = 5.0
+
+
+def files_of(settings: Settings) -> Files | None:
+    """What a Dispatcher does about files by these settings."""
+    if settings.attachments == "off":
+        return None
+    waits = settings.attachments == "before"
+    return Files(
+        most=settings.attachment_max_count,
+        wait=timedelta(seconds=settings.attachment_wait_seconds) if waits else None,
+    )
+
+
+class Archive:
+    """Runs the archivist of this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._archivist: Archivist | None = None
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def ring(self) -> None:
+        """There are files to be fetched. May be called from any thread."""
+        # Not while this process stops: others fetch them.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._heard)
+
+    def stop(self) -> None:
+        """Give back what is being fetched."""
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(timeout=STOP_SECONDS)
+
+    def _heard(self) -> None:
+        if self._archivist is not None:
+            self._archivist.ring()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._keep())
+
+    async def _keep(self) -> None:
+        pool = await DB.make_pool(max_size=POOL_SIZE)
+        task = asyncio.create_task(without_end("archive", lambda: self._archive(pool)))
+        await self._stopping.wait()
+        task.cancel()
+        await asyncio.wait({task}, timeout=STOP_SECONDS / 2)
+        pool.terminate()
+
+    async def _archive(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        """Open what it needs, and archive until something fails that concerns all files."""
+        settings = self._settings
+        try:
+            store = await asyncio.to_thread(AttachmentStore.from_url, settings.attachment_store_url)
+            downloads = await asyncio.to_thread(Downloads, settings.home / "downloads")
+        except (StoreError, OSError) as error:
+            log.error("attachments_not_fetched", error=str(error))
+            raise
+        fetcher = Fetcher(settings)
+        lease = timedelta(seconds=settings.lease_seconds)
+        self._archivist = archivist = Archivist(
+            pool,
+            fetcher=fetcher,
+            store=store,
+            folder=downloads.path,
+            limits=Limits(
+                concurrency=settings.attachment_concurrency,
+                lease=lease,
+                max_tries=settings.attachment_max_tries,
+                max_email_bytes=settings.attachment_max_email_bytes,
+            ),
+            ended=lambda email_id: _let_go_on(pool, email_id),
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                for duty in (
+                    without_end("fetch", archivist.run),
+                    without_end(
+                        "extend_files",
+                        archivist.extend,
+                        every_seconds=settings.lease_seconds / EXTENSIONS_PER_LEASE,
+                    ),
+                    without_end(
+                        "remove_erased",
+                        lambda: remove_erased(pool, store),
+                        every_seconds=REMOVE_EVERY_SECONDS,
+                    ),
+                ):
+                    group.create_task(duty)
+        finally:
+            self._archivist = None
+            await archivist.close()
+            await fetcher.aclose()
+            await asyncio.to_thread(downloads.close)
+
+
+async def _let_go_on(pool: "asyncpg.Pool[asyncpg.Record]", email_id: UUID) -> None:
+    await dispatching.end_wait(pool, [email_id])

@@ -1,0 +1,91 @@
+"""What the tests' fork server starts is a process like another."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from fork_server import Forked, can_fork
+from support import FORK_SERVER, wait_until
+
+SCRIPT = """
+import json, os, sys, my_module
+kept = sorted(n for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}"))
+print(json.dumps({
+    "name": __name__, "arguments": sys.argv, "folder": os.getcwd(), "variable": os.environ["OWN"],
+    "home": os.environ.get("HOME"), "input": sys.stdin.read(), "leads": os.getsid(0) == os.getpid(),
+    "files": kept, "modules": sorted(sys.modules),
+}))
+print("in vain", file=sys.stderr)
+sys.exit(3)
+"""
+
+
+def start(folder: Path, source: str, *arguments: str) -> Forked:
+    folder.mkdir()
+    script = folder / "script"
+    script.write_text(source)
+    (folder / "my_module.py").touch()
+    with contextlib.ExitStack() as files:
+        given = files.enter_context((folder / "given").open("w+b"))
+        given.write(b"given")
+        given.seek(0)
+        return FORK_SERVER.start(
+            [str(script), *arguments],
+            cwd=folder,
+            env={"OWN": "own", "PYTHONPATH": str(folder)},
+            files=(
+                given,
+                files.enter_context((folder / "out").open("wb")),
+                files.enter_context((folder / "err").open("wb")),
+            ),
+        )
+
+
+def test_it_has_arguments_environment_folder_session_files_and_status_of_its_own(
+    tmp_path: Path,
+) -> None:
+    # While another one runs, whose files are not its own.
+    other = start(tmp_path / "other", "import time; time.sleep(1000)")
+    folder = tmp_path / "own"
+    process = start(folder, SCRIPT, "one", "two")
+    assert process.wait(60) == process.poll() == process.returncode == 3
+    assert (folder / "err").read_text() == "in vain\n"
+    told = json.loads((folder / "out").read_text())
+    modules = told.pop("modules")
+    assert told == {
+        "name": "__main__",
+        "arguments": [str(folder / "script"), "one", "two"],
+        "folder": str(folder),
+        "variable": "own",
+        "home": None,
+        "input": "given",
+        "leads": True,
+        "files": ["0", "1", "2"],
+    }
+    assert {"litestar", "dramatiq"} <= set(modules)
+    assert not [name for name in modules if name.partition(".")[0] in ("app", "piccolo_conf")]
+    assert other.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        other.wait(0.01)
+    os.killpg(other.pid, signal.SIGTERM)
+    assert other.wait(60) == -signal.SIGTERM
+    other.kill()
+
+
+def test_signals_reach_it_as_they_reach_another(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    process = start(folder, "import time; print('ready', flush=True); time.sleep(1000)")
+    wait_until(lambda: (folder / "out").read_text())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == -signal.SIGINT
+    assert "KeyboardInterrupt" in (folder / "err").read_text()
+
+
+def test_what_has_to_be_known_before_the_fork_is_not_forked() -> None:
+    assert can_fork({**os.environ, "PYTHONPATH": "/elsewhere", "MAILROOM_PORT": "1"})
+    assert not can_fork({**os.environ, "PYTHONUTF8": "0"})
+    assert not can_fork({**os.environ, "OTEL_TRACES_SAMPLER": "always_off"})
