@@ -30,8 +30,10 @@ from app.errors import MailroomError
 from app.handlers.loading import Handler, load_handler
 from app.jobs.archive import Archive
 from app.jobs.broker import make_broker, prepare_broker
+from app.jobs.claimed_email import LateColumns
 from app.jobs.claimer import Claimer
 from app.jobs.keeper import Keeper
+from app.jobs.late_columns import late_columns_of
 from app.jobs.leases import HeldClaims
 from app.jobs.messages import ACTOR_NAME, ids_in, make_message
 from app.jobs.postgres_broker import BROKER_AWAY
@@ -166,7 +168,8 @@ class WorkerProcess(Middleware):
             os._exit(status)
 
     async def _make_claimer(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Claimer:
-        return Claimer(self._settings, self._handler, pool, self._held_claims)
+        late = LateColumns(late_columns_of(DB.url))
+        return Claimer(self._settings, self._handler, pool, self._held_claims, late)
 
     def _give_up(self) -> None:
         """Stop in order, and within the time of every stop; then this process is started again."""

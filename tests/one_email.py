@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from app.jobs.claimed_email import LateColumns
 from app.jobs.claimer import Claimer
 from app.jobs.leases import Contact, HeldClaims
 from app.jobs.rescuer import Rescuer
@@ -41,10 +42,19 @@ async def claim(
 async def process(claimer: Claimer, *email_ids: UUID) -> None:
     """Have emails processed to their ends, as a message asks for them."""
     await claimer.take(email_ids)
-    names = {f"{doing}-{email_id}" for doing in ("process", "suspect") for email_id in email_ids}
-    names.add("busy")
+    names = {"busy", *(f"suspect-{email_id}" for email_id in email_ids)}
     while tasks := {task for task in claimer._tasks if task.get_name() in names}:
         await asyncio.wait(tasks)
+    await claimer._processor.wait_for(email_ids)
+
+
+def late_columns() -> LateColumns:
+    """For handlers that look at all that is fetched, or at nothing."""
+
+    def refuse(email_id: UUID) -> Sequence[Any]:
+        raise AssertionError("they were not fetched with the email")
+
+    return LateColumns(refuse)
 
 
 async def rescue(database: Any, *, lost_after: timedelta = timedelta(minutes=2)) -> int:

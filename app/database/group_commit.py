@@ -8,13 +8,14 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import asyncpg
 import attrs
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
+Told = TypeVar("Told", contravariant=True)
 
 # The row itself is at fault: a value that does not fit, a constraint, a limit such as JSON nested
 # beyond PostgreSQL's stack. https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -25,10 +26,23 @@ ROW_ERRORS = (
 )
 
 
+class Waiter(Protocol[Told]):
+    """Who is told what became of a row, as a future is."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any longer."""
+
+    def set_result(self, result: Told, /) -> None:
+        """What became of it."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Why it is not committed."""
+
+
 @attrs.frozen
 class _Waiting(Generic[Row, Answer]):
     row: Row
-    answer: "asyncio.Future[Answer]"
+    answer: Waiter[Answer]
 
 
 class GroupCommit(ABC, Generic[Row, Answer]):
@@ -65,10 +79,14 @@ class GroupCommit(ABC, Generic[Row, Answer]):
         Raises:
             Exception: what `commit` answered or raised.
         """
-        waiting = _Waiting[Row, Answer](row, asyncio.get_running_loop().create_future())
-        self._line.append(waiting)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.put(row, answer)
+        return await answer
+
+    def put(self, row: Row, waiter: Waiter[Answer]) -> None:
+        """Have a row committed, and tell somebody, for which a future for each would cost more."""
+        self._line.append(_Waiting(row, waiter))
         self._arrived.set()
-        return await waiting.answer
 
     async def close(self) -> None:
         """Commit what waits, then stop."""

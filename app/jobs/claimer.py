@@ -15,6 +15,7 @@ import structlog
 
 from app.handlers.loading import Handler
 from app.handlers.surroundings import Surroundings
+from app.jobs.claimed_email import LateColumns
 from app.jobs.heartbeat import worker_name
 from app.jobs.leases import LONGEST_PAUSE_OF_LEASE, HeldClaims
 from app.jobs.patience import LONGEST_PAUSE_SECONDS, patiently
@@ -46,7 +47,11 @@ LONGEST_BUSY_PAUSE_SECONDS = 1.0
 
 class Claimer:
     """Claims emails and has each processed in a task of its own, over the pool of the event loop it
-    is made and runs in."""
+    is made and runs in.
+
+    Args:
+        late: whether handlers look at what is not always fetched.
+    """
 
     def __init__(
         self,
@@ -54,8 +59,10 @@ class Claimer:
         handler: Handler,
         pool: "asyncpg.Pool[asyncpg.Record]",
         held_claims: HeldClaims,
+        late: LateColumns,
     ) -> None:
         self._settings = settings
+        self._late = late
         self._pool = pool
         self._held_claims = held_claims
         self._lease = timedelta(seconds=settings.lease_seconds)
@@ -75,6 +82,7 @@ class Claimer:
             results=Results(pool, longest_pause=self._longest_pause),
             notes=Notes(pool),
             surroundings=self._surroundings,
+            late=late,
         )
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -106,9 +114,12 @@ class Claimer:
     async def finish(self, seconds: float) -> None:
         """Take nothing more, and wait so long for what is in hand."""
         self.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-        if not self._tasks:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+                await self._processor.wait_for_all()
+        if self._processor.is_idle:
             await self._surroundings.close()
 
     async def _begin(
@@ -129,10 +140,9 @@ class Claimer:
             claimed = [one for one in made.values() if isinstance(one, Claimed)]
         finally:
             self._places.settle(share, [one.body_bytes for one in claimed])
+        self._processor.begin(claimed, asked_at)
         for email_id, one in made.items():
-            if isinstance(one, Claimed):
-                self._watch(self._processor.begin(one, asked_at))
-            elif one is Refusal.SUSPECT:
+            if one is Refusal.SUSPECT:
                 self._start(f"suspect-{email_id}", self._take_suspect(email_id, wanted[email_id]))
             elif one is Refusal.NO_WORK:
                 log.debug("message_without_work", email_id=str(email_id))
@@ -153,6 +163,7 @@ class Claimer:
                 suspects=suspects,
                 takes_over=self._held_claims.contact.has_lasted(self._lease),
                 most_bytes=most_bytes,
+                with_late=self._late.are_wanted,
             )
             return asked_at, dict(zip(wanted, made, strict=True))
 
@@ -194,9 +205,7 @@ class Claimer:
     async def _process_suspect(self, wanted: Wanted, *, until: float) -> bool:
         """Returns whether there was a place for it."""
         made = await self._begin(wanted, until=until, suspects=True)
-        names = {f"process-{email_id}" for email_id in wanted}
-        if tasks := {task for task in self._tasks if task.get_name() in names}:
-            await asyncio.wait(tasks)
+        await self._processor.wait_for(wanted)
         return made is not None
 
     async def _give_back(self, email_ids: Sequence[UUID]) -> None:
@@ -207,18 +216,15 @@ class Claimer:
         return await patiently(doing, work, longest_pause=self._longest_pause)
 
     def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        self._watch(asyncio.create_task(work, name=name))
-
-    def _watch(self, task: "asyncio.Task[None]") -> "asyncio.Task[None]":
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return task
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The lease of its email runs out, and then it is brought back.
-            log.error("processing_failed", task=task.get_name(), exc_info=error)
+            log.error("claiming_failed", task=task.get_name(), exc_info=error)
 
 
 Made: TypeAlias = dict[UUID, Claimed | Refusal]

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable
 from datetime import timedelta
 
 import attrs
@@ -17,6 +18,7 @@ from app.telemetry.metrics import FailureKind
 log = structlog.get_logger(__name__)
 
 LONGEST_ERROR = 2_000
+CANCELLED = "the handler was cancelled"
 # What a handler asks for beyond it is more than the database can reckon with.
 LONGEST_PAUSE = timedelta(days=365)
 
@@ -29,6 +31,7 @@ class Outcome:
     error: str | None = None
     kind: FailureKind = FailureKind.ERROR
     retry_after: timedelta | None = None
+    was_cancelled: bool = False
 
 
 def result_of(settings: Settings, claim: Claim, outcome: Outcome) -> LaterRetry | Failure:
@@ -50,22 +53,24 @@ def result_of(settings: Settings, claim: Claim, outcome: Outcome) -> LaterRetry 
 
 def tell(result: Result, *, claim_stood: bool) -> None:
     """Log how a claim ended."""
+    email_id = str(result.claim.email_id)
     match result:
         case Failure():
-            log.warning("email_failed", claim_stood=claim_stood)
+            log.warning("email_failed", email_id=email_id, claim_stood=claim_stood)
         case LaterRetry():
             log.info(
                 "attempt_failed",
+                email_id=email_id,
                 retry=result.claim.retry_count + 1,
                 delay_seconds=round(result.delay.total_seconds(), 1),
                 claim_stood=claim_stood,
             )
         case Completion():
             if not claim_stood:
-                log.warning("claim_lost", outcome="completed")
-            log.debug("completed", claim_stood=claim_stood)
+                log.warning("claim_lost", email_id=email_id, outcome="completed")
+            log.debug("completed", email_id=email_id, claim_stood=claim_stood)
         case HandBack() if not claim_stood:
-            log.warning("claim_lost", outcome="handed back")
+            log.warning("claim_lost", email_id=email_id, outcome="handed back")
 
 
 def backoff(settings: Settings, retry_count: int) -> timedelta:
@@ -76,21 +81,18 @@ def backoff(settings: Settings, retry_count: int) -> timedelta:
     return timedelta(seconds=min(pause, settings.max_backoff_seconds))
 
 
-def outcome_of(task: "asyncio.Task[str | None]") -> Outcome:
-    if task.cancelled():
-        return Outcome(error="the handler was cancelled")
-    error = task.exception()
-    match error:
-        case None:
-            return Outcome(extracted_data=task.result())
-        case PermanentFailure():
-            return Outcome(error=_describe(error), kind=FailureKind.PERMANENT)
-        case Retry():
-            return Outcome(
-                error=_describe(error), kind=FailureKind.REQUESTED, retry_after=error.after
-            )
-        case _:
-            return Outcome(error=_describe(error))
+async def outcome_of(handling: Awaitable[str | None]) -> Outcome:
+    """Wait for a run of the handler. It raises nothing, whatever that does."""
+    try:
+        return Outcome(extracted_data=await handling)
+    except asyncio.CancelledError:
+        return Outcome(error=CANCELLED, was_cancelled=True)
+    except PermanentFailure as error:
+        return Outcome(error=_describe(error), kind=FailureKind.PERMANENT)
+    except Retry as error:
+        return Outcome(error=_describe(error), kind=FailureKind.REQUESTED, retry_after=error.after)
+    except BaseException as error:  # noqa: BLE001 - its own kinds of exceptions, too
+        return Outcome(error=_describe(error))
 
 
 def _describe(error: BaseException) -> str:

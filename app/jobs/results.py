@@ -18,7 +18,6 @@ from app.jobs.patience import patiently
 from app.jobs.transitions import ending
 from app.jobs.transitions.common import Claim, Database
 from app.jobs.transitions.ending import Completion, End, Failure, HandBack, LaterRetry, Result
-from app.pauses import GrowingPause
 from app.telemetry.metrics import FailureKind
 
 log = structlog.get_logger(__name__)
@@ -51,20 +50,6 @@ class Results(GroupCommit[Result, End]):
         super().__init__(batch_rows=BATCH_ROWS)
         self._pool = pool
         self._longest_pause = longest_pause
-
-    async def record(self, result: Result) -> bool:
-        """Wait until a result is durable.
-
-        Returns:
-            Whether the claim still stood.
-
-        Raises:
-            Exception: the database is away for a long time.
-        """
-        pause = GrowingPause(FIRST_BUSY_PAUSE_SECONDS, LONGEST_BUSY_PAUSE_SECONDS)
-        while (end := await self.store(result)) is End.BUSY:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(pause.next_seconds())
-        return end is End.RECORDED
 
     async def commit(self, results: Sequence[Result]) -> Sequence[End | Exception]:
         ends: dict[int, End | Exception] = {}

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 import asyncpg
+import one_email
 import pytest
 from support import WAIT_SECONDS, make_settings
 
@@ -80,7 +81,7 @@ def make_claimer(pool: Any, handler: Any, **values: Any) -> Claimer:
     held_claims = HeldClaims()
     held_claims.contact = Contact(since=-1e9, last=1e18)
     handler = as_handler(handler, threads=4)
-    return Claimer(make_settings(**values), handler, pool, held_claims)
+    return Claimer(make_settings(**values), handler, pool, held_claims, one_email.late_columns())
 
 
 async def test_each_email_of_a_message_is_claimed_or_left_for_its_own_reason(pool: Pool) -> None:
@@ -282,12 +283,12 @@ async def test_a_claim_whose_handler_has_not_begun_is_held_and_can_be_given_up(p
     assert share is not None
     claimer._places.settle(share, [0] * 3)
     now = asyncio.get_running_loop().time()
-    tasks = [claimer._processor.begin(one, now) for one in made if isinstance(one, Claimed)]
+    claimer._processor.begin([one for one in made if isinstance(one, Claimed)], now)
     held = claimer._held_claims.all()
     assert {one.claim.email_id for one in held} == set(ids)
     for one in held:
         claimer._held_claims.give_up(one)
-    await asyncio.wait(tasks)
+    await claimer._processor.wait_for_all()
     assert handler.runs == []
     assert await states(pool) == {"queued": 3}
     errors = await pool.fetch("SELECT attempt_errors FROM incoming_emails")
@@ -302,7 +303,7 @@ async def test_emails_are_claimed_by_their_ids_whatever_the_statistics(
 ) -> None:
     """Those of an empty table, of a full one, and of one drained by then."""
     ids = [UUID(int=n) for n in range(1, 101)]
-    arguments = [ids, ids, LEASE, "w", False, True, 10_000_000]
+    arguments = [ids, ids, LEASE, "w", False, True, 10_000_000, True]
     async with pool.acquire() as connection:
         await connection.execute(f"SET plan_cache_mode = {kind}")
 

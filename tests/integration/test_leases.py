@@ -96,7 +96,11 @@ async def test_a_statement_whose_answer_was_lost_costs_nothing(pool: Pool, state
 
     retries = 0 if statement == "FAIL" else 5
     claimer = Claimer(
-        make_settings(max_retries=retries), as_handler(handle, threads=4), lossy, HeldClaims()
+        make_settings(max_retries=retries),
+        as_handler(handle, threads=4),
+        lossy,
+        HeldClaims(),
+        one_email.late_columns(),
     )
     email_id = await store(pool)
     if statement == "POSTPONE_SUSPECT":
@@ -131,7 +135,14 @@ async def test_a_message_without_work_costs_one_statement(pool: Pool) -> None:
     email_id = await store(pool)
     await pool.execute("UPDATE incoming_emails SET processing_status = 'completed'")
     await one_email.process(
-        Claimer(make_settings(), as_handler(handle, threads=4), counting, HeldClaims()), email_id
+        Claimer(
+            make_settings(),
+            as_handler(handle, threads=4),
+            counting,
+            HeldClaims(),
+            one_email.late_columns(),
+        ),
+        email_id,
     )
     assert counting.statements == 1
 
@@ -174,7 +185,9 @@ class Worker:
         self.lease = lease
         self.pool = pool
         settings = make_settings(lease_seconds=lease.total_seconds(), **values)
-        self.claimer = Claimer(settings, as_handler(handler, threads=4), pool, self.held)
+        self.claimer = Claimer(
+            settings, as_handler(handler, threads=4), pool, self.held, one_email.late_columns()
+        )
         self._rescuer = Rescuer(
             self.held, lease=lease, lost_after=timedelta(days=1), concurrency=20
         )
@@ -317,7 +330,9 @@ async def test_a_worker_without_contact_for_a_lease_takes_over_from_nobody(pool:
     await one_email.claim(pool, email_id, lease=lost, worker="another")
     before = await read(pool, email_id)
     held = HeldClaims()
-    claimer = Claimer(make_settings(), as_handler(handle, threads=4), pool, held)
+    claimer = Claimer(
+        make_settings(), as_handler(handle, threads=4), pool, held, one_email.late_columns()
+    )
     await one_email.process(claimer, email_id)
     assert await read(pool, email_id) == before
     held.contact = Contact(since=-1e9, last=1e18)
@@ -392,7 +407,14 @@ async def test_an_answer_that_comes_when_the_lease_is_nearly_over_starts_no_hand
     monkeypatch.setattr(claiming, "claim", claim_late)
     email_id = await store(pool)
     await one_email.process(
-        Claimer(make_settings(), as_handler(handle, threads=4), pool, HeldClaims()), email_id
+        Claimer(
+            make_settings(),
+            as_handler(handle, threads=4),
+            pool,
+            HeldClaims(),
+            one_email.late_columns(),
+        ),
+        email_id,
     )
     monkeypatch.undo()
     row = await read(pool, email_id)

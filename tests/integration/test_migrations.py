@@ -304,7 +304,13 @@ async def test_emails_of_earlier_times_stay_readable_and_processable(empty: Serv
 
     url = empty.environment["DATABASE_URL"]
     async with asyncpg.create_pool(url, min_size=0, max_size=2) as pool:
-        claimer = Claimer(make_settings(), as_handler(handle, threads=1), pool, HeldClaims())
+        claimer = Claimer(
+            make_settings(),
+            as_handler(handle, threads=1),
+            pool,
+            HeldClaims(),
+            one_email.late_columns(),
+        )
         for email_id in ids:
             await one_email.process(claimer, email_id)
     done = rows(empty, "SELECT * FROM incoming_emails ORDER BY subject")

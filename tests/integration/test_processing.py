@@ -74,7 +74,7 @@ def make_claimer(
     held_claims = held_claims or HeldClaims()
     held_claims.contact = long_contact()
     handler = as_handler(handler, threads=4)
-    return Claimer(make_settings(**values), handler, pool, held_claims)
+    return Claimer(make_settings(**values), handler, pool, held_claims, one_email.late_columns())
 
 
 async def process(pool: Pool, handler: Any, email_id: UUID, **values: Any) -> Row:

@@ -137,7 +137,7 @@ class Worker:
         self.seen: list[tuple[str, str | None]] = []
         handler = as_handler(self._handle, threads=1)
         handler = with_senders(settings, handler, lambda: pool)
-        self._claimer = Claimer(settings, handler, pool, HeldClaims())
+        self._claimer = Claimer(settings, handler, pool, HeldClaims(), one_email.late_columns())
         self._pool = pool
         self._settings = settings
 

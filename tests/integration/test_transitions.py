@@ -1131,7 +1131,7 @@ PLANS: list[tuple[str, list[object], str]] = [
     (keeping.RESCUE_UNHEARD, [500, LOST_AFTER, False], SENT_INDEX),
     (
         claiming.CLAIM,
-        [["id"], [uuid4()], LEASE, "a worker", False, True, 1_000],
+        [["id"], [uuid4()], LEASE, "a worker", False, True, 1_000, True],
         "incoming_emails_pkey",
     ),
     (claiming.GIVE_BACK, [["id"]], "incoming_emails_pkey"),

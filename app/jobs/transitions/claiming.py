@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 import attrs
 
+from app.jobs.claimed_email import columns_of_claim
 from app.jobs.transitions.common import (
     DUE_AT,
     VANISHED,
@@ -60,7 +61,8 @@ SUSPECT = "((lost_claims > 0 AND claims > 0) OR processing_status = 'processing'
 # These functions read the lengths alone, and not the texts.
 BYTES = """(
     coalesce(octet_length(raw_body_html), 0) + coalesce(octet_length(raw_body_text), 0)
-    + coalesce(octet_length(original_body), 0) + coalesce(pg_column_size(raw_payload), 0)
+    + CASE WHEN $8 THEN coalesce(octet_length(original_body), 0)
+        + coalesce(pg_column_size(raw_payload), 0) ELSE 0 END
 )::bigint"""
 
 # A row that somebody has locked holds up no other. All are locked in one order, by their ids, and
@@ -104,9 +106,9 @@ claimed AS (
     FROM relaxed, filled JOIN asked ON filled.id = email_id
     WHERE email.id = ANY (ARRAY(SELECT id FROM filled)) AND email.id = filled.id
         AND (filled_bytes <= $7 OR filled_bytes = bytes)
-    RETURNING email.*, bytes, place
+    RETURNING bytes, {columns_of_claim("$8")}
 )
-SELECT asked.email_id, refused.why, claimed.*
+SELECT refused.why, claimed.*
 FROM asked
 LEFT JOIN claimed ON claimed.id = asked.email_id
 LEFT JOIN (
@@ -144,13 +146,19 @@ FROM held WHERE email.id = held.id
 """  # noqa: S608 - a constant
 
 
+FIRST_COLUMN = 2
+
+
 @attrs.frozen
 class Claimed:
     """An email that was just claimed."""
 
     claim: Claim
     columns: "asyncpg.Record"
+    """Those of the email from FIRST_COLUMN on."""
     body_bytes: int
+    has_late: bool = True
+    """Whether `claimed_email.LATE` are among them."""
 
 
 async def claim(
@@ -162,6 +170,7 @@ async def claim(
     suspects: bool = True,
     takes_over: bool = True,
     most_bytes: int,
+    with_late: bool = True,
 ) -> list[Claimed | Refusal]:
     """received, queued -> processing; processing -> processing where the lease ran out.
 
@@ -172,6 +181,7 @@ async def claim(
         suspects: claim them even if a worker of them vanished before.
         takes_over: claim them even from a worker whose lease ran out.
         most_bytes: of bodies; the first of those that can be claimed is, however large it is.
+        with_late: return all columns, `claimed_email.LATE` as well.
 
     Returns:
         For each in its order the claim and the columns of the email, or why there is none.
@@ -185,17 +195,18 @@ async def claim(
         suspects,
         takes_over,
         most_bytes,
+        with_late,
     )
-    made = [_claimed(row) for row in rows]
+    made = [_claimed(row, with_late) for row in rows]
     CLAIMS.inc(sum(isinstance(one, Claimed) for one in made))
     return made
 
 
-def _claimed(row: asyncpg.Record) -> Claimed | Refusal:
+def _claimed(row: asyncpg.Record, with_late: bool) -> Claimed | Refusal:
     if row["id"] is None:
         return REFUSALS[row["why"]]
     claim = Claim(row["id"], row["started_at"], row["retry_count"], row["lost_claims"])
-    return Claimed(claim, row, row["bytes"])
+    return Claimed(claim, row, row["bytes"], with_late)
 
 
 async def give_back(database: Database, email_ids: Sequence[UUID]) -> list[UUID]:
