@@ -1,6 +1,7 @@
 """The files of an email as they are given out, to handlers and by the API: what is known of each,
 and its bytes, streamed from the store."""
 
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -11,8 +12,8 @@ import asyncpg
 import attrs
 
 from app.attachments.names import safe_name
-from app.attachments.reasons import Reason
-from app.attachments.store import AttachmentStore
+from app.attachments.reasons import sentence_of
+from app.attachments.store import READ_BYTES, AttachmentStore
 from app.errors import MailroomError
 from app.models.email_attachment import AttachmentState
 
@@ -90,7 +91,8 @@ class Attachment:
         """Why it is not kept, in words; None where it is."""
         if self.is_kept:
             return None
-        told = [_sentence(self.reason), self.detail or ""]
+        reason = self.reason or ""
+        told = [sentence_of(reason) or reason, self.detail or ""]
         return " ".join(filter(None, told)) or f"It is {self.state}."
 
     @property
@@ -136,6 +138,35 @@ class Attachment:
         )
 
 
+def in_memory(
+    position: int,
+    filename: str | None,
+    content: bytes,
+    *,
+    content_type: str | None,
+    is_inline: bool = False,
+) -> Attachment:
+    """A file whose bytes are at hand, and not in the store."""
+
+    async def read(start: int, end: int | None) -> AsyncGenerator[bytes, None]:
+        wanted = content[start:end]
+        for at in range(0, len(wanted), READ_BYTES):
+            yield wanted[at : at + READ_BYTES]
+
+    return Attachment(
+        position=position,
+        filename=filename,
+        state=AttachmentState.KEPT,
+        content_type=content_type,
+        claimed_content_type=content_type,
+        size=len(content),
+        claimed_size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        is_inline=is_inline,
+        read_bytes=read,
+    )
+
+
 class Attachments:
     """The files of one email, in their order; asked for when somebody looks.
 
@@ -146,6 +177,15 @@ class Attachments:
     def __init__(self, load: Callable[[], Awaitable[Sequence[Attachment]]]) -> None:
         self._load = load
         self._all: list[Attachment] | None = None
+
+    @classmethod
+    def of(cls, attachments: Sequence[Attachment]) -> "Attachments":
+        """Those that are known already."""
+
+        async def load() -> Sequence[Attachment]:
+            return attachments
+
+        return cls(load)
 
     async def all(self) -> list[Attachment]:
         """Every file that the email names, kept or not."""
@@ -160,11 +200,6 @@ class Attachments:
     async def __aiter__(self) -> AsyncIterator[Attachment]:
         for attachment in await self.all():
             yield attachment
-
-
-async def no_attachments() -> Sequence[Attachment]:
-    """Those of an email without any."""
-    return ()
 
 
 class Archive:
@@ -200,11 +235,3 @@ class Archive:
         if self._store is None:
             self._store = AttachmentStore.from_url(self._store_url)
         return self._store
-
-
-def _sentence(reason: str | None) -> str:
-    """What a reason means. One of a newer version is told as it is."""
-    try:
-        return Reason(reason).sentence if reason else ""
-    except ValueError:
-        return f"{reason}."

@@ -17,6 +17,7 @@ COMMANDS = {
     "worker": ("app.cli.worker:worker", "Run workers, which process email."),
     "migrate": ("app.cli.migrate:migrate_database", "Bring the database up to this version."),
     "send": ("app.cli.send:send", "Sign a webhook as Zendesk does, and post it."),
+    "handler": ("app.cli.handler:handler", "Try a handler on one email."),
     "text": ("app.cli.text:show_text", "Show what becomes of the body of an email."),
     "show": ("app.cli.show:show", "Tell the story of one email."),
     "stuck": ("app.cli.show:stuck", "List emails that are older in their state than expected."),
@@ -51,6 +52,9 @@ class MailroomGroup(click.Group):
             )
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        if "" not in sys.path:
+            # As in the workers, a handler may be a file of the working folder.
+            sys.path.insert(0, "")
         try:
             return super().main(*args, **kwargs)
         except MailroomError as error:

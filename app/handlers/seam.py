@@ -11,7 +11,7 @@ of what it does elsewhere. docs/handlers.md tells the whole of it.
 
 from datetime import timedelta
 
-from app.attachments.given import Attachment, Attachments, no_attachments
+from app.attachments.given import Attachment, Attachments
 from app.database.engine import DB
 from app.handlers.context import Context
 from app.models.incoming_email import IncomingEmail
@@ -25,7 +25,7 @@ class Email(IncomingEmail, tablename="incoming_emails", db=DB):
     Only `cleaned_body` is the handler's to set.
     """
 
-    attachments: Attachments = Attachments(no_attachments)
+    attachments: Attachments = Attachments.of(())
 
 
 class Retry(Exception):  # noqa: N818 - raised by handlers, it reads as what it asks for

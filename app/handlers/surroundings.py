@@ -8,6 +8,7 @@ import httpx2
 
 from app.attachments.given import Archive, Attachments
 from app.outbound.for_handlers import make_client
+from app.outbound.rules import Rules
 from app.settings import Settings
 
 
@@ -35,7 +36,11 @@ class Surroundings:
     def client(self) -> httpx2.AsyncClient:
         """The HTTP client."""
         if self._client is None:
-            self._client = make_client(self._settings, is_dry_run=self._is_dry_run)
+            self._client = make_client(
+                Rules.from_settings(self._settings, hosts=None),
+                ca_file=self._settings.outbound_ca_file,
+                is_dry_run=self._is_dry_run,
+            )
         return self._client
 
     def attachments(self, email_id: UUID) -> Attachments:

@@ -19,6 +19,7 @@ from app.handlers.context import Context
 from app.handlers.seam import Email
 from app.outbound.errors import AddressNotAllowedError, HostNotAllowedError
 from app.outbound.for_handlers import DryRunError, make_client
+from app.outbound.rules import Rules
 
 CONTENT = b"%PDF-1.7 a bill " * 100_000
 
@@ -52,6 +53,12 @@ def url() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+def client_for(*internal: str, is_dry_run: bool = False) -> httpx2.AsyncClient:
+    """A handler's client where these hosts of the own network are named."""
+    settings = make_settings(outbound_internal_hosts=",".join(internal))
+    return make_client(Rules.from_settings(settings, hosts=None), is_dry_run=is_dry_run)
 
 
 async def keep(pool: Pool, folder: Path, email_id: UUID) -> None:
@@ -125,7 +132,7 @@ async def test_a_handler_calls_the_hosts_that_the_settings_name(pool: Pool, url:
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1:1/", "https://127.0.0.1/", "https://[::1]/"])
 async def test_nobody_else_of_the_own_network_is_called(target: str) -> None:
-    async with make_client(make_settings()) as client:
+    async with client_for() as client:
         with pytest.raises(
             (HostNotAllowedError, AddressNotAllowedError),
             match=r"MAILROOM_OUTBOUND_INTERNAL_HOSTS, such as",
@@ -134,15 +141,14 @@ async def test_nobody_else_of_the_own_network_is_called(target: str) -> None:
 
 
 async def test_a_redirect_goes_through_the_rules_again(url: str) -> None:
-    async with make_client(make_settings(outbound_internal_hosts=url)) as client:
+    async with client_for(url) as client:
         assert (await client.get(f"{url}/away")).status_code == 302
         with pytest.raises((HostNotAllowedError, AddressNotAllowedError), match=r"127\.0\.0\.2"):
             await client.get(f"{url}/away", follow_redirects=True)
 
 
 async def test_a_dry_run_changes_nothing_elsewhere(url: str) -> None:
-    settings = make_settings(outbound_internal_hosts=url)
-    async with make_client(settings, is_dry_run=True) as client:
+    async with client_for(url, is_dry_run=True) as client:
         assert (await client.get(url)).status_code == 200
         with pytest.raises(DryRunError, match="would send POST to 127"):
             await client.post(url)
@@ -151,6 +157,6 @@ async def test_a_dry_run_changes_nothing_elsewhere(url: str) -> None:
 
 
 async def test_a_client_of_the_library_is_what_a_handler_gets() -> None:
-    async with make_client(make_settings()) as client:
+    async with client_for() as client:
         assert isinstance(client, httpx2.AsyncClient)
         assert not client.follow_redirects
