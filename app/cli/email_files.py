@@ -19,7 +19,7 @@ from app.intake.email_row import EmailRow, make_row
 from app.intake.json_body import read_json_object
 from app.intake.payload import check_payload
 from app.intake.refused import RefusedError
-from app.jobs.process import JSON_COLUMNS
+from app.jobs.claimed_email import JSON
 from app.models.email_attachment import AttachmentState
 from app.models.fit import fit_text, read_json
 
@@ -82,7 +82,7 @@ def _to_email(row: EmailRow) -> Email:
         for field in attrs.fields(EmailRow)
         if hasattr(Email, field.name)
     }
-    columns |= {name: read_json(columns[name]) for name in JSON_COLUMNS}
+    columns |= {name: read_json(columns[name]) for name in JSON}
     return Email(**columns)
 
 

@@ -17,7 +17,7 @@ from app.errors import MailroomError
 from app.handlers.loading import Handler, load_handler
 from app.handlers.seam import Email
 from app.handlers.surroundings import Surroundings
-from app.jobs.process import JSON_COLUMNS
+from app.jobs.claimed_email import JSON
 from app.jobs.trial import Trial, TrialOutcome, try_handler
 from app.models.fit import read_json
 from app.settings import Settings, get_settings
@@ -85,7 +85,7 @@ def _try(loaded: Handler, named: str, settings: Settings, **options: Any) -> Tri
             if row is None:
                 raise NoSuchEmailError(f"there is no email {email_id}")
             columns = {name: value for name, value in row.items() if hasattr(Email, name)}
-            columns |= {name: read_json(row[name]) for name in JSON_COLUMNS}
+            columns |= {name: read_json(row[name]) for name in JSON}
             return await _try_on(loaded, Email(**columns), settings, pool, **options)
 
     try:

@@ -80,6 +80,8 @@ async def try_handler(
         told.append(text)
         tell(text)
 
+    raised: list[BaseException] = []
+
     async def call() -> str | None:
         context = Context(
             email_id=email.id,
@@ -89,14 +91,18 @@ async def try_handler(
             client=client,
             is_dry_run=is_dry_run,
         )
-        return await run(handler, email, context)
+        try:
+            return await run(handler, email, context)
+        except BaseException as error:
+            raised.append(error)
+            raise
 
     body = email.cleaned_body
     began = time.monotonic()
-    task = asyncio.create_task(call())
+    task = asyncio.create_task(outcome_of(call()))
     await asyncio.wait({task}, timeout=limit)
     if task.done():
-        outcome = outcome_of(task)
+        outcome = task.result()
     else:
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_SECONDS)
@@ -106,7 +112,7 @@ async def try_handler(
     taken = time.monotonic() - began
     # What a thread told last.
     await asyncio.sleep(0)
-    exception = task.exception() if task.done() and not task.cancelled() else None
+    exception = raised[0] if raised else None
     if outcome.error is None:
         data = json.loads(outcome.extracted_data) if outcome.extracted_data else None
         return Trial(
