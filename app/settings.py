@@ -142,11 +142,17 @@ class Settings(BaseSettings):
     """Largest attachment that is kept. Zendesk takes 50 MB."""
 
     attachment_timeout_seconds: float = Field(default=300.0, gt=0)
-    """Time that fetching one attachment may take, with all that it needs to ask."""
+    """Time that the download of one attachment may take, its redirects included."""
 
     attachment_min_bytes_per_second: float = Field(default=2_048.0, ge=0)
     """A download that is slower on average after its first ten seconds is given up, to be tried
     again."""
+
+    attachment_keep_flagged: bool = False
+    """Keep harmful files, too: neither Zendesk's malware scan nor the virus check is asked."""
+
+    clamd: str = ""
+    """`host:port` of a clamd that checks every attachment before it is kept. Empty: none does."""
 
     outbound_internal_hosts: Annotated[tuple[Origin, ...], NoDecode] = ()
     """What Mailroom may call in a private network, comma-separated: `host`, `host:port` or
@@ -349,6 +355,13 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{error}: write `crm.internal`, `crm.internal:8443` or `http://crm.internal:8080`"
             ) from None
+
+    @field_validator("clamd")
+    @classmethod
+    def _refuse_what_is_no_clamd(cls, value: str) -> str:
+        if value and (host_name(value) is None or not re.search(r":[0-9]+\Z", value)):
+            raise ValueError("has to be `host:port`, such as 127.0.0.1:3310")
+        return value
 
     @field_validator("outbound_ca_file")
     @classmethod

@@ -195,9 +195,18 @@ class FakeZendesk:
         elif self.api is not None:
             await self.api(asked, writer)
         else:
-            comments = [self._comment(name, row) for name, row in self.rows.items()]
-            body = {"comments": comments, "meta": {"has_more": False}}
-            answer(writer, 200, json.dumps(body).encode(), content_type="application/json")
+            self.answer_comments(writer, self.comments(), {"has_more": False})
+
+    def comments(self) -> list[dict[str, Any]]:
+        """All that the API says of a ticket, as Zendesk's own answers look."""
+        return [self._comment(name, row) for name, row in self.rows.items()]
+
+    def answer_comments(
+        self, writer: asyncio.StreamWriter, comments: list[dict[str, Any]], meta: dict[str, Any]
+    ) -> None:
+        """Answer one page of comments."""
+        body = json.dumps({"comments": comments, "meta": meta}).encode()
+        answer(writer, 200, body, content_type="application/json")
 
     def _comment(self, name: str, row: Row) -> dict[str, Any]:
         url = f"{self.account_url}/attachments/token/{name}/?name={name}"
@@ -303,9 +312,7 @@ async def drip(asked: Asked, writer: asyncio.StreamWriter) -> None:
 async def endless(asked: Asked, writer: asyncio.StreamWriter) -> None:
     """A stream without an end and without a length."""
     begin(writer, 200, transfer_encoding="chunked")
-    while True:
-        writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
-        await writer.drain()
+    await _send_for_ever(writer, b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
 
 
 async def huge(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -324,9 +331,7 @@ async def too_short(asked: Asked, writer: asyncio.StreamWriter) -> None:
 async def endless_head(asked: Asked, writer: asyncio.StreamWriter) -> None:
     """Headers without an end."""
     writer.write(b"HTTP/1.1 200 OK\r\n")
-    while True:
-        writer.write(b"x-more: " + b"x" * 10_000 + b"\r\n")
-        await writer.drain()
+    await _send_for_ever(writer, b"x-more: " + b"x" * 10_000 + b"\r\n")
 
 
 def status(code: int, **headers: str) -> Respond:
@@ -345,6 +350,14 @@ def page(content: bytes, **headers: str) -> Respond:
         answer(writer, 200, content, **headers)
 
     return respond
+
+
+async def _send_for_ever(writer: asyncio.StreamWriter, block: bytes) -> None:
+    while not writer.is_closing():
+        writer.write(block)
+        await writer.drain()
+        # `drain` alone may never let the others run.
+        await asyncio.sleep(0)
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked:

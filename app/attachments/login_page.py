@@ -27,7 +27,8 @@ _HTML_NAME = re.compile(r"\.x?html?\Z", re.IGNORECASE)
 
 def leads_to_login(target: httpx2.URL) -> bool:
     """Whether a redirect goes to a page where people log in."""
-    return _LOGIN_PATH.search(target.path) is not None
+    is_file = target.path.startswith("/attachments/")
+    return not is_file and _LOGIN_PATH.search(target.path) is not None
 
 
 def is_login_page(head: bytes, answer: Answer, claimed_type: str | None) -> bool:

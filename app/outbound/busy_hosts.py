@@ -2,10 +2,10 @@
 
 import time
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx2
 
+from app.outbound.dates import http_date
 from app.outbound.errors import OutboundError
 
 # What a 429 without a number means; limits are mostly by minute.
@@ -61,10 +61,7 @@ def retry_after_seconds(value: str | None) -> float | None:
     text = (value or "").strip()
     if text.isascii() and text.replace(".", "", 1).isdigit():
         return min(float(text), LONGEST_SECONDS)
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
+    until = http_date(text)
+    if until is None:
         return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
     return min(max((until - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_SECONDS)
