@@ -12,6 +12,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.types import ControllerRouterHandler
 
+from app.api.attachment_metrics import AttachmentCounts
 from app.api.attachments import AttachmentsController
 from app.api.docs import ApiDocsPlugin
 from app.api.health import HealthController, HealthLooks
@@ -135,6 +136,8 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
     intake_keeper = IntakeKeeper(get_settings(), running_pool())
     email_counts = EmailCounts(running_pool())
     app.state.email_counts = email_counts
+    attachment_counts = AttachmentCounts(running_pool())
+    app.state.attachment_counts = attachment_counts
     health = HealthLooks(intake_pool)
     app.state.health = health
     app.state.archive = Archive(get_settings().attachment_store_url)
@@ -145,6 +148,7 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
         await intake_keeper.close()
         await quarantine.close()
         await email_counts.close()
+        await attachment_counts.close()
         await health.close()
         stop_tracing()
         await close_pool(intake_pool)

@@ -28,7 +28,7 @@ from app.database.migrations import say_whether_the_schema_fits
 from app.ending import FORCED_EXIT_STATUS, LAST_WORDS_SECONDS, Ending
 from app.errors import MailroomError
 from app.handlers.loading import Handler, load_handler
-from app.jobs.archive import Archive
+from app.jobs.archive import ArchiveThread
 from app.jobs.broker import make_broker, prepare_broker
 from app.jobs.claimed_email import LateColumns
 from app.jobs.claimer import Claimer
@@ -77,7 +77,7 @@ class WorkerProcess(Middleware):
         self._held_claims = HeldClaims()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._keeper: Keeper | None = None
-        self._archive: Archive | None = None
+        self._archive: ArchiveThread | None = None
         self._claimer: Claimer | None = None
         self._finish_by = 0.0
 
@@ -118,7 +118,7 @@ class WorkerProcess(Middleware):
         _prepare(broker)
         self._claimer = _run(self._make_claimer(self._pool))
         if self._settings.attachments != "off":
-            self._archive = Archive(self._settings)
+            self._archive = ArchiveThread(self._settings)
             self._archive.start()
         self._keeper = Keeper(
             self._settings,

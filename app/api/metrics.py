@@ -111,7 +111,10 @@ class _These(Collector):
 )
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """The metrics of this process (of all behind its port, where there are several), and the
-    emails in each state, in Prometheus' text format."""
+    emails and files in each state, in Prometheus' text format."""
     states = CollectorRegistry()
-    states.register(_These(await request.app.state.email_counts.look()))
+    found = await asyncio.gather(
+        request.app.state.email_counts.look(), request.app.state.attachment_counts.look()
+    )
+    states.register(_These([metric for family in found for metric in family]))
     return Response(generate_latest(counted_here()) + generate_latest(states))

@@ -186,6 +186,25 @@ class AttachmentStore:
                     if meta["path"] == storage_key(sha256) and _is_sha256(sha256):
                         yield Content(sha256, meta["size"], meta["last_modified"])
 
+    def remove_leftovers(self, before: datetime, *, dry_run: bool = False) -> int:
+        """Remove what a process that was killed while it wrote left in a folder. Buckets remove
+        what was begun and not ended by a rule of theirs. It blocks.
+
+        Returns:
+            How many files there were, changed before that moment.
+        """
+        if self._folder is None:
+            return 0
+        # The store writes beside the place where a content belongs, and renames it.
+        left = [
+            path
+            for path in self._folder.glob("??/*#*")
+            if path.stat().st_mtime < before.timestamp()
+        ]
+        for path in left if not dry_run else ():
+            path.unlink(missing_ok=True)
+        return len(left)
+
     async def _write(self, path: Path, key: str, *, is_damaged: bool) -> None:
         if (await asyncio.to_thread(path.stat)).st_size > PART_BYTES:
             # Parts know no "create only"; but they become visible all at once, and whoever else

@@ -40,6 +40,25 @@ def ask(work: Callable[[Database], Awaitable[T]]) -> T:
         DB.release()
 
 
+def run_with_pool(work: "Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[T]]") -> T:
+    """Do some work over a few connections.
+
+    Raises:
+        DatabaseError: the database is away, or not migrated.
+    """
+
+    async def run() -> T:
+        await DB.ensure_running()
+        async with DB.make_pool(max_size=2) as pool:
+            return await work(pool)
+
+    try:
+        with told_in_a_sentence():
+            return asyncio.run(run())
+    finally:
+        DB.release()
+
+
 @contextlib.contextmanager
 def told_in_a_sentence() -> Iterator[None]:
     """Turn what the driver raises into what a person can mend.

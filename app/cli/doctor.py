@@ -1,16 +1,21 @@
 """`mailroom doctor`."""
 
 import asyncio
+import hashlib
 import json
+import secrets
 import shutil
+import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
 import attrs
 import click
 
+from app.attachments.store import AttachmentStore
 from app.cli.printing import say, say_lines
 from app.cli.through_proxy import checks
 from app.database.connections import can_write
@@ -36,6 +41,7 @@ WHERE_TO_LOOK = {
     "handler": "MAILROOM_HANDLER",
     "clock": "DATABASE_URL",
     "disk": "MAILROOM_HOME",
+    "files": "MAILROOM_ATTACHMENT_STORE",
     "webhook": "--url",
     "body size": "--url",
     "pages": "--url",
@@ -94,6 +100,7 @@ async def _examine(settings: Settings, more: dict[str, Check]) -> list[Finding]:
         "handler": _handler,
         "clock": _clock,
         "disk": _disk,
+        "files": _files,
         **more,
     }
     return [await _find(name, check, settings) for name, check in all_checks.items()]
@@ -241,3 +248,22 @@ async def _ask(query: str) -> Any:
         return await connection.fetchval(query)
     finally:
         await connection.close()
+
+
+async def _files(settings: Settings) -> str:
+    if settings.attachments == "off":
+        return "the files of emails are not fetched: MAILROOM_ATTACHMENTS is off"
+    store = AttachmentStore.from_url(settings.attachment_store_url)
+    content = secrets.token_bytes(32)
+    sha256 = hashlib.sha256(content).hexdigest()
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        await store.put(Path(file.name), sha256)
+    await store.delete(sha256)
+    if not settings.attachment_store:
+        return (
+            "the store in MAILROOM_HOME takes files, for processes of this machine; others need "
+            "MAILROOM_ATTACHMENT_STORE"
+        )
+    return "the store takes files and gives them back"

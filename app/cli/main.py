@@ -22,6 +22,7 @@ COMMANDS = {
     "show": ("app.cli.show:show", "Tell the story of one email."),
     "stuck": ("app.cli.show:stuck", "List emails that are older in their state than expected."),
     "quarantine": ("app.cli.quarantine:quarantine", "Look after refused webhooks."),
+    "attachments": ("app.cli.attachments:attachments", "Look after the files of emails."),
     "token": ("app.cli.token:token", "Make and revoke tokens of the HTTP API."),
     "doctor": ("app.cli.doctor:doctor", "Check everything, and say how to mend what is wrong."),
     "demo": ("app.cli.demo:demo", "See it work: send sample emails through the whole of it."),

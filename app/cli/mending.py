@@ -8,6 +8,7 @@ from uuid import UUID
 
 import click
 
+from app.cli.database_access import run_with_pool
 from app.cli.printing import say, say_lines, write_bytes
 from app.cli.quarantine_access import (
     ALL,
@@ -18,7 +19,6 @@ from app.cli.quarantine_access import (
     check_selection,
     draft_of,
     find,
-    run_with_pool,
     selected,
     to_json,
     to_reason,

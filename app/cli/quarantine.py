@@ -7,6 +7,7 @@ from uuid import UUID
 
 import click
 
+from app.cli.database_access import run_with_pool
 from app.cli.mending import describe, edit, export
 from app.cli.printing import say, say_lines
 from app.cli.quarantine_access import (
@@ -17,7 +18,6 @@ from app.cli.quarantine_access import (
     check_selection,
     discard_with_drafts,
     find,
-    run_with_pool,
     selected,
     to_json,
     to_reason,

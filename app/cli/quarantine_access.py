@@ -1,17 +1,14 @@
 """What the commands of the quarantine share: which webhooks are meant, and how they are read."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
 import click
 
-from app.cli.database_access import told_in_a_sentence
-from app.database.engine import DB
 from app.errors import MailroomError
 from app.intake.refusals import Refusal, Summary, discard, find_refusal, refusals
 from app.models.quarantined_webhook import RefusalReason
@@ -39,19 +36,6 @@ def check_selection(ids: Sequence[UUID], all_of_them: bool, reason: str | None) 
         raise SelectionError("say which: ids, or --all (with --reason, all of that reason)")
     if reason and ids:
         raise SelectionError("--reason goes with --all, not with ids")
-
-
-def run_with_pool(work: Callable[[Pool], Coroutine[Any, Any, Any]]) -> Any:
-    async def run() -> Any:
-        await DB.ensure_running()
-        async with DB.make_pool(max_size=2) as pool:
-            return await work(pool)
-
-    try:
-        with told_in_a_sentence():
-            return asyncio.run(run())
-    finally:
-        DB.release()
 
 
 async def selected(

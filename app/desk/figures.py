@@ -17,8 +17,10 @@ import attrs
 
 from app.api.emails import count_by_status
 from app.api.look import Look
+from app.attachments.counts import count_files, find_lag
 from app.jobs.heartbeat import SILENT_AFTER
 from app.jobs.transitions.common import Database
+from app.models.email_attachment import AttachmentState
 from app.models.incoming_email import ProcessingStatus
 
 # However many browsers watch, the database is asked no more often.
@@ -134,6 +136,17 @@ class Quarantined:
 
 
 @attrs.frozen
+class Files:
+    """The files of emails; at most COUNTED_AT_MOST of each are counted."""
+
+    pending: int
+    lag: timedelta
+    """How long the file is due that waits longest for a worker."""
+    failed_today: int
+    flagged_today: int
+
+
+@attrs.frozen
 class Worker:
     """A worker process that was heard of lately."""
 
@@ -200,6 +213,7 @@ class Figures:
     """In the last 24 hours."""
 
     quarantined: Quarantined
+    files: Files
     oldest_waiting: OldestWaiting | None
     hour: Rates
     day: Rates
@@ -293,11 +307,13 @@ class Lookout:
         counts = await count_by_status(database, UNCOMPLETED, at_most=COUNTED_AT_MOST)
         oldest = await database.fetchrow(SELECT_OLDEST_WAITING)
         quarantined = await database.fetchrow(COUNT_QUARANTINED, COUNTED_AT_MOST)
+        files = await self._look_at_files(database, now)
         workers = await database.fetch(SELECT_WORKERS, COUNTED_AT_MOST, WORKERS_LISTED)
         return Figures(
             at=now,
             states={state: count.emails for state, count in counts.items()},
             quarantined=Quarantined(**(quarantined or {"all": 0, "signed": 0})),
+            files=files,
             completed_today=self._completed.total(),
             oldest_waiting=(
                 OldestWaiting(oldest["id"], now - oldest["received_at"]) if oldest else None
@@ -307,6 +323,18 @@ class Lookout:
             workers=[Worker(**row) for row in workers],
             failures=self._failures,
             longest_runs=self._longest_runs,
+        )
+
+    @staticmethod
+    async def _look_at_files(database: Database, now: datetime) -> Files:
+        pending = await count_files(database, [AttachmentState.PENDING], at_most=COUNTED_AT_MOST)
+        ended = [AttachmentState.FAILED, AttachmentState.FLAGGED]
+        today = await count_files(database, ended, since=now - DAY, at_most=COUNTED_AT_MOST)
+        return Files(
+            pending=pending[AttachmentState.PENDING].files,
+            lag=await find_lag(database),
+            failed_today=today[AttachmentState.FAILED].files,
+            flagged_today=today[AttachmentState.FLAGGED].files,
         )
 
     def _rates(self, now: datetime, span: timedelta, parts: int) -> Rates:

@@ -43,7 +43,7 @@ def files_of(settings: Settings) -> Files | None:
     )
 
 
-class Archive:
+class ArchiveThread:
     """Runs the archivist of this process."""
 
     def __init__(self, settings: Settings) -> None:

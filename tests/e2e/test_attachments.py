@@ -22,6 +22,10 @@ async def endless(asked: Asked, writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
+async def _answer_gone(writer: asyncio.StreamWriter) -> None:
+    answer(writer, 404, b"")
+
+
 def rows(services: Services) -> list[dict[str, object]]:
     with psycopg.connect(services.environment["DATABASE_URL"], row_factory=dict_row) as connection:
         return connection.execute("SELECT * FROM email_attachments ORDER BY position").fetchall()
@@ -88,7 +92,9 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_download_loses_and_leaves_no
     told = services.run("mailroom", "show", email_id).stdout
     assert "kept, 300000 bytes" in told
     assert "file 1 (gone.pdf): failed: gone. The file is not there any more" in told
-
-
-async def _answer_gone(writer: asyncio.StreamWriter) -> None:
-    answer(writer, 404, b"")
+    listed = services.run("mailroom", "attachments", "list", "--state", "failed")
+    assert listed.stdout.startswith(f"{email_id}/1  failed  gone.pdf  gone: ")
+    (store / storage_key(sha256)).unlink()
+    verified = services.run("mailroom", "attachments", "verify")
+    assert verified.returncode == 1
+    assert f"missing: {sha256}, of {email_id}/0" in verified.stdout

@@ -193,6 +193,11 @@ def test_doctor_finds_all_well(services: Services, broker_url: str) -> None:
         ({"BROKER_URL": "amqp://u:geheim@127.0.0.1:1?heartbeat=x"}, "broker", "BROKER_URL"),
         ({"MAILROOM_HANDLER": "nowhere:handle"}, "handler", "MAILROOM_HANDLER"),
         (
+            {"MAILROOM_ATTACHMENT_STORE": "file:///dev/null/x"},
+            "files",
+            "MAILROOM_ATTACHMENT_STORE",
+        ),
+        (
             {"MAILROOM_WEBHOOK_SECRETS": ZENDESK_PUBLIC_TEST_SECRET},
             "secrets",
             "MAILROOM_WEBHOOK_SECRETS",
