@@ -19,6 +19,7 @@ from app.jobs.messages import ids_of_message
 from app.jobs.transitions import dispatching
 from app.jobs.transitions.common import Database
 from app.jobs.transitions.dispatching import THE_BEGINNING, Files, Queued, Since
+from app.jobs.whole_looks import WholeLooks
 from app.telemetry.metrics import BROKER_ERRORS, BrokerUse
 
 log = structlog.get_logger(__name__)
@@ -32,11 +33,6 @@ LOOK_SECONDS = 2.0
 # What a broker may take for a batch. Where it took one message at least it is slow, and not away.
 BROKER_SECONDS = 30.0
 CHANNEL = "mailroom_received"
-
-# Of its time a Dispatcher spends no more on looks from the beginning, which walk over the entries
-# of what was taken already. They find what the others miss: an email that came later with an older
-# time, and what another one gave back.
-WHOLE_LOOKS = 0.05
 
 Send = Callable[[Sequence[UUID]], None]
 
@@ -74,7 +70,7 @@ class Dispatcher:
         self._rung = asyncio.Event()
         self._odd_to_fresh = True
         self._mark = THE_BEGINNING
-        self._whole_look_at = 0.0
+        self._whole_looks = WholeLooks()
         self._was_whole = False
         self._is_first = False
 
@@ -119,7 +115,7 @@ class Dispatcher:
         while await self.dispatch_batch(database):
             pass
         if not self._was_whole:
-            seconds = min(seconds, max(0.0, self._whole_look_at - time.monotonic()))
+            seconds = min(seconds, max(0.0, self._whole_looks.next_at - time.monotonic()))
         await _wait_for(self._rung, seconds)
 
     async def dispatch_batch(self, database: "Database | None" = None) -> bool:
@@ -155,13 +151,13 @@ class Dispatcher:
                 await sending.run()
         finally:
             if unsent := sending.unsent():
-                self._whole_look_at = 0.0
+                self._whole_looks.demand()
                 await dispatching.unqueue(database, unsent)
         return True
 
     async def _look(self, database: Database) -> list[Queued]:
-        began = time.monotonic()
-        self._was_whole = began >= self._whole_look_at
+        # Such a look finds as well what another Dispatcher gave back.
+        self._was_whole = self._whole_looks.begin()
         queued = await dispatching.queue(
             database,
             limit=BATCH,
@@ -171,8 +167,7 @@ class Dispatcher:
             files=self._files,
         )
         if self._was_whole:
-            now = time.monotonic()
-            self._whole_look_at = now + (now - began) * (1 / WHOLE_LOOKS - 1)
+            self._whole_looks.end()
         self._mark = _after(queued, self._mark)
         return queued
 

@@ -5,12 +5,14 @@ was lost (the broker was emptied, or a Dispatcher died at a bad moment).
 """
 
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
 
 from app.jobs.leases import HeldClaims
 from app.jobs.transitions import keeping
 from app.jobs.transitions.common import Database
+from app.jobs.whole_looks import WholeLooks
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,8 @@ class Rescuer:
         self._lost_after = lost_after
         self._concurrency = concurrency
         self._had_room = False
+        self._whole_looks = WholeLooks()
+        self._since = keeping.ALL
 
     async def run_once(self, database: Database) -> int:
         """Bring back what is stuck now.
@@ -46,8 +50,12 @@ class Rescuer:
         Returns:
             How many emails were brought back.
         """
+        is_whole = self._whole_looks.begin()
+        since = keeping.ALL if is_whole else self._since
         takes_over = self._held_claims.contact.has_lasted(self._lease)
-        expired = await keeping.rescue_expired(database, limit=BATCH) if takes_over else []
+        expired: list[UUID] = []
+        if takes_over:
+            expired = await keeping.rescue_expired(database, limit=BATCH, since=since)
         # Two looks, since a worker may be between two emails.
         had_room, self._had_room = (
             self._had_room,
@@ -58,7 +66,11 @@ class Rescuer:
             limit=BATCH,
             lost_after=self._lost_after,
             is_idle=had_room and self._had_room,
+            since=since,
         )
+        self._since = await keeping.beginnings(database, since)
+        if is_whole:
+            self._whole_looks.end()
         for email_id in expired:
             log.warning("lease_ran_out", email_id=str(email_id))
         if unheard:

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 import app.jobs.dispatcher as dispatcher_module
+from app.jobs import whole_looks
 from app.jobs.dispatcher import BATCH, CHANNEL, Dispatcher
 from app.jobs.heartbeat import beat
 from app.jobs.transitions import dispatching
@@ -333,7 +334,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     once only, as they begin or are made the first."""
     monkeypatch.setattr(dispatcher_module, "POLL_SECONDS", 3_600.0)
     monkeypatch.setattr(dispatcher_module, "LOOK_SECONDS", 3_600.0)
-    monkeypatch.setattr(dispatcher_module, "WHOLE_LOOKS", 1.0)
+    monkeypatch.setattr(whole_looks, "SHARE", 1.0)
     counted: list[None] = []
     real_queue = dispatching.queue
 
@@ -496,13 +497,13 @@ async def test_an_email_that_comes_later_with_an_older_time_is_found_by_a_whole_
         "INSERT INTO incoming_emails (from_email, received_at)"
         " VALUES ('erika@example.com', now() - interval '1 day') RETURNING id"
     )
-    dispatcher._whole_look_at = 1e18
+    dispatcher._whole_looks.next_at = 1e18
     assert not await dispatcher.dispatch_batch()
     # By itself it does not wait for the next notification.
     monkeypatch.setattr(dispatcher_module, "LOOK_SECONDS", 3_600.0)
-    monkeypatch.setattr(dispatcher_module, "WHOLE_LOOKS", 0.5)
+    monkeypatch.setattr(whole_looks, "SHARE", 0.5)
     async with asyncio.timeout(60), running(dispatcher):
-        dispatcher._whole_look_at = 0.0
+        dispatcher._whole_looks.next_at = 0.0
         while old not in sent:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -515,7 +516,7 @@ async def test_what_was_not_sent_is_looked_for_from_the_beginning(pool: Pool) ->
     def refuse(_: object) -> None:
         raise ConnectionError("the broker is away")
 
-    dispatcher._whole_look_at = 1e18
+    dispatcher._whole_looks.next_at = 1e18
     dispatcher._send = refuse
     with pytest.raises(ConnectionError):
         await dispatcher.dispatch_batch()

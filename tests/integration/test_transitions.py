@@ -1127,8 +1127,8 @@ PLANS: list[tuple[str, list[object], str]] = [
     (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100], "ix_incoming_emails_due"),
     (dispatching.UNQUEUE, [["id"], [TOKEN], [True]], "incoming_emails_pkey"),
     (dispatching.END_WAIT, [["id"]], "incoming_emails_pkey"),
-    (keeping.RESCUE_EXPIRED, [500], STATUS_INDEX),
-    (keeping.RESCUE_UNHEARD, [500, LOST_AFTER, False], SENT_INDEX),
+    (keeping.RESCUE_EXPIRED, [500, None], STATUS_INDEX),
+    (keeping.RESCUE_UNHEARD, [500, None, LOST_AFTER, None, False], SENT_INDEX),
     (
         claiming.CLAIM,
         [["id"], [uuid4()], LEASE, "a worker", False, True, 1_000, True],
@@ -1170,9 +1170,9 @@ async def test_what_looks_again_and_again_reads_little_whatever_the_statistics(
     that was filled since."""
     hot = [
         (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100]),
-        (keeping.RESCUE_EXPIRED, [500]),
+        (keeping.RESCUE_EXPIRED, [500, None]),
     ]
-    hot.append((keeping.RESCUE_UNHEARD, [500, LOST_AFTER, True]))
+    hot.append((keeping.RESCUE_UNHEARD, [500, None, LOST_AFTER, None, True]))
     async with pool.acquire() as connection:
         await connection.execute(f"SET plan_cache_mode = {kind}")
 

@@ -47,11 +47,6 @@ DUE_AT = "COALESCE(next_attempt_at, '-infinity')"
 HELD = "(email.processing_status = 'processing') IS TRUE"
 
 
-def in_state(state: str) -> str:
-    """The emails in a state, the oldest first."""
-    return f"processing_status BETWEEN '{state}' AND '{state}' ORDER BY {STATE_AND_TIME}"
-
-
 def in_state_since(state: str, moment: str) -> str:
     """The emails in a state that were received since a moment, in SQL; the oldest first. The index
     on both columns is entered there, not at the beginning of the state."""

@@ -77,6 +77,9 @@ SINCE = "COALESCE($4::timestamptz, '-infinity')"
 # A fresh email with files gets their rows in the same statement, and no message until they are
 # there or its time is up: it is `queued` like one whose retry is due later.
 #
+# Losing this commit in a crash of PostgreSQL costs little (the emails are fresh again, and a
+# message that was sent for one finds it so, or done), so it need not wait for the disk.
+#
 # The order is given here, because an UPDATE returns its rows in any, and so that nothing can fail
 # once it has committed: both kinds by turns. No '-infinity' may leave PostgreSQL, since asyncpg
 # makes of it a time that compares with no other.
@@ -86,14 +89,15 @@ HAS_FILES = """CASE
     ELSE json_array_length(attachment_urls) > 0 END"""
 WAITS = f"($6::interval IS NOT NULL AND {HAS_FILES})"
 QUEUE = f"""
-WITH waiting AS MATERIALIZED (
+WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+waiting AS MATERIALIZED (
     SELECT count(*) AS messages, min(queued_at) AS oldest FROM (
         SELECT queued_at FROM incoming_emails
         WHERE {WITH_MESSAGE} AND queued_at >= COALESCE($5::timestamptz, '-infinity')
         ORDER BY queued_at LIMIT $2
     ) AS counted
 ),
-room AS MATERIALIZED (SELECT LEAST($1, $2 - messages) AS places FROM waiting),
+room AS MATERIALIZED (SELECT LEAST($1, $2 - messages) AS places FROM waiting, relaxed),
 needed AS MATERIALIZED (
     SELECT count(*) AS places FROM (
         SELECT 1 FROM incoming_emails WHERE {in_state_since("received", SINCE)}

@@ -99,8 +99,7 @@ SELECT id, true AS is_recorded FROM ended
 UNION ALL
 SELECT email.id, false
 FROM incoming_emails AS email JOIN result ON email.id = email_id AND email.started_at = token
-WHERE email.id = ANY (ARRAY(SELECT email_id FROM result)) AND {HELD}
-    AND email.id NOT IN (SELECT id FROM ended)
+WHERE email.id = ANY (ARRAY(SELECT email_id FROM result EXCEPT SELECT id FROM ended)) AND {HELD}
 """  # noqa: S608 - a constant
 
 

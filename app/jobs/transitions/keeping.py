@@ -4,7 +4,16 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from app.jobs.transitions.common import HELD, VANISHED, WITH_MESSAGE, Claim, Database, in_state
+import attrs
+
+from app.jobs.transitions.common import (
+    HELD,
+    VANISHED,
+    WITH_MESSAGE,
+    Claim,
+    Database,
+    in_state_since,
+)
 from app.models.entries import noted
 from app.telemetry.metrics import RESCUES, RescueKind
 
@@ -31,14 +40,30 @@ SELECT id, started_at, true AS is_extended FROM extended
 UNION ALL
 SELECT email.id, email.started_at, false
 FROM incoming_emails AS email JOIN held USING (id, started_at)
-WHERE email.id = ANY (ARRAY(SELECT id FROM held)) AND {HELD}
-    AND email.id NOT IN (SELECT id FROM extended)
+WHERE email.id = ANY (ARRAY(SELECT id FROM held EXCEPT SELECT id FROM extended)) AND {HELD}
 """  # noqa: S608 - a constant
+
+
+@attrs.frozen
+class Stretch:
+    """From where to look, past the dead entries of what went through; None: from the beginning.
+    What came later with an older time is not found so."""
+
+    received_at: datetime | None = None
+    """For what is in work."""
+
+    queued_at: datetime | None = None
+    """For what has a message."""
+
+
+ALL = Stretch()
+IN_WORK_SINCE = in_state_since("processing", "COALESCE($2::timestamptz, '-infinity')")
+MESSAGES_SINCE = f"{WITH_MESSAGE} AND queued_at >= COALESCE($1::timestamptz, '-infinity')"
 
 RESCUE_EXPIRED = f"""
 WITH taken AS MATERIALIZED (
     SELECT id FROM incoming_emails
-    WHERE COALESCE(lease_expires_at, '-infinity') < now() AND {in_state("processing")}
+    WHERE COALESCE(lease_expires_at, '-infinity') < now() AND {IN_WORK_SINCE}
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
@@ -54,9 +79,12 @@ RETURNING id
 RESCUE_UNHEARD = f"""
 WITH taken AS MATERIALIZED (
     SELECT id FROM incoming_emails
-    WHERE {WITH_MESSAGE} AND queued_at < now() - $2::interval
-    AND ($3 OR queued_at < (
-        SELECT max(queued_at) FROM incoming_emails WHERE processing_status = 'processing'
+    WHERE {WITH_MESSAGE} AND queued_at >= COALESCE($4::timestamptz, '-infinity')
+    AND queued_at < now() - $3::interval
+    AND ($5 OR queued_at < (
+        SELECT max(queued_at) FROM (
+            SELECT queued_at FROM incoming_emails WHERE {IN_WORK_SINCE}
+        ) AS in_work
     ))
     ORDER BY queued_at, received_at
     LIMIT $1
@@ -70,6 +98,15 @@ SET queued_at = NULL, updated_at = now(),
         END
 WHERE id = ANY (ARRAY(SELECT id FROM taken))
 RETURNING id
+"""  # noqa: S608 - a constant
+
+# Where the queues begin now; from now on where there is none.
+BEGINNINGS = f"""
+SELECT COALESCE(
+    (SELECT received_at FROM incoming_emails WHERE {IN_WORK_SINCE} LIMIT 1), now()
+) AS received_at, COALESCE(
+    (SELECT queued_at FROM incoming_emails WHERE {MESSAGES_SINCE} ORDER BY queued_at LIMIT 1), now()
+) AS queued_at
 """  # noqa: S608 - a constant
 
 
@@ -88,15 +125,21 @@ async def extend_leases(
     return {(row["id"], row["started_at"]): row["is_extended"] for row in rows}
 
 
-async def rescue_expired(database: Database, *, limit: int) -> list[UUID]:
+async def beginnings(database: Database, since: Stretch = ALL) -> Stretch:
+    """Where what is in work begins now, and what has a message, as far as it is looked for."""
+    row = await database.fetchrow(BEGINNINGS, since.queued_at, since.received_at)
+    return Stretch(row["received_at"], row["queued_at"]) if row else ALL
+
+
+async def rescue_expired(database: Database, *, limit: int, since: Stretch = ALL) -> list[UUID]:
     """processing -> queued where the lease ran out: the worker vanished."""
-    rows = await database.fetch(RESCUE_EXPIRED, limit)
+    rows = await database.fetch(RESCUE_EXPIRED, limit, since.received_at)
     RESCUES.labels(RescueKind.LEASE).inc(len(rows))
     return [row["id"] for row in rows]
 
 
 async def rescue_unheard(
-    database: Database, *, limit: int, lost_after: timedelta, is_idle: bool
+    database: Database, *, limit: int, lost_after: timedelta, is_idle: bool, since: Stretch = ALL
 ) -> list[UUID]:
     """queued -> queued where no worker came for so long that the message must be lost.
 
@@ -104,6 +147,8 @@ async def rescue_unheard(
         is_idle: a worker has nothing to do. Without one an old message may simply be waiting; it
             is lost if emails that were queued after it are in work already.
     """
-    rows = await database.fetch(RESCUE_UNHEARD, limit, lost_after, is_idle)
+    rows = await database.fetch(
+        RESCUE_UNHEARD, limit, since.received_at, lost_after, since.queued_at, is_idle
+    )
     RESCUES.labels(RescueKind.MESSAGE).inc(len(rows))
     return [row["id"] for row in rows]
