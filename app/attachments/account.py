@@ -1,24 +1,20 @@
-"""Which hosts are the account's own, and so may see its token and hold its files."""
+"""The Zendesk account of the settings: what is its own, and to whom its token is shown."""
 
 from typing import Self
 
 import attrs
 import httpx2
 
+from app.attachments.hosts import account_origin, is_own, own_hosts
 from app.http.host_names import Origin
 from app.outbound.client import Credentials
 from app.outbound.rules import origin_of
 from app.settings import Settings
 
-# Where Zendesk keeps the files themselves.
-CDN = "*.zdusercontent.com"
-# Without an account's name every account's files are asked for, and none gets a token.
-ANY_ACCOUNT = "*.zendesk.com"
-
 
 @attrs.frozen
 class Account:
-    """The Zendesk account of the settings."""
+    """Its hosts and its token."""
 
     origin: Origin | None
     """Where its API is; None where no account is named."""
@@ -30,12 +26,9 @@ class Account:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """The account that is set, or what stands for any."""
-        is_named = bool(settings.zendesk_subdomain or settings.zendesk_url)
-        origin = Origin.parse(settings.zendesk_address) if is_named else None
-        own = {origin.host} if origin else {ANY_ACCOUNT}
         return cls(
-            origin,
-            frozenset(own | set(settings.zendesk_hosts)),
+            account_origin(settings),
+            own_hosts(settings),
             f"{settings.zendesk_email}/token",
             settings.zendesk_token,
         )
@@ -47,9 +40,7 @@ class Account:
 
     def owns(self, url: httpx2.URL) -> bool:
         """Whether a URL belongs to the account, or to any where none is named."""
-        host = origin_of(url).host
-        is_any = ANY_ACCOUNT in self.hosts and host.endswith(ANY_ACCOUNT.removeprefix("*"))
-        return host in self.hosts or is_any
+        return is_own(origin_of(url).host, self.hosts)
 
     def credentials(self, url: httpx2.URL, *paths: str) -> Credentials | None:
         """The token for a URL of the account, good for paths that begin so; None where it must not

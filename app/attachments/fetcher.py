@@ -11,8 +11,9 @@ from pathlib import Path
 import attrs
 import httpx2
 
-from app.attachments.account import CDN, Account
+from app.attachments.account import Account
 from app.attachments.content_type import find_content_type
+from app.attachments.hosts import CDN
 from app.attachments.login_page import LOOKED_AT_BYTES, is_login_page, leads_to_login
 from app.attachments.reasons import Reason
 from app.attachments.records import Record, Records, RefusedError

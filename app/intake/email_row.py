@@ -11,6 +11,7 @@ from uuid import UUID
 import attrs
 
 from app.intake.events import Event, event_key
+from app.intake.inline_images import inline_images
 from app.intake.json_body import JsonBody
 from app.intake.payload import CheckedPayload
 from app.intake.received_at import parse_received_at
@@ -75,10 +76,13 @@ def make_row(
     signature: str | None,
     now: datetime,
     day_first: bool = False,
+    hosts: frozenset[str] = frozenset(),
 ) -> EmailRow:
     """Build the row of an email. What does not fit a column is cut there and whole in
-    `raw_payload`."""
+    `raw_payload`. The images of `hosts` within the text join its files."""
     email = payload.email
+    files = payload.attachment_urls
+    files = [*files, *inline_images(email.body_html, files, hosts)]
     webhook_id = str(email.webhook_id) if email.webhook_id is not None else None
     return EmailRow(
         id=email_id,
@@ -91,7 +95,7 @@ def make_row(
         raw_body_text=email.body_text,
         received_at=parse_received_at(email.received_at, now, day_first=day_first),
         idempotency_key=idempotency_key(payload, invocation_id),
-        attachment_urls=json.dumps(payload.attachment_urls) if payload.attachment_urls else None,
+        attachment_urls=json.dumps(files) if files else None,
         raw_payload=body.decode() if json_body.is_plain else as_json_string(body),
         delivery_signature=signature,
         attempt_errors=entries(payload.left_out, now),
@@ -110,8 +114,11 @@ def make_event_row(
     invocation_id: str | None,
     signature: str | None,
     now: datetime,
+    hosts: frozenset[str] = frozenset(),
 ) -> EmailRow:
-    """Build the row of an email that came as an event. `files` came before it."""
+    """Build the row of an email that came as an event. `files` came before it; the images of
+    `hosts` within its text join them."""
+    files = [*files, *inline_images(event.body_html, files, hosts)]
     told = [f"it came as an event of Zendesk's: {event.name}"]
     if not event.from_email:
         told.append("the event names no address of its sender")
@@ -127,7 +134,7 @@ def make_event_row(
         raw_body_text=event.body_text,
         received_at=event.happened_at,
         idempotency_key=key,
-        attachment_urls=to_fit_json(list(files)) if files else None,
+        attachment_urls=to_fit_json(files) if files else None,
         raw_payload=body.decode() if json_body.is_plain else as_json_string(body),
         delivery_signature=signature,
         attempt_errors=entries(told, now),

@@ -13,6 +13,7 @@ import asyncpg
 import attrs
 import structlog
 
+from app.attachments.hosts import own_hosts
 from app.intake import erasures, waiting_files
 from app.intake.email_row import EmailRow, entries, make_broken_row, make_event_row, make_row
 from app.intake.events import Event, event_key, is_event, read_event
@@ -60,6 +61,7 @@ class Intake:
         self._secrets = settings.webhook_secrets
         self._accept_unsigned = settings.accept_unsigned
         self._day_first = settings.day_first
+        self._hosts = own_hosts(settings)
         self._max_age_seconds = settings.signature_max_age_seconds
         self._seen: OrderedDict[str, str] = OrderedDict()
         self._reused = 0
@@ -195,6 +197,7 @@ class Intake:
                 signature=signature,
                 now=now,
                 day_first=self._day_first,
+                hosts=self._hosts,
             )
             row = attrs.evolve(row, from_email="") if without_sender else row
             admission = await self._writer.store(finish(row))
@@ -216,6 +219,7 @@ class Intake:
             invocation_id=invocation_id,
             signature=signature,
             now=now,
+            hosts=self._hosts,
         )
         admission = await self._writer.store(finish(row))
         if admission.email_id is not None:

@@ -1,4 +1,4 @@
-"""What a file is by its bytes, which pages are logins, and which images belong to an email."""
+"""What a file is by its bytes, and which pages are logins."""
 
 import io
 import time
@@ -10,7 +10,6 @@ from support import make_settings
 
 from app.attachments.account import Account
 from app.attachments.content_type import HEAD_BYTES, find_content_type, is_html
-from app.attachments.inline_images import MOST_IMAGES, inline_images
 from app.attachments.login_page import leads_to_login
 
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
@@ -93,57 +92,6 @@ def test_hostile_heads_are_read_in_linear_time(part: bytes) -> None:
 )
 def test_redirects_to_a_login_are_known(url: str, is_login: bool) -> None:
     assert leads_to_login(httpx2.URL(url)) is is_login
-
-
-ACCOUNT = Account.from_settings(make_settings(zendesk_subdomain="acme"))
-
-
-@pytest.mark.parametrize(
-    ("body", "urls"),
-    [
-        (
-            '<p>See <img alt="x" src="https://acme.zendesk.com/attachments/token/a/?name=b.png&amp;x=1">',
-            ["https://acme.zendesk.com/attachments/token/a/?name=b.png&x=1"],
-        ),
-        (
-            "<IMG SRC='https://acme.zendesk.com/attachments/token/a/'><img\nsrc = "
-            "https://acme.zendesk.com/attachments/token/b/ ><img "
-            'src="https://acme.zendesk.com/attachments/token/a/">',
-            [
-                "https://acme.zendesk.com/attachments/token/a/",
-                "https://acme.zendesk.com/attachments/token/b/",
-            ],
-        ),
-        ('<img src="https://tracker.example/pixel.gif">', []),
-        ('<img src="https://acme.zendesk.com/api/v2/users.json">', []),
-        ('<img src="https://other.zendesk.com/attachments/token/a/">', []),
-        ('<img src="http://acme.zendesk.com/attachments/token/a/">', []),
-        ('<img data-src="https://acme.zendesk.com/attachments/token/a/">', []),
-        ('<a href="https://acme.zendesk.com/attachments/token/a/">', []),
-        ('<img src="https://[acme">', []),
-        ("", []),
-    ],
-)
-def test_images_of_an_email_are_those_that_the_account_keeps(body: str, urls: list[str]) -> None:
-    assert inline_images(body, ACCOUNT) == urls
-
-
-def test_images_are_bounded_in_number() -> None:
-    body = "".join(
-        f'<img src="https://acme.zendesk.com/attachments/token/{n}/">' for n in range(500)
-    )
-    assert len(inline_images(body, ACCOUNT)) == MOST_IMAGES
-
-
-@pytest.mark.parametrize("part", ["<img ", "<img src=", "<img src ", "<img src=https://", " src"])
-def test_hostile_bodies_are_looked_through_in_linear_time(part: str) -> None:
-    def seconds(times: int) -> float:
-        body = "<img " + part * times
-        begin = time.perf_counter()
-        inline_images(body, ACCOUNT)
-        return time.perf_counter() - begin
-
-    assert seconds(80_000) < 40 * (seconds(10_000) + 0.001)
 
 
 def test_without_an_accounts_name_any_account_has_files_and_none_a_token() -> None:
