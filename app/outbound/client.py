@@ -194,7 +194,7 @@ class OutboundClient:
                     async with self._send(
                         method, target, headers, content, credentials
                     ) as response:
-                        following = _location(method, response)
+                        following = self._following(method, response)
                         if following is None:
                             yield Answer(
                                 target,
@@ -224,6 +224,18 @@ class OutboundClient:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    def _following(self, method: HTTPMethod, response: httpx2.Response) -> httpx2.URL | str | None:
+        """Where a redirect leads that is to be followed; None for other answers."""
+        location = response.headers.get("location", "")
+        may_follow = self._rules.most_redirects > 0 and method in _REDIRECTED
+        if response.status_code not in _REDIRECTS or not may_follow or not location:
+            return None
+        try:
+            return response.url.join(location)
+        except httpx2.InvalidURL:
+            # The rules say what is wrong with it.
+            return location
 
     @asynccontextmanager
     async def _send(
@@ -276,18 +288,6 @@ def trusted(ca_file: Path | None) -> ssl.SSLContext:
     if ca_file is not None:
         context.load_verify_locations(cafile=ca_file)
     return context
-
-
-def _location(method: HTTPMethod, response: httpx2.Response) -> httpx2.URL | str | None:
-    """Where a redirect leads; None for other answers."""
-    location = response.headers.get("location", "")
-    if response.status_code not in _REDIRECTS or method not in _REDIRECTED or not location:
-        return None
-    try:
-        return response.url.join(location)
-    except httpx2.InvalidURL:
-        # The rules say what is wrong with it.
-        return location
 
 
 def _explained(error: Exception, host: str | None) -> OutboundError:

@@ -37,6 +37,7 @@ class Rules:
     opens_loopback: bool = False
     """Whether this machine may be called, at any port. Never in production."""
     most_redirects: int = 3
+    """How often one request is sent on. 0: a redirect is an answer like any other."""
 
     @classmethod
     def from_settings(cls, settings: Settings, hosts: Iterable[str] | None) -> Self:

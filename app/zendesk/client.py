@@ -8,21 +8,31 @@ import asyncio
 import re
 import time
 from collections import OrderedDict
+from http import HTTPMethod, HTTPStatus
 from typing import Any
 from weakref import WeakValueDictionary
 
 import attrs
-import httpx
+import httpx2
+import msgspec
 
 from app.errors import MailroomError
+from app.http.host_names import Origin
 from app.models.fit import fit_text
+from app.outbound.busy_hosts import DEFAULT_SECONDS, retry_after_seconds
+from app.outbound.client import Answer, Credentials, Limits, OutboundClient
+from app.outbound.errors import (
+    AddressNotAllowedError,
+    HostNotAllowedError,
+    OutboundError,
+    UntrustedError,
+)
+from app.outbound.rules import Rules
 from app.settings import Settings
 
-ANSWER_SECONDS = 15.0
-# Zendesk's limit is by minute, so this is what a 429 without a number means.
-BUSY_SECONDS = 60.0
-LONGEST_BUSY_SECONDS = 3600.0
+LIMITS = Limits(total_seconds=30.0, most_bytes=1024 * 1024, silent_seconds=15.0)
 AT_ONCE = 4
+PATHS = ("/api/v2/users/",)
 
 REMEMBERED = 10_000
 REMEMBERED_SECONDS = 3600.0
@@ -62,11 +72,13 @@ class ZendeskClient:
     """Asks one account's API, over connections of the event loop it is used in."""
 
     def __init__(self, settings: Settings) -> None:
-        self._http = httpx.AsyncClient(
-            base_url=settings.zendesk_address,
-            auth=(f"{settings.zendesk_email}/token", settings.zendesk_token),
-            follow_redirects=False,
-            timeout=ANSWER_SECONDS,
+        self._origin = origin = Origin.parse(settings.zendesk_address)
+        rules = Rules.from_settings(settings, [origin.host])
+        self._http = OutboundClient(
+            attrs.evolve(rules, most_redirects=0), LIMITS, ca_file=settings.outbound_ca_file
+        )
+        self._credentials = Credentials.basic(
+            origin, f"{settings.zendesk_email}/token", settings.zendesk_token, PATHS
         )
         self._users: OrderedDict[str, tuple[User | None, float]] = OrderedDict()
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -104,49 +116,49 @@ class ZendeskClient:
 
     async def _get(self, path: str) -> Any:
         """The JSON at a path; None for 404."""
+        origin = self._origin
+        url = httpx2.URL(scheme=origin.scheme, host=origin.host, port=origin.port, path=path)
         async with self._at_once:
             left = self._busy_until - time.monotonic()
             if left > 0:
                 raise ZendeskBusyError(left)
             try:
-                async with asyncio.timeout(2 * ANSWER_SECONDS):
-                    answer = await self._http.get(path)
-            except (httpx.HTTPError, TimeoutError) as error:
-                raise ZendeskAwayError(
-                    f"Zendesk's API does not answer ({type(error).__name__})"
-                ) from error
-        self._heed_limit(answer)
-        status = answer.status_code
-        if status == httpx.codes.NOT_FOUND:
-            return None
-        if answer.is_server_error:
-            raise ZendeskAwayError(f"Zendesk's API answers {status}")
-        if not answer.is_success:
-            raise ZendeskError(
-                f"Zendesk's API answers {status}: see MAILROOM_ZENDESK_EMAIL, "
-                "MAILROOM_ZENDESK_TOKEN and the address of the account"
-            )
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise ZendeskError("Zendesk's API answers no JSON: see MAILROOM_ZENDESK_URL") from error
+                async with self._http.ask(
+                    HTTPMethod.GET, url, credentials=self._credentials
+                ) as answer:
+                    self._heed_limit(answer)
+                    return _content(answer.status, await answer.read())
+            except (HostNotAllowedError, AddressNotAllowedError, UntrustedError) as error:
+                raise ZendeskError(f"Zendesk's API is not asked: {error}") from error
+            except OutboundError as error:
+                raise ZendeskAwayError(f"Zendesk's API does not answer: {error}") from error
 
-    def _heed_limit(self, answer: httpx.Response) -> None:
-        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            seconds = _seconds(answer.headers.get("retry-after")) or BUSY_SECONDS
+    def _heed_limit(self, answer: Answer) -> None:
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+            seconds = retry_after_seconds(answer.headers.get("retry-after")) or DEFAULT_SECONDS
             self._busy_until = time.monotonic() + seconds
             raise ZendeskBusyError(seconds)
         remaining = next((answer.headers[n] for n in _REMAINING if n in answer.headers), None)
         if remaining == "0":
             reset = next((answer.headers[n] for n in _RESET if n in answer.headers), None)
-            self._busy_until = time.monotonic() + (_seconds(reset) or BUSY_SECONDS)
+            self._busy_until = time.monotonic() + (retry_after_seconds(reset) or DEFAULT_SECONDS)
 
 
-def _seconds(text: str | None) -> float | None:
-    try:
-        return min(max(float(text or ""), 0.0), LONGEST_BUSY_SECONDS)
-    except ValueError:
+def _content(status: int, body: bytes) -> Any:
+    """The JSON of an answer; None for 404."""
+    if status == HTTPStatus.NOT_FOUND:
         return None
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise ZendeskAwayError(f"Zendesk's API answers {status}")
+    if status != HTTPStatus.OK:
+        raise ZendeskError(
+            f"Zendesk's API answers {status}: see MAILROOM_ZENDESK_EMAIL, "
+            "MAILROOM_ZENDESK_TOKEN and the address of the account"
+        )
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise ZendeskError("Zendesk's API answers no JSON: see MAILROOM_ZENDESK_URL") from error
 
 
 def _user(content: Any) -> User | None:
