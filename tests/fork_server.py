@@ -26,7 +26,7 @@ from typing import IO, Any
 LIBRARIES = (
     *("asyncpg", "attrs", "click", "dateutil.parser", "dateutil.tz", "fastapi_swagger", "ftfy"),
     *("dramatiq.cli", "dramatiq.brokers.rabbitmq", "dramatiq.brokers.redis", "dramatiq_postgres"),
-    *("httptools", "httpx", "jinja2", "litestar", "litestar.plugins.jinja", "msgspec", "psutil"),
+    *("httptools", "httpx2", "jinja2", "litestar", "litestar.plugins.jinja", "msgspec", "psutil"),
     *("litestar.openapi.plugins", "litestar.static_files", "piccolo.engine.postgres", "pika"),
     *("piccolo.apps.migrations.commands.backwards", "piccolo.apps.migrations.commands.forwards"),
     *("piccolo.main", "piccolo_admin.endpoints", "piccolo_api.session_auth.piccolo_app"),

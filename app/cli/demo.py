@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 import attrs
 import click
-import httpx
+import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -168,10 +168,10 @@ class _Demo:
 
     async def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             while time.monotonic() < deadline:
                 self._check_service()
-                with contextlib.suppress(httpx.HTTPError):
+                with contextlib.suppress(httpx2.HTTPError):
                     if (await client.get(f"{self._base}/health/ready")).is_success:
                         return
                 await asyncio.sleep(0.1)
@@ -222,11 +222,11 @@ class _Demo:
 
     async def _send_all(self, count: int, seed: int) -> None:
         emails = enumerate(sample_emails(count, seed))
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+        async with httpx2.AsyncClient(timeout=ANSWER_SECONDS) as client:
             await asyncio.gather(*(self._send_some(client, emails) for _ in range(SENDERS)))
 
     async def _send_some(
-        self, client: httpx.AsyncClient, emails: Iterator[tuple[int, dict[str, object]]]
+        self, client: httpx2.AsyncClient, emails: Iterator[tuple[int, dict[str, object]]]
     ) -> None:
         for number, email in emails:
             body = json.dumps(email, ensure_ascii=False).encode()
@@ -236,24 +236,24 @@ class _Demo:
                 await self._deliver(client, body, headers)
 
     async def _deliver(
-        self, client: httpx.AsyncClient, body: bytes, headers: dict[str, str]
+        self, client: httpx2.AsyncClient, body: bytes, headers: dict[str, str]
     ) -> None:
         """Post a webhook, again and again where it gets no answer or 503, as Zendesk does."""
         for _ in range(DELIVERY_TRIES):
             began = time.perf_counter()
             try:
                 answer = await client.post(self._url, content=body, headers=headers)
-            except httpx.HTTPError:
+            except httpx2.HTTPError:
                 await asyncio.sleep(1)
                 continue
-            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            if answer.status_code == httpx2.codes.SERVICE_UNAVAILABLE:
                 await asyncio.sleep(float(answer.headers["retry-after"]))
                 continue
             self._count(answer, time.perf_counter() - began)
             return
         self._tally.refused += 1
 
-    def _count(self, answer: httpx.Response, seconds: float) -> None:
+    def _count(self, answer: httpx2.Response, seconds: float) -> None:
         if not answer.is_success:
             self._tally.refused += 1
             return

@@ -5,7 +5,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 import click
-import httpx
+import httpx2
 
 from app.cli.printing import say_lines
 from app.errors import MailroomError
@@ -61,15 +61,15 @@ def send(file: BinaryIO, url: str | None, secret: str | None) -> None:
     secret = secret or settings.webhook_secrets[0].secret
     url = url or webhook_url(settings)
     try:
-        answer = httpx.post(
+        answer = httpx2.post(
             url,
             content=body,
             headers=signed_headers(secret, body),
             timeout=ANSWER_SECONDS,
         )
-    except httpx.InvalidURL as error:
+    except httpx2.InvalidURL as error:
         raise SendError(f"--url {url} is not a URL: {error}") from error
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         raise SendError(
             f"no answer from {url} ({type(error).__name__}): is `mailroom up` or `mailroom web` "
             "running there?"

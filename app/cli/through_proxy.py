@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import httpx
+import httpx2
 
 from app.cli.send import signed_headers
 from app.errors import MailroomError
@@ -57,7 +57,7 @@ async def pages_answer(settings: Settings, url: str) -> str:
     Raises:
         ProxyError: they cannot be reached, or lead elsewhere.
     """
-    async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+    async with httpx2.AsyncClient(timeout=ANSWER_SECONDS) as client:
         page = await client.get(f"{url}/")
         if page.is_redirect:
             target = urljoin(f"{url}/", page.headers["location"])
@@ -102,7 +102,7 @@ async def _told(
 ) -> str:
     try:
         return await check(settings, url)
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         said = f"{type(error).__name__} {error}".strip()
         raise ProxyError(
             f"no answer from {url} ({said}): see that its name, port and certificate are right "
@@ -112,7 +112,7 @@ async def _told(
 
 async def _probe(settings: Settings, url: str, body: bytes) -> dict[str, Any]:
     headers = signed_headers(settings.webhook_secrets[0].secret, body)
-    async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+    async with httpx2.AsyncClient(timeout=ANSWER_SECONDS) as client:
         answer = await client.post(
             f"{url}{WEBHOOK_PATH}", content=body, headers={**headers, PROBE_HEADER: "1"}
         )
@@ -152,7 +152,7 @@ async def _probe(settings: Settings, url: str, body: bytes) -> dict[str, Any]:
     raise ProxyError(f"a webhook to {url}{WEBHOOK_PATH} is answered {status}: {mend}")
 
 
-def _is_probe(answer: httpx.Response) -> bool:
+def _is_probe(answer: httpx2.Response) -> bool:
     try:
         return answer.json().get("probe") is True
     except (ValueError, AttributeError):
@@ -164,7 +164,7 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _said(answer: httpx.Response) -> str:
+def _said(answer: httpx2.Response) -> str:
     """The detail of a problem, else the beginning of the text, in one line."""
     try:
         said = answer.json()["detail"]
