@@ -1,7 +1,10 @@
 """What a handler in a worker has at hand: the files of its email, and a client that calls nobody by
 accident."""
 
+import asyncio
 import hashlib
+import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -160,3 +163,42 @@ async def test_a_client_of_the_library_is_what_a_handler_gets() -> None:
     async with client_for() as client:
         assert isinstance(client, httpx2.AsyncClient)
         assert not client.follow_redirects
+
+
+async def test_a_handler_in_a_thread_is_told_that_its_time_is_over(pool: Pool) -> None:
+    seen: list[tuple[bool, float]] = []
+
+    def handle(email: Email, context: Context) -> None:
+        seen.append((context.is_cancelled, context.seconds_left))
+        while not context.is_cancelled:
+            time.sleep(0.001)
+        seen.append((context.is_cancelled, context.seconds_left))
+
+    row = await process(pool, handle, await store(pool), handler_timeout_seconds=0.1)
+    assert row["processing_status"] == "queued"
+    assert "did not finish within 0.1 seconds" in row["attempt_errors"]
+    (began, left), (ended, none_left) = seen
+    assert (began, ended) == (False, True)
+    assert 0 < left <= 0.1
+    assert none_left == 0
+
+
+async def test_a_handler_in_a_thread_keeps_its_claim_until_it_has_ended(pool: Pool) -> None:
+    is_told, may_end = threading.Event(), threading.Event()
+
+    def handle(email: Email, context: Context) -> None:
+        while not context.is_cancelled:
+            time.sleep(0.001)
+        is_told.set()
+        assert may_end.wait(60)
+
+    email_id = await store(pool)
+    running = asyncio.create_task(process(pool, handle, email_id, handler_timeout_seconds=0.05))
+    assert await asyncio.to_thread(is_told.wait, 60)
+    # Whoever let go of the thread would have recorded that by now.
+    await asyncio.wait({running}, timeout=0.2)
+    row = await pool.fetchrow("SELECT * FROM incoming_emails WHERE id = $1", email_id)
+    assert row is not None
+    assert row["processing_status"] == "processing"
+    may_end.set()
+    assert (await running)["processing_status"] == "queued"
