@@ -9,16 +9,17 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
-from litestar import Controller, Request, Response, get
+from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from litestar.response import Stream
 
-from app.api.attachment_schemas import AttachmentList, summary_of
+from app.api.attachment_schemas import AttachmentList, AttachmentSummary, summary_of
 from app.api.parts import EVERYWHERE, database_away
 from app.api.tokens import needs
+from app.attachments import upkeep
 from app.attachments.given import Archive, Attachment
 from app.attachments.names import content_disposition
 from app.attachments.store import MissingBytesError, StoreError
@@ -30,6 +31,7 @@ from app.http.ranges import NoSuchPartError, Part, asked_part, is_known, is_same
 from app.http.strict import StrictRequest, refuse_unknown_parameters
 from app.models.api_token import Scope
 from app.models.email_attachment import AttachmentState
+from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
 
@@ -107,13 +109,49 @@ class AttachmentsController(Controller):
         archive: Archive = state.archive
         attachment = await archive.attachment(running_pool(), job_id, position)
         if attachment is None:
-            await _see_that_it_exists(job_id)
-            raise NotFoundException(
-                f"the email has no attachment {position}: .../attachments lists what it has"
-            )
+            raise await _no_such_file(job_id, position)
         if not attachment.is_kept:
             raise _not_there(attachment)
         return await _answer(request, attachment)
+
+    @post(
+        "/{position:int}/fetch",
+        status_code=200,
+        summary="Fetch a file again",
+        operation_id="fetchAttachment",
+        guards=[needs(Scope.OPERATE)],
+        responses=EVERYWHERE
+        | {
+            404: problem_response("There is no such email, or it names no such file"),
+            409: problem_response("Nothing can be fetched: `detail` says why"),
+            410: problem_response("Its content was erased"),
+        },
+    )
+    async def fetch_attachment(
+        self, request: Request[Any, Any, Any], job_id: UUID, position: Position, state: State
+    ) -> AttachmentSummary:
+        """Have a worker fetch it from where the email says it is, with all its tries; also if it is
+        kept. One that is `pending` stays so."""
+        settings = get_settings()
+        if settings.attachments == "off":
+            raise NotThereError(
+                "MAILROOM_ATTACHMENTS is off: no worker would fetch anything",
+                status_code=HTTPStatus.CONFLICT,
+            )
+        again = await upkeep.fetch_again(
+            running_pool(), job_id, position, most=settings.attachment_max_count
+        )
+        archive: Archive = state.archive
+        attachment = await archive.attachment(running_pool(), job_id, position)
+        if attachment is None:
+            raise await _no_such_file(job_id, position)
+        if again:
+            log.info("fetched_again", email_id=str(job_id), by=request.state.token_name)
+        elif attachment.state is not AttachmentState.PENDING:
+            raise NotThereError(
+                f"it cannot be fetched: {attachment.why}", status_code=HTTPStatus.CONFLICT
+            )
+        return summary_of(attachment)
 
 
 async def _answer(request: Request[Any, Any, Any], attachment: Attachment) -> Response[Any]:
@@ -192,6 +230,13 @@ def _not_there(attachment: Attachment) -> NotThereError:
     return NotThereError(
         f"the file is not kept, it is {attachment.state}: {attachment.why}",
         status_code=HTTPStatus.CONFLICT if may_come else HTTPStatus.GONE,
+    )
+
+
+async def _no_such_file(job_id: UUID, position: int) -> HTTPException:
+    await _see_that_it_exists(job_id)
+    return NotFoundException(
+        f"the email has no attachment {position}: .../attachments lists what it has"
     )
 
 

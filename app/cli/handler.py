@@ -9,10 +9,9 @@ from uuid import UUID
 import attrs
 import click
 
-from app.cli.database_access import told_in_a_sentence
+from app.cli.database_access import run_with_pool
 from app.cli.email_files import read_email_file
 from app.cli.printing import say, say_lines
-from app.database.engine import DB
 from app.errors import MailroomError
 from app.handlers.loading import Handler, load_handler
 from app.handlers.seam import Email
@@ -78,21 +77,15 @@ def _try(loaded: Handler, named: str, settings: Settings, **options: Any) -> Tri
             f"{named} is no file, and no id of an email: the id is in the webhook's answer"
         ) from None
 
-    async def find_and_try() -> Trial:
-        await DB.ensure_running()
-        async with DB.make_pool(max_size=2) as pool:
-            row = await pool.fetchrow(FIND, email_id)
-            if row is None:
-                raise NoSuchEmailError(f"there is no email {email_id}")
-            columns = {name: value for name, value in row.items() if hasattr(Email, name)}
-            columns |= {name: read_json(row[name]) for name in JSON}
-            return await _try_on(loaded, Email(**columns), settings, pool, **options)
+    async def find_and_try(pool: Any) -> Trial:
+        row = await pool.fetchrow(FIND, email_id)
+        if row is None:
+            raise NoSuchEmailError(f"there is no email {email_id}")
+        columns = {name: value for name, value in row.items() if hasattr(Email, name)}
+        columns |= {name: read_json(row[name]) for name in JSON}
+        return await _try_on(loaded, Email(**columns), settings, pool, **options)
 
-    try:
-        with told_in_a_sentence():
-            return asyncio.run(find_and_try())
-    finally:
-        DB.release()
+    return run_with_pool(find_and_try)
 
 
 async def _try_on(

@@ -209,3 +209,25 @@ def test_a_token_is_needed(web: Services, connection: Connection, keep: Keep) ->
         assert unknown.status_code == 400
     reads = create_token(web, f"reads-{uuid4().hex}")
     assert httpx.get(f"{path}/0", headers=reads).status_code == 200
+
+
+def test_a_file_is_fetched_again_by_those_who_may_operate(
+    web: Services, api: httpx.Client, connection: Connection, keep: Keep
+) -> None:
+    failed = {"state": "failed", "reason": "timeout", "tries": 5, "detail": "too slow"}
+    no_url = {"state": "skipped", "reason": "not_a_url", "url": "cid:1"}
+    path = f"{store(connection, failed, no_url, keep())}/attachments"
+    reads = create_token(web, f"reads-{uuid4().hex}")
+    assert api.post(f"{path}/0/fetch", headers=reads).status_code == 403
+    for _ in range(2):
+        answer = api.post(f"{path}/0/fetch")
+        assert answer.status_code == 200, answer.text
+        told = answer.json()
+        assert (told["state"], told["reason"], told["tries"]) == ("pending", None, 0)
+    refused = api.post(f"{path}/1/fetch")
+    assert refused.status_code == 409
+    assert "no URL that could be fetched" in refused.json()["detail"]
+    assert api.post(f"{path}/2/fetch").json()["state"] == "pending"
+    assert api.post(f"{path}/3/fetch").status_code == 404
+    assert api.post(f"{uuid4()}/attachments/0/fetch").status_code == 404
+    assert api.post(f"{path}/0/fetch", params={"force": "1"}).status_code == 400

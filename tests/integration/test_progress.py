@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from one_email import claim, process
-from support import make_settings
+from support import WAIT_SECONDS, make_settings
 from test_processing import LEASE, Pool, errors_of, make_claimer, read, store
 
 from app.handlers.context import Context
@@ -52,8 +52,10 @@ async def test_progress_is_there_while_the_handler_runs_and_the_next_replaces_it
     email_id = await store(pool)
     running = asyncio.create_task(process(make_claimer(pool, handle), email_id))
     for text, seen in (("reads the files", first_seen), ("opens the case", second_seen)):
-        while errors_of(await read(pool, email_id)) != [(1, f"progress: {text}")]:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        told = [(1, f"progress: {text}")]
+        async with asyncio.timeout(WAIT_SECONDS):
+            while errors_of(await read(pool, email_id)) != told:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         seen.set()
     await running
     assert (await read(pool, email_id))["processing_status"] == "completed"
