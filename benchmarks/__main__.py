@@ -17,6 +17,7 @@ PARTS = {
 }
 OTHERS = {
     "replies": "how many emails are read right",
+    "files": "how fast files of emails are kept, and whether memory stays flat",
 }
 RESULTS = Path(".benchmarks")
 

@@ -371,7 +371,7 @@ def email(**fields: Any) -> dict[str, Any]:
     }
 
 
-def events() -> list[dict[str, Any]]:
+def events(file_url: str | None = None) -> list[dict[str, Any]]:
     """An end user's answer by mail, and its file, as an event subscription sends them; each call
     makes others."""
     number = uuid4().hex
@@ -381,7 +381,8 @@ def events() -> list[dict[str, Any]]:
         "requester_id": "5870",
         "tags": None,
     }
-    file = {"id": number, "content_url": f"https://example.com/{number}/rechnung.pdf"}
+    url = file_url or f"https://example.com/{number}/rechnung.pdf"
+    file = {"id": number, "content_url": url}
     author = {"id": "5870", "is_staff": False, "name": "Erika Mustermann"}
     return [
         {

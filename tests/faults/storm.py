@@ -6,6 +6,7 @@ and finished, by the worker whose claim stood, and nothing is left in between.
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -28,7 +29,9 @@ import pika
 import psutil
 import psycopg
 import redis
+from flaky_files import GONE, HOST, FlakyFiles, content_of, name_of
 from proxy import Proxy
+from psycopg.rows import dict_row
 from strangers import flood
 from support import (
     SECRET,
@@ -45,6 +48,7 @@ from support import (
     wait_until,
 )
 
+from app.attachments.store import storage_key
 from app.database.embedded.server import EmbeddedPostgres
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -54,6 +58,7 @@ STORM_LEASE_SECONDS = 4.0
 CALM_LEASE_SECONDS = 60.0
 SENDERS = 12
 EVENTS_SHARE = 0.1
+FILES_SHARE = 0.1
 QUIET_SECONDS = 180
 # A worker that is paused and has handlers to wait for.
 STOP_SECONDS = 60
@@ -105,7 +110,14 @@ CREATE TRIGGER no_space BEFORE INSERT ON incoming_emails EXECUTE FUNCTION no_spa
 class Load:
     """Posts webhooks from a thread, each again and again until it is answered 200."""
 
-    def __init__(self, ports: list[int], per_second: float, chance: random.Random) -> None:
+    def __init__(
+        self,
+        ports: list[int],
+        per_second: float,
+        chance: random.Random,
+        files: FlakyFiles | None = None,
+    ) -> None:
+        self._files = files
         self.accepted: dict[UUID, float] = {}
         self.answers: Counter[int | str] = Counter()
         self._ports = ports
@@ -159,11 +171,19 @@ class Load:
     async def _send_some(self, client: httpx.AsyncClient) -> None:
         while not self._stopping.is_set():
             began = time.monotonic()
-            deliveries = events() if self._chance.random() < EVENTS_SHARE else [email()]
+            deliveries = self._draw_deliveries()
             self._chance.shuffle(deliveries)
             for delivery in deliveries:
                 await self._deliver(client, signed(delivery))
             await asyncio.sleep(max(0.0, self._pause - (time.monotonic() - began)))
+
+    def _draw_deliveries(self) -> list[dict[str, Any]]:
+        if self._chance.random() < EVENTS_SHARE:
+            return events(self._files and self._files.new_url())
+        if self._files is not None and self._chance.random() < FILES_SHARE:
+            count = self._chance.randint(1, 3)
+            return [email(attachments=[{"url": self._files.new_url()} for _ in range(count)])]
+        return [email()]
 
     async def _deliver(self, client: httpx.AsyncClient, delivery: dict[str, Any]) -> None:
         while not self._given_up.is_set():
@@ -192,6 +212,7 @@ class Storm:
         broker_url: "" for the database.
         seed: the same faults strike in the same order with the same parameters.
         handler_seconds: how long a handler runs that is told to tick; None: it ends soon.
+        with_files: some emails name files, which a server gives out that fails at times.
     """
 
     def __init__(
@@ -202,6 +223,7 @@ class Storm:
         per_second: float,
         lease_seconds: float,
         handler_seconds: float | None = None,
+        with_files: bool = False,
     ) -> None:
         self._random = random.Random(seed)
         self._lease_seconds = lease_seconds
@@ -229,7 +251,8 @@ class Storm:
         self._logs_before: dict[str, int] = {}
         self._resting: set[str] = set()
         self._lock = threading.Lock()
-        self.load = Load(self.ports, per_second, self._draw())
+        self._files = FlakyFiles(self._draw()) if with_files else None
+        self.load = Load(self.ports, per_second, self._draw(), self._files)
         subprocess.run(
             command_line("mailroom", "migrate"), env=self._environment(), check=True, cwd=folder
         )
@@ -455,6 +478,8 @@ class Storm:
         # What was stored before its answer was lost was delivered until that very email's id came.
         twice = stored - set(self.load.accepted)
         assert not twice, f"stored twice: {twice}"
+        if self._files is not None:
+            self._check_files()
         runs = self._runs()
         for email_id, status, started_at, extracted_data, error in rows:
             if status == "completed":
@@ -464,6 +489,33 @@ class Storm:
             else:
                 assert error, f"{email_id} failed without a reason"
         return dict(states)
+
+    def _check_files(self) -> None:
+        """Each file of each email is kept whole, or has a reason; and nothing is left of others."""
+        with psycopg.connect(self._server.url, row_factory=dict_row) as connection:
+            rows = connection.execute("SELECT * FROM email_attachments").fetchall()
+            odd = connection.execute(
+                "SELECT count(*) FROM incoming_emails AS email"
+                " WHERE json_array_length(coalesce(attachment_urls, '[]'))"
+                " <> (SELECT count(*) FROM email_attachments AS f WHERE f.email = email.id)"
+            ).fetchone()
+        assert odd == {"count": 0}, f"emails without rows of their files: {odd}"
+        kept = {row["sha256"]: row for row in rows if row["state"] == "kept"}
+        home = self._folder / "home"
+        for row in rows:
+            name = name_of(row["url"])
+            if row["state"] == "kept":
+                assert row["sha256"] == hashlib.sha256(content_of(name)).hexdigest(), name
+            else:
+                assert (row["state"], bool(row["reason"])) == ("failed", True), row
+            assert (row["reason"] == "gone") == name.startswith(GONE), row
+        for sha256, row in kept.items():
+            content = (home / "attachments" / storage_key(sha256)).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == sha256, row
+        found = {path.name for path in (home / "attachments").rglob("*") if path.is_file()}
+        # A process that was killed while it stored may leave its half, which counts as nothing.
+        assert {name for name in found if "#" not in name} == set(kept)
+        assert {path.name for path in (home / "downloads").rglob("*") if path.is_file()} <= {"lock"}
 
     def count_overlaps(self) -> int:
         """How often a run of an email began before the last sign of an earlier one of it.
@@ -535,6 +587,8 @@ class Storm:
         delete_queue(self._broker_url, self._queue)
         if self._proxy is not None:
             self._proxy.close()
+        if self._files is not None:
+            self._files.close()
         self._server.release()
 
     def _environment(self) -> dict[str, str]:
@@ -552,6 +606,11 @@ class Storm:
             "MAILROOM_MIN_BACKOFF_SECONDS": "0.2",
             "MAILROOM_MAX_BACKOFF_SECONDS": "1",
             "MAILROOM_MAX_LOST_CLAIMS": "8",
+            # An email that waits for its files is out of the order of receipt.
+            "MAILROOM_ATTACHMENTS": "before" if self._files else "off",
+            "MAILROOM_ATTACHMENT_HOSTS": HOST,
+            "MAILROOM_OUTBOUND_OPEN_LOOPBACK": "true",
+            "MAILROOM_ATTACHMENT_WAIT_SECONDS": "30",
             "STORM_RUNS": str(self._folder / "runs"),
             "STORM_HANDLER_SECONDS": str(self._handler_seconds or 0),
             "PYTHONPATH": os.pathsep.join([str(self._folder), os.environ.get("PYTHONPATH", "")]),
@@ -650,8 +709,9 @@ class Storm:
         try:
             with psycopg.connect(self._server.url) as connection:
                 row = connection.execute(
-                    "SELECT count(*) FROM incoming_emails"
-                    " WHERE processing_status NOT IN ('completed', 'failed')"
+                    "SELECT (SELECT count(*) FROM incoming_emails"
+                    " WHERE processing_status NOT IN ('completed', 'failed'))"
+                    " + (SELECT count(*) FROM email_attachments WHERE state = 'pending')"
                 ).fetchone()
         except psycopg.Error:
             return -1
@@ -678,9 +738,10 @@ def raging(
     per_second: float,
     lease_seconds: float = CALM_LEASE_SECONDS,
     handler_seconds: float | None = None,
+    with_files: bool = False,
 ) -> Iterator[Storm]:
     """A storm that is ended afterwards."""
-    storm = Storm(folder, broker_url, seed, per_second, lease_seconds, handler_seconds)
+    storm = Storm(folder, broker_url, seed, per_second, lease_seconds, handler_seconds, with_files)
     try:
         yield storm
         storm.stop()

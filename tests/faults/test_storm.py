@@ -38,7 +38,8 @@ def test_every_promise_holds_after_a_storm(
     seed = options.storm_seed or secrets.randbits(32)
     seconds = options.storm_minutes * 60 / BROKERS if options.storm_minutes else SHORT_SECONDS
     rate = options.storm_rate
-    with raging(short_folder, broker_url, seed, rate, STORM_LEASE_SECONDS) as storm:
+    lease = STORM_LEASE_SECONDS
+    with raging(short_folder, broker_url, seed, rate, lease, with_files=True) as storm:
         broker = broker_url.partition(":")[0] or "postgresql"
         record_property(f"storm over {broker}", f"seed {seed}")
         storm.strike(seconds, is_long=options.storm_minutes is not None)
