@@ -19,6 +19,7 @@ from app.handlers.surroundings import Surroundings
 from app.jobs.claimed_email import JSON
 from app.jobs.trial import Trial, TrialOutcome, try_handler
 from app.models.fit import read_json
+from app.outbound.for_handlers import DryRunError
 from app.settings import Settings, get_settings
 from app.telemetry.logs import configure_logging
 
@@ -109,6 +110,9 @@ def _to_json(trial: Trial) -> dict[str, Any]:
 
 
 def _say(trial: Trial) -> None:
+    if isinstance(trial.exception, DryRunError):
+        say(f"stopped after {trial.seconds:.3f} s by --dry-run: {trial.exception}")
+        return
     say(f"{trial.outcome} after {trial.seconds:.3f} s; recorded would be")
     if trial.outcome is TrialOutcome.COMPLETED:
         say(f"  extracted_data: {json.dumps(trial.extracted_data, ensure_ascii=False)}")

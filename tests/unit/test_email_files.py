@@ -117,7 +117,7 @@ def test_a_failed_run_says_what_would_be_recorded(run: Any, tmp_path: Path) -> N
 def test_a_dry_run_sends_nothing(run: Any, tmp_path: Path) -> None:
     ended = run(write(tmp_path, subject="busy"), "--dry-run")
     assert ended.exit_code == 1
-    assert "would send POST to crm.example.com" in ended.output
+    assert "by --dry-run: it would send POST to crm.example.com" in ended.output
 
 
 @pytest.mark.parametrize("named", ["no such file", "4711"])
