@@ -117,9 +117,8 @@ class WorkerProcess(Middleware):
         _show_metrics(self._settings)
         _prepare(broker)
         self._claimer = _run(self._make_claimer(self._pool))
-        if self._settings.attachments != "off":
-            self._archive = ArchiveThread(self._settings)
-            self._archive.start()
+        self._archive = ArchiveThread(self._settings)
+        self._archive.start()
         self._keeper = Keeper(
             self._settings,
             held_claims=self._held_claims,
@@ -127,7 +126,7 @@ class WorkerProcess(Middleware):
             actors_thread_id=thread.ident,
             concurrency=self._settings.worker_concurrency,
             send=lambda email_ids: self._send(broker, email_ids),
-            ring=self._archive.ring if self._archive is not None else lambda: None,
+            ring=self._archive.ring,
         )
         self._keeper.start()
         if isinstance(broker, WatchedBroker):

@@ -22,6 +22,11 @@ IS_REFERENCED = "SELECT EXISTS (SELECT FROM email_attachments WHERE sha256 = $1)
 SETTLE_ERASURE = "DELETE FROM attachment_erasures WHERE sha256 = $1 AND asked_at = $2"
 
 
+async def has_erased(pool: "asyncpg.Pool[asyncpg.Record]") -> bool:
+    """Whether there are bytes to be removed."""
+    return bool(await pool.fetch(SELECT_ERASED, 1))
+
+
 async def remove_erased(pool: "asyncpg.Pool[asyncpg.Record]", store: AttachmentStore) -> int:
     """Remove what was erased, unless another email has the same bytes.
 

@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 
 from app.attachments.archivist import EXTENSIONS_PER_LEASE, Archivist, Limits
-from app.attachments.contents import remove_erased
+from app.attachments.contents import has_erased, remove_erased
 from app.attachments.downloads import Downloads
 from app.attachments.fetcher import Fetcher
 from app.attachments.store import AttachmentStore, StoreError
@@ -44,11 +44,12 @@ def files_of(settings: Settings) -> Files | None:
 
 
 class ArchiveThread:
-    """Runs the archivist of this process."""
+    """Runs the archivist of this process; where nothing is fetched, what removes erased files."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._archivist: Archivist | None = None
+        self._said = ""
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
@@ -77,11 +78,25 @@ class ArchiveThread:
 
     async def _keep(self) -> None:
         pool = await DB.make_pool(max_size=POOL_SIZE)
-        task = asyncio.create_task(without_end("archive", lambda: self._archive(pool)))
+        if self._settings.attachments == "off":
+            # What was kept before is erased all the same.
+            work = without_end(
+                "remove_erased",
+                lambda: self._remove_alone(pool),
+                every_seconds=REMOVE_EVERY_SECONDS,
+            )
+        else:
+            work = without_end("archive", lambda: self._archive(pool))
+        task = asyncio.create_task(work)
         await self._stopping.wait()
         task.cancel()
         await asyncio.wait({task}, timeout=STOP_SECONDS / 2)
         pool.terminate()
+
+    async def _remove_alone(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        if await has_erased(pool):
+            url = self._settings.attachment_store_url
+            await remove_erased(pool, await asyncio.to_thread(AttachmentStore.from_url, url))
 
     async def _archive(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         """Open what it needs, and archive until something fails that concerns all files."""
@@ -90,8 +105,11 @@ class ArchiveThread:
             store = await asyncio.to_thread(AttachmentStore.from_url, settings.attachment_store_url)
             downloads = await asyncio.to_thread(Downloads, settings.home / "downloads")
         except (StoreError, OSError) as error:
-            log.error("attachments_not_fetched", error=str(error))
+            if str(error) != self._said:
+                log.error("attachments_not_fetched", error=str(error))
+                self._said = str(error)
             raise
+        self._said = ""
         fetcher = Fetcher(settings)
         lease = timedelta(seconds=settings.lease_seconds)
         self._archivist = archivist = Archivist(

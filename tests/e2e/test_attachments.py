@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from support import Services, wait_until
 
 from app.attachments.store import storage_key
+from app.attachments.transitions import erasing
 
 
 async def endless(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -98,3 +99,8 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_download_loses_and_leaves_no
     verified = services.run("mailroom", "attachments", "verify")
     assert verified.returncode == 1
     assert f"missing: {sha256}, of {email_id}/0" in verified.stdout
+    # The worker that runs removes what is erased.
+    other = next(row["sha256"] for row in rows(services) if row["position"] == 2)
+    with psycopg.connect(services.environment["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(f"WITH {erasing('true')} SELECT")
+    wait_until(lambda: not (store / storage_key(str(other))).exists())

@@ -21,6 +21,7 @@ from app.attachments.contents import remove_erased, remove_unless_needed
 from app.attachments.fetcher import Fetched, Fetcher, NotFetched, Wanted
 from app.attachments.reasons import Reason
 from app.attachments.store import AttachmentStore, StoreError
+from app.jobs.archive import ArchiveThread
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -445,3 +446,21 @@ async def test_a_content_is_not_removed_under_whoever_is_about_to_store_it(
     row = await world.row()
     assert (row["state"], row["sha256"]) == ("kept", sha256)
     assert await world.store.digest(sha256) == sha256
+
+
+async def test_what_is_erased_goes_though_nothing_is_fetched_any_more(
+    scripted: tuple[World, Scripted], tmp_path: Path
+) -> None:
+    world, _ = scripted
+    email_id = await world.add("https://example.com/a")
+    await world.archivist.run_once()
+    settings = make_settings(
+        attachments="off", attachment_store=world.store.url, home=tmp_path / "nobody's"
+    )
+    thread = ArchiveThread(settings)
+    await thread._remove_alone(world.pool)
+    assert len([content async for content in world.store.contents()]) == 1
+    await transitions.erase(world.pool, [email_id])
+    await thread._remove_alone(world.pool)
+    assert [content async for content in world.store.contents()] == []
+    assert not (tmp_path / "nobody's").exists()
