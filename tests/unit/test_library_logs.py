@@ -10,6 +10,7 @@ ADDRESS = "erika@example.com"
 SCRIPT = f"""
 import logging
 import httpx
+import httpx2
 import urllib3
 from app.telemetry.logs import configure_logging
 from app.settings import Settings
@@ -18,6 +19,7 @@ configure_logging(Settings())
 url = "http://127.0.0.1:1/contacts/{ADDRESS}?email={ADDRESS}"
 answering = httpx.MockTransport(lambda request: httpx.Response(200))
 httpx.Client(transport=answering).get(url)
+httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200))).get(url)
 for get in (httpx.get, lambda url: urllib3.PoolManager().request("GET", url, retries=1)):
     try:
         get(url)
