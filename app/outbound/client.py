@@ -35,7 +35,6 @@ USER_AGENT = "Mailroom"
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REDIRECTED = frozenset({HTTPMethod.GET, HTTPMethod.HEAD})
-_BLOCK = 64 * 1024
 
 
 @attrs.frozen
@@ -94,7 +93,7 @@ class Answer:
         return origin_of(self.url).host
 
     async def blocks(self) -> AsyncIterator[bytes]:
-        """The body as it comes, at most 64 KiB at once.
+        """The body as it comes, some 64 KiB at once at most.
 
         Raises:
             TooLargeError: it says, or turns out, to be larger than the limits allow.
@@ -103,7 +102,8 @@ class Answer:
             EncodedError: it is compressed.
         """
         self._refuse_early()
-        body = self._response.aiter_raw(_BLOCK)
+        # Without a size: with one, few bytes would be waited with until there are more.
+        body = self._response.aiter_raw()
         total, waited = 0, 0.0
         while True:
             begin = time.monotonic()
