@@ -74,6 +74,7 @@ class AttachmentStore:
     def __init__(self, store: ObjectStore, *, url: str, folder: Path | None = None) -> None:
         self._store = store
         self._folder = folder
+        self._folders_on_disk: set[Path] = set()
         self._writing = asyncio.Semaphore(WRITTEN_AT_ONCE)
         self.url = url
         """As it was given. It holds no credentials."""
@@ -113,7 +114,7 @@ class AttachmentStore:
             with _explained("write"):
                 await self._write(path, key, is_damaged=found is not None)
                 if self._folder is not None:
-                    await asyncio.to_thread(_wait_for_disk, self._folder / key)
+                    await asyncio.to_thread(self._wait_for_disk, self._folder / key)
             if await self.digest(sha256) != sha256:
                 raise StoreError("the store gives back other bytes than were written to it")
 
@@ -221,6 +222,19 @@ class AttachmentStore:
                 # Somebody else was faster. Whether it is whole is seen when it is read back.
                 return
 
+    def _wait_for_disk(self, path: Path) -> None:
+        """Whoever was told that a file is kept must find it after the machine lost its power."""
+        places = [path, path.parent]
+        if path.parent not in self._folders_on_disk:
+            places.append(path.parent.parent)
+        for place in places:
+            descriptor = os.open(place, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        self._folders_on_disk.add(path.parent)
+
 
 def _open_folder(folder: Path) -> ObjectStore:
     # What customers sent is nobody's business but the owner's.
@@ -237,16 +251,6 @@ def _open_bucket(url: str) -> ObjectStore:
         "allow_http": True,
     }
     return from_url(url, client_options=options, retry_config={"max_retries": RETRIES})
-
-
-def _wait_for_disk(path: Path) -> None:
-    """Whoever was told that a file is kept must find it after the machine lost its power."""
-    for place in (path, path.parent, path.parent.parent):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _is_sha256(text: str) -> bool:

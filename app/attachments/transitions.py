@@ -174,14 +174,15 @@ def erasing(condition: str) -> str:
 
     The email is gone, or has the file no longer. Its bytes follow when this has committed, unless
     another email has the same. Who is about to settle an earlier request for the same bytes sees by
-    its time that there is a new one.
+    its time that there is a new one. The order keeps two who erase from waiting for each other.
     """
     return f"""files_gone AS (
     DELETE FROM email_attachments AS file WHERE {condition} RETURNING sha256
 ),
 bytes_gone AS (
     INSERT INTO attachment_erasures (sha256, asked_at)
-    SELECT DISTINCT sha256, clock_timestamp() FROM files_gone WHERE sha256 IS NOT NULL
+    SELECT sha256, clock_timestamp() FROM files_gone WHERE sha256 IS NOT NULL
+    GROUP BY sha256 ORDER BY sha256
     ON CONFLICT (sha256) DO UPDATE SET asked_at = clock_timestamp()
 )"""  # noqa: S608 - a constant
 

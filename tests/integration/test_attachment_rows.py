@@ -9,12 +9,14 @@ from uuid import UUID, uuid4
 import asyncpg
 import attrs
 import pytest
+from support import make_settings
 
 from app.api.emails import erase
 from app.attachments import transitions
 from app.attachments.reasons import Reason
 from app.attachments.transitions import ClaimedFile
 from app.jobs.dispatcher import Dispatcher
+from app.jobs.story import tell_story
 from app.jobs.transitions import claiming, dispatching, operators
 from app.jobs.transitions.claiming import Claimed, Refusal
 from app.jobs.transitions.dispatching import Files
@@ -103,6 +105,23 @@ async def test_an_email_waits_for_its_files_and_others_do_not(pool: Pool) -> Non
         pool, {with_files: uuid4()}, lease=LEASE, worker="w", most_bytes=10**9
     )
     assert refused == [Refusal.NO_WORK]
+
+
+async def test_the_story_tells_of_the_wait_and_of_each_file(pool: Pool) -> None:
+    email_id = await store(pool, [*some_files(1), "no url"])
+    await dispatch(pool)
+    await transitions.postpone(
+        pool, await claim_one(pool), delay=AN_HOUR, reason=Reason.TIMEOUT, detail="slow"
+    )
+    story = await tell_story(pool, email_id, make_settings())
+    assert story is not None
+    assert story.next_step == "it begins when its files are there, or without those that are not"
+    assert story.next_at == (await email_of(pool, email_id))["next_attempt_at"]
+    told = [event.what for event in story.events if event.what.startswith("file ")]
+    assert told == [
+        f"file 0 (0.pdf): to be fetched, 1 tries so far: timeout. {Reason.TIMEOUT.sentence} [slow]",
+        f"file 1: skipped: not_a_url. {Reason.NOT_A_URL.sentence}",
+    ]
 
 
 async def test_the_last_file_lets_its_email_go_on(pool: Pool) -> None:
