@@ -93,6 +93,8 @@ class Archivist:
         self._ended = ended
         self._held: dict[asyncio.Task[None], ClaimedFile] = {}
         self._slow: set[asyncio.Task[None]] = set()
+        self._ending: set[UUID] = set()
+        """Tokens of those whose end is being recorded: they are seen through."""
         self._resting: dict[str, float] = {}
         self._store_pause = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_STORE_PAUSE_SECONDS)
         self._store_rests_until = 0.0
@@ -135,16 +137,17 @@ class Archivist:
             return
         standing = await transitions.extend(self._pool, held.values(), lease=self._limits.lease)
         for task, file in held.items():
-            if file.token not in standing:
+            if file.token not in standing and file.token not in self._ending:
                 task.cancel()
 
     async def close(self) -> None:
         """Give back at once what is being fetched."""
-        tasks = list(self._held)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        held = dict(self._held)
+        for task, file in held.items():
+            if file.token not in self._ending:
+                task.cancel()
+        if held:
+            await asyncio.wait(held)
 
     def _free(self) -> int:
         """How many more may be begun."""
@@ -169,6 +172,7 @@ class Archivist:
         def is_done(_: object) -> None:
             slow.cancel()
             del self._held[task]
+            self._ending.discard(file.token)
             self._slow.discard(task)
             self._changed.set()
 
@@ -248,6 +252,7 @@ class Archivist:
             return False
         await self._store.put(got.path, got.sha256)
         self._store_pause.reset()
+        self._ending.add(file.token)
         stood = await transitions.keep(
             self._pool, file, sha256=got.sha256, size=got.size, content_type=got.content_type
         )
@@ -281,6 +286,7 @@ class Archivist:
         if reason is Reason.FLAGGED:
             state = AttachmentState.FLAGGED
         log.info("attachment_not_kept", state=str(state), reason=str(reason))
+        self._ending.add(file.token)
         return await transitions.give_up(self._pool, file, state, reason=reason, detail=detail)
 
     def _rest(self, host: str, seconds: float | None) -> None:

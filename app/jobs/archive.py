@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 POOL_SIZE = 3
 REMOVE_EVERY_SECONDS = 5.0
+END_WAITS_EVERY_SECONDS = 10.0
+ENDED_AT_ONCE = 500
 STOP_SECONDS = 5.0
 
 
@@ -133,6 +135,11 @@ class ArchiveThread:
                         "extend_files",
                         archivist.extend,
                         every_seconds=settings.lease_seconds / EXTENSIONS_PER_LEASE,
+                    ),
+                    without_end(
+                        "end_waits",
+                        lambda: dispatching.end_waits(pool, limit=ENDED_AT_ONCE),
+                        every_seconds=END_WAITS_EVERY_SECONDS,
                     ),
                     without_end(
                         "remove_erased",

@@ -380,6 +380,27 @@ async def test_what_another_worker_has_by_now_is_let_go(scripted: tuple[World, S
     assert world.downloads() == []
 
 
+async def test_a_file_whose_end_is_being_recorded_is_seen_through(
+    scripted: tuple[World, Scripted],
+) -> None:
+    """It is no claim any longer, which must not be taken for one that was lost."""
+    world, _ = scripted
+    email_id = await world.add("https://example.com/a")
+
+    async def extended_meanwhile(email_id: UUID) -> None:
+        await world.archivist.extend()
+        closing = asyncio.create_task(world.archivist.close())
+        await asyncio.sleep(0)
+        await world._note(email_id)
+        ending.append(closing)
+
+    ending: list[asyncio.Task[None]] = []
+    world.archivist._ended = extended_meanwhile
+    await world.archivist.run_once()
+    assert world.ended == [email_id]
+    await ending[0]
+
+
 async def test_what_is_erased_while_it_is_stored_is_removed(
     scripted: tuple[World, Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:

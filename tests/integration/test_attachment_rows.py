@@ -140,6 +140,23 @@ async def test_the_last_file_lets_its_email_go_on(pool: Pool) -> None:
     assert await dispatching.end_wait(pool, [email_id]) == []
 
 
+async def test_an_email_goes_on_whose_worker_vanished_after_its_last_file(pool: Pool) -> None:
+    left, waiting = await store(pool, some_files(1)), await store(pool, some_files(1))
+    retried = await store(pool, None, processing_status="queued", claims=1, retry_count=1)
+    await pool.execute(
+        "UPDATE incoming_emails SET next_attempt_at = now() + interval '1 h' WHERE id = $1", retried
+    )
+    await dispatch(pool)
+    file = await claim_one(pool)
+    await transitions.keep(pool, file, sha256=SHA, size=3, content_type="text/plain")
+    # Nobody says so.
+    assert await dispatch(pool) == []
+    assert await dispatching.end_waits(pool, limit=10) == [file.email_id]
+    assert await dispatch(pool) == [file.email_id]
+    assert await dispatching.end_waits(pool, limit=10) == []
+    assert file.email_id in (left, waiting)
+
+
 async def test_an_email_goes_on_without_its_files_when_its_time_is_up(pool: Pool) -> None:
     email_id = await store(pool, some_files())
     await dispatch(pool)

@@ -1127,6 +1127,7 @@ PLANS: list[tuple[str, list[object], str]] = [
     (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100], "ix_incoming_emails_due"),
     (dispatching.UNQUEUE, [["id"], [TOKEN], [True]], "incoming_emails_pkey"),
     (dispatching.END_WAIT, [["id"]], "incoming_emails_pkey"),
+    (dispatching.END_WAITS, [100], "ix_incoming_emails_due"),
     (keeping.RESCUE_EXPIRED, [500, None], STATUS_INDEX),
     (keeping.RESCUE_UNHEARD, [500, None, LOST_AFTER, None, False], SENT_INDEX),
     (

@@ -151,22 +151,27 @@ RETURNING email.id
 
 
 # An email that no worker took so far, and that is due later, waits for its files and nothing else.
-# Due from now on, and not before what was due already.
-END_WAIT = f"""
-WITH held AS MATERIALIZED (
-    SELECT id FROM incoming_emails
-    WHERE id = ANY($1::uuid[]) AND {WITHOUT_MESSAGE} AND claims = 0 AND next_attempt_at > now()
+WAITS_FOR_NOTHING = f"""{WITHOUT_MESSAGE} AND claims = 0 AND {DUE_AT} > now()
         AND NOT EXISTS (
             SELECT FROM email_attachments AS file
             WHERE file.email = incoming_emails.id AND file.state = 'pending'
-        )
-    ORDER BY id
-    FOR UPDATE
-)
+        )"""
+
+
+def _end_wait(which: str) -> str:
+    """Due from now on, and not before what was due already."""
+    return f"""
+WITH held AS MATERIALIZED (SELECT id FROM incoming_emails WHERE {which})
 UPDATE incoming_emails SET next_attempt_at = now(), updated_at = now()
 WHERE id = ANY (ARRAY(SELECT id FROM held))
 RETURNING id, pg_notify('mailroom_received', '')
 """  # noqa: S608 - a constant
+
+
+END_WAIT = _end_wait(f"id = ANY($1::uuid[]) AND {WAITS_FOR_NOTHING} ORDER BY id FOR UPDATE")
+END_WAITS = _end_wait(
+    f"{WAITS_FOR_NOTHING} ORDER BY {DUE_AT}, received_at LIMIT $1 FOR UPDATE SKIP LOCKED"
+)
 
 
 async def queue(
@@ -227,4 +232,15 @@ async def end_wait(database: Database, email_ids: Collection[UUID]) -> list[UUID
         What was changed.
     """
     rows = await database.fetch(END_WAIT, email_ids)
+    return [row["id"] for row in rows]
+
+
+async def end_waits(database: Database, *, limit: int) -> list[UUID]:
+    """The same for whichever email waits though none of its files is pending: its worker vanished
+    between the end of the last one and `end_wait`.
+
+    Returns:
+        What was changed.
+    """
+    rows = await database.fetch(END_WAITS, limit)
     return [row["id"] for row in rows]
