@@ -86,6 +86,15 @@ class OnlineMigration(MigrationManager):
         super().__init__(migration_id=migration_id, app_name="mailroom", description=description)
         self._built: dict[str, str] = {}
         self._dropped: dict[str, str] = {}
+        self._storage: dict[str, dict[str, int]] = {}
+
+    def set_storage(self, table: str, **parameters: int) -> None:
+        """Set storage parameters of a table, such as no lock against writers is needed for; the way
+        back resets them to PostgreSQL's own.
+
+        https://www.postgresql.org/docs/current/sql-createtable.html#SQL-CREATETABLE-STORAGE-PARAMETERS
+        """
+        self._storage[table] = parameters
 
     def build_index(self, name: str, definition: str) -> None:
         """Build an index after the changes of tables: `table (columns) ...`, as after ON."""
@@ -98,6 +107,8 @@ class OnlineMigration(MigrationManager):
     async def run(self, backwards: bool = False) -> None:
         """What Piccolo calls. In a preview it prints the statements."""
         if backwards:
+            for table, parameters in self._storage.items():
+                await self._alone(f"ALTER TABLE {table} RESET ({', '.join(parameters)})")
             await self._change_indexes(build=self._dropped, drop=self._built)
             await self._change_tables(backwards=True)
             return
@@ -109,6 +120,9 @@ class OnlineMigration(MigrationManager):
             await self._attach(key)
         for table, name in checks:
             await self._alone(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
+        for table, parameters in self._storage.items():
+            given = ", ".join(f"{name} = {value}" for name, value in parameters.items())
+            await self._alone(f"ALTER TABLE {table} SET ({given})")
 
     def _put_keys_aside(self) -> Iterable[_Key]:
         """Take from the new columns of old tables what would be built under their lock."""

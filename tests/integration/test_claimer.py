@@ -295,35 +295,3 @@ async def test_a_claim_whose_handler_has_not_begun_is_held_and_can_be_given_up(p
     assert {json.loads(row[0])[0]["error"] for row in errors} == {
         "handed back untried: its worker stopped"
     }
-
-
-@pytest.mark.parametrize("kind", ["force_custom_plan", "force_generic_plan"])
-async def test_emails_are_claimed_by_their_ids_whatever_the_statistics(
-    pool: Pool, kind: str
-) -> None:
-    """Those of an empty table, of a full one, and of one drained by then."""
-    ids = [UUID(int=n) for n in range(1, 101)]
-    arguments = [ids, ids, LEASE, "w", False, True, 10_000_000, True]
-    async with pool.acquire() as connection:
-        await connection.execute(f"SET plan_cache_mode = {kind}")
-
-        async def check(statistics: str) -> None:
-            for statement, given in ((claiming.CLAIM, arguments), (claiming.GIVE_BACK, [ids])):
-                rows = await connection.fetch(f"EXPLAIN {statement}", *given)
-                plan = "\n".join(row[0] for row in rows)
-                assert "incoming_emails_pkey" in plan, f"{statistics}:\n{plan}"
-                assert "ix_incoming_emails" not in plan, f"{statistics}:\n{plan}"
-                assert "Seq Scan on incoming_emails" not in plan, f"{statistics}:\n{plan}"
-
-        await connection.execute("ANALYZE incoming_emails")
-        await connection.execute(
-            "INSERT INTO incoming_emails (from_email, processing_status, queued_at)"
-            " SELECT 'erika@example.com', 'queued', now() FROM generate_series(1, 20000)"
-        )
-        await check("empty")
-        await connection.execute("ANALYZE incoming_emails")
-        await check("full")
-        await connection.execute("UPDATE incoming_emails SET processing_status = 'completed'")
-        await check("drained, with the statistics of full")
-        await connection.execute("ANALYZE incoming_emails")
-        await check("drained")

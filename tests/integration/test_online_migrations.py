@@ -47,7 +47,7 @@ from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.commands.forwards import run_forwards
 from structlog.testing import capture_logs
 
-from app.database.engine import online_migration
+from app.database import online_migration
 from app.database.engine import DB
 from app.piccolo_app import APP_CONFIG
 
@@ -292,4 +292,5 @@ def test_a_preview_prints_the_statements_and_changes_nothing(commands: Services)
     ) in printed
     assert "UNIQUE USING INDEX incoming_emails_idempotency_key_key;" in printed
     assert "NOT VALID" in printed
+    assert "ALTER TABLE incoming_emails SET (toast_tuple_target = 512);" in printed
     assert constraints_and_indexes(commands) == before

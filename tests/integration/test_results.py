@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -227,45 +227,3 @@ async def test_batches_in_opposite_orders_do_not_wait_for_each_other(pool: Pool)
         assert sum(end.count(End.RECORDED) for end in ends[:4]) == 60 - len(left)
         await record_all(pool, [completion(c) for c in left])
     assert set(await states(pool, held)) <= {"completed", "failed"}
-
-
-STATEMENTS: list[tuple[str, list[list[Any]]]] = [
-    (ending.COMPLETE, [["{}"], ["text"]]),
-    (ending.RETRY_LATER, [["x"], [LEASE]]),
-    (ending.FAIL, [["x"]]),
-    (ending.HAND_BACK, [["x"]]),
-    (keeping.EXTEND_LEASES, []),
-]
-
-
-@pytest.mark.parametrize("kind", ["force_custom_plan", "force_generic_plan"])
-async def test_emails_are_found_by_their_ids_whatever_the_statistics(pool: Pool, kind: str) -> None:
-    """Those of an empty table, of one with many emails in work, and of one drained by then."""
-    ids = [UUID(int=n) for n in range(1, 101)]
-    tokens = [datetime.now(UTC)] * len(ids)
-    async with pool.acquire() as connection:
-        await connection.execute(f"SET plan_cache_mode = {kind}")
-
-        async def check(statistics: str) -> None:
-            for statement, given in STATEMENTS:
-                more: list[Any] = [values * len(ids) for values in given]
-                if statement == keeping.EXTEND_LEASES:
-                    more = [LEASE]
-                rows = await connection.fetch(f"EXPLAIN {statement}", ids, tokens, *more)
-                plan = "\n".join(row[0] for row in rows)
-                assert "incoming_emails_pkey" in plan, f"{statistics}:\n{plan}"
-                assert "ix_incoming_emails" not in plan, f"{statistics}:\n{plan}"
-                assert "Seq Scan on incoming_emails" not in plan, f"{statistics}:\n{plan}"
-
-        await connection.execute("ANALYZE incoming_emails")
-        await connection.execute(
-            "INSERT INTO incoming_emails (from_email, processing_status, started_at)"
-            " SELECT 'erika@example.com', 'processing', now() FROM generate_series(1, 20000)"
-        )
-        await check("empty")
-        await connection.execute("ANALYZE incoming_emails")
-        await check("full")
-        await connection.execute("UPDATE incoming_emails SET processing_status = 'completed'")
-        await check("drained, with the statistics of full")
-        await connection.execute("ANALYZE incoming_emails")
-        await check("drained")

@@ -1163,49 +1163,6 @@ async def test_no_transition_reads_the_whole_table(large: Pool) -> None:
                 assert "Seq Scan on incoming_emails" not in plan, f"{plan_kind}:{statement}\n{plan}"
 
 
-@pytest.mark.parametrize("kind", ["force_custom_plan", "force_generic_plan"])
-async def test_what_looks_again_and_again_reads_little_whatever_the_statistics(
-    pool: Pool, kind: str
-) -> None:
-    """Those of a table that was full of waiting emails, and is drained by now; and of an empty one
-    that was filled since."""
-    hot = [
-        (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100]),
-        (keeping.RESCUE_EXPIRED, [500, None]),
-    ]
-    hot.append((keeping.RESCUE_UNHEARD, [500, None, LOST_AFTER, None, True]))
-    async with pool.acquire() as connection:
-        await connection.execute(f"SET plan_cache_mode = {kind}")
-
-        async def check(statistics: str) -> None:
-            for statement, arguments in hot:
-                rows = await connection.fetch(f"EXPLAIN {statement}", *arguments)
-                plan = "\n".join(row[0] for row in rows)
-                assert "Seq Scan on incoming_emails" not in plan, (
-                    f"{statistics}:{statement}\n{plan}"
-                )
-                assert "ix_incoming_emails_received" not in plan, (
-                    f"{statistics}:{statement}\n{plan}"
-                )
-
-        for state in ("received", "queued", "processing"):
-            await connection.execute(
-                """
-                INSERT INTO incoming_emails (from_email, processing_status, received_at, queued_at)
-                SELECT 'erika@example.com', $1, now() - n * interval '1 minute',
-                    CASE WHEN n % 2 = 0 THEN now() END
-                FROM generate_series(1, 5000) AS n
-                """,
-                state,
-            )
-        await connection.execute("ANALYZE incoming_emails")
-        await check("full")
-        await connection.execute("UPDATE incoming_emails SET processing_status = 'completed'")
-        await check("drained, with the statistics of full")
-        await connection.execute("ANALYZE incoming_emails")
-        await check("drained")
-
-
 async def test_what_is_stuck_is_found_without_reading_the_whole_table(large: Pool) -> None:
     async with large.acquire() as connection:
         for plan_kind in ("force_custom_plan", "force_generic_plan"):

@@ -82,9 +82,9 @@ WITH taken AS MATERIALIZED (
     WHERE {WITH_MESSAGE} AND queued_at >= COALESCE($4::timestamptz, '-infinity')
     AND queued_at < now() - $3::interval
     AND ($5 OR queued_at < (
-        SELECT max(queued_at) FROM (
-            SELECT queued_at FROM incoming_emails WHERE {IN_WORK_SINCE}
-        ) AS in_work
+        SELECT max(queued_at) FROM incoming_emails
+        WHERE processing_status = 'processing'
+            AND received_at >= COALESCE($2::timestamptz, '-infinity')
     ))
     ORDER BY queued_at, received_at
     LIMIT $1
