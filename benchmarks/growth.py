@@ -182,6 +182,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What this part can be told."""
     parser.add_argument("--contenders", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, metavar="CASE")
+    parser.add_argument(
+        "--open-emails",
+        type=int,
+        metavar="N",
+        help="that pass, in rounds, with nothing open and with a transaction left open",
+    )
     parser.add_argument("--full", action="store_true", help="with 5 million finished emails, too")
 
 
@@ -190,6 +196,9 @@ def run(arguments: argparse.Namespace) -> Results:
     plan = PLANS[arguments.length]
     if arguments.full:
         plan = attrs.evolve(plan, finished=(*plan.finished, MANY))
+    if arguments.open_emails:
+        rounds = max(2, arguments.open_emails // plan.open_emails)
+        plan = attrs.evolve(plan, open_rounds=rounds)
     with running_servers() as servers:
         return asyncio.run(measure(servers, plan, arguments.contenders, arguments.cases))
 
