@@ -57,6 +57,19 @@ class VirusCheck:
             raise VirusCheckError(f"clamd did not check it ({found or 'no answer'})")
         return None
 
+    async def try_out(self) -> None:
+        """See that clamd is there.
+
+        Raises:
+            VirusCheckError: it does not answer.
+        """
+        try:
+            answer = await self._clamd.ping()
+        except (ClamdError, OSError):
+            answer = None
+        if answer != "PONG":
+            raise VirusCheckError("clamd does not answer: see MAILROOM_CLAMD")
+
 
 class _InBlocks:
     def __init__(self, file: BinaryIO) -> None:

@@ -16,6 +16,7 @@ import attrs
 import click
 
 from app.attachments.store import AttachmentStore
+from app.attachments.virus_check import VirusCheck
 from app.cli.printing import say, say_lines
 from app.cli.through_proxy import checks
 from app.database.connections import can_write
@@ -41,7 +42,7 @@ WHERE_TO_LOOK = {
     "handler": "MAILROOM_HANDLER",
     "clock": "DATABASE_URL",
     "disk": "MAILROOM_HOME",
-    "files": "MAILROOM_ATTACHMENT_STORE",
+    "files": "MAILROOM_ATTACHMENT_STORE and MAILROOM_CLAMD",
     "webhook": "--url",
     "body size": "--url",
     "pages": "--url",
@@ -253,6 +254,8 @@ async def _ask(query: str) -> Any:
 async def _files(settings: Settings) -> str:
     if settings.attachments == "off":
         return "the files of emails are not fetched: MAILROOM_ATTACHMENTS is off"
+    if settings.clamd:
+        await VirusCheck(settings.clamd).try_out()
     store = AttachmentStore.from_url(settings.attachment_store_url)
     content = secrets.token_bytes(32)
     sha256 = hashlib.sha256(content).hexdigest()
