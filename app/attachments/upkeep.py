@@ -21,6 +21,8 @@ from app.models.email_attachment import AttachmentState
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 BATCH = 500
+# Emails whose files get rows with one statement: each may name a thousand.
+ENROLLED_AT_ONCE = 20
 NOT_KEPT = (AttachmentState.FAILED, AttachmentState.SKIPPED, AttachmentState.FLAGGED)
 
 # Each state by ix_email_attachments_state; what is pending has not ended and comes first.
@@ -163,7 +165,7 @@ async def fetch_since(pool: Pool, since: datetime, *, most: int) -> int:
         How many files that is.
     """
     count, after = 0, (since, UUID(int=0))
-    while rows := await pool.fetch(RECEIVED_SINCE, *after, BATCH):
+    while rows := await pool.fetch(RECEIVED_SINCE, *after, ENROLLED_AT_ONCE):
         count += await transitions.enrol(pool, [row["id"] for row in rows], most=most)
         after = (rows[-1]["received_at"], rows[-1]["id"])
     return count

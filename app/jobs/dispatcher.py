@@ -139,16 +139,15 @@ class Dispatcher:
         self._odd_to_fresh = not self._odd_to_fresh
         # The others wait for their files first.
         with_message = [one for one in queued if one.queued_at is not None]
-        if waiting := [one.email_id for one in queued if one.queued_at is None]:
-            self._ring()
-            # Of some no file is to be fetched.
-            await dispatching.end_wait(database, waiting)
-        if not with_message:
-            return True
         sending = _Sending(self._send, with_message, self._concurrency)
         try:
-            with BROKER_ERRORS.labels(BrokerUse.SEND).count_exceptions():
-                await sending.run()
+            if waiting := [one.email_id for one in queued if one.queued_at is None]:
+                self._ring()
+                # Of some no file is to be fetched.
+                await dispatching.end_wait(database, waiting)
+            if with_message:
+                with BROKER_ERRORS.labels(BrokerUse.SEND).count_exceptions():
+                    await sending.run()
         finally:
             if unsent := sending.unsent():
                 self._whole_looks.demand()

@@ -2,7 +2,7 @@
 by their own rules."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
@@ -48,6 +48,10 @@ async def store(pool: Pool, files: Any, **columns: Any) -> UUID:
         *values.values(),
     )
     return email_id
+
+
+def at(number: int) -> datetime:
+    return datetime(2026, 11, 26, tzinfo=UTC) + timedelta(seconds=number)
 
 
 def some_files(count: int = 1) -> list[dict[str, Any]]:
@@ -155,6 +159,35 @@ async def test_an_email_goes_on_whose_worker_vanished_after_its_last_file(pool: 
     assert await dispatch(pool) == [file.email_id]
     assert await dispatching.end_waits(pool, limit=10) == []
     assert file.email_id in (left, waiting)
+
+
+async def test_emails_with_very_many_files_are_taken_few_at_once(pool: Pool) -> None:
+    """A statement that makes rows of all of them would run out of time again and again, and no
+    email would get its turn any more."""
+    many = [await store(pool, some_files(1_500), received_at=at(number)) for number in range(3)]
+    last = await store(pool, None, received_at=at(3))
+    taken = []
+    for _ in range(2):
+        queued = await dispatching.queue(pool, limit=200, depth=1_000, files=WAITING)
+        taken.append({one.email_id for one in queued})
+    assert taken == [{*many[:2]}, {many[2], last}]
+    assert await pool.fetchval("SELECT count(*) FROM email_attachments") == 4_500
+
+
+async def test_what_has_no_files_is_sent_later_if_the_others_cannot_be_seen_to(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> list[UUID]:
+        raise ConnectionError
+
+    await store(pool, some_files())
+    without = await store(pool, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatching, "end_wait", fail)
+        with pytest.raises(ConnectionError):
+            await dispatch(pool)
+    assert (await email_of(pool, without))["processing_status"] == "received"
+    assert await dispatch(pool) == [without]
 
 
 async def test_an_email_goes_on_without_its_files_when_its_time_is_up(pool: Pool) -> None:

@@ -116,7 +116,7 @@ async def test_all_that_failed_since_a_time_is_fetched_again(
 async def test_emails_of_a_time_before_the_archive_get_their_files(
     pool: Pool, store: AttachmentStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "BATCH", 2)
+    monkeypatch.setattr(upkeep, "ENROLLED_AT_ONCE", 2)
     done = {"processing_status": "completed"}
     older = await add_email(pool, 1, **done, received_at=LONG_AGO)
     emails = [await add_email(pool, 2, **done, received_at=LONG_AGO + LEASE) for _ in range(5)]

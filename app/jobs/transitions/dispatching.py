@@ -75,7 +75,8 @@ SINCE = "COALESCE($4::timestamptz, '-infinity')"
 # of them can be removed.
 #
 # A fresh email with files gets their rows in the same statement, and no message until they are
-# there or its time is up: it is `queued` like one whose retry is due later.
+# there or its time is up: it is `queued` like one whose retry is due later. Of emails that name
+# very many, no more are taken at once than the statement has time for, and always one.
 #
 # Losing this commit in a crash of PostgreSQL costs little (the emails are fresh again, and a
 # message that was sent for one finds it so, or done), so it need not wait for the disk.
@@ -83,11 +84,11 @@ SINCE = "COALESCE($4::timestamptz, '-infinity')"
 # The order is given here, because an UPDATE returns its rows in any, and so that nothing can fail
 # once it has committed: both kinds by turns. No '-infinity' may leave PostgreSQL, since asyncpg
 # makes of it a time that compares with no other.
-HAS_FILES = """CASE
-    WHEN attachment_urls IS NULL OR $7::int IS NULL THEN false
-    WHEN json_typeof(attachment_urls) <> 'array' THEN false
-    ELSE json_array_length(attachment_urls) > 0 END"""
-WAITS = f"($6::interval IS NOT NULL AND {HAS_FILES})"
+FILES_AT_ONCE = 2_000
+COUNT_FILES = """CASE
+    WHEN attachment_urls IS NULL OR $7::int IS NULL THEN 0
+    WHEN json_typeof(attachment_urls) <> 'array' THEN 0
+    ELSE json_array_length(attachment_urls) END"""
 QUEUE = f"""
 WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
 waiting AS MATERIALIZED (
@@ -111,11 +112,18 @@ again AS MATERIALIZED (
     LIMIT (SELECT room.places - needed.places FROM room, needed)
     FOR UPDATE SKIP LOCKED
 ),
-fresh AS MATERIALIZED (
-    SELECT id, {HAS_FILES} AS has_files, {WAITS} AS waits
+locked AS MATERIALIZED (
+    SELECT id, received_at, {COUNT_FILES} AS files
     FROM incoming_emails WHERE {in_state_since("received", SINCE)}
     LIMIT (SELECT places FROM room) - (SELECT count(*) FROM again)
     FOR UPDATE SKIP LOCKED
+),
+fresh AS MATERIALIZED (
+    SELECT id, files > 0 AS has_files, files > 0 AND $6::interval IS NOT NULL AS waits
+    FROM (
+        SELECT id, files, sum(files) OVER (ORDER BY received_at, id) - files AS before FROM locked
+    ) AS counted
+    WHERE before < {FILES_AT_ONCE}
 ),
 taken AS (
     UPDATE incoming_emails
