@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
+import asyncpg
 import attrs
 
-from app.attachments.transitions import erasing
+from app.attachments import transitions as attachments
 from app.jobs.transitions import operators
 from app.jobs.transitions.common import Database
 from app.models.fit import fit_text, in_utc
@@ -37,16 +38,16 @@ FROM unnest($1::text[]) AS state
 """
 
 # An email that nobody could read has a copy in the quarantine, which a retry would store again.
-ERASE = f"""
+DELETE = """
 WITH gone AS (
     DELETE FROM incoming_emails WHERE id = $1 RETURNING id, delivery_signature
 ), copies AS (
     DELETE FROM quarantined_webhooks AS copy USING gone
     WHERE copy.id = gone.id
         OR copy.headers ->> 'x-zendesk-webhook-signature' = gone.delivery_signature
-), {erasing("file.email = (SELECT id FROM gone)")}
+)
 SELECT count(*) FROM gone
-"""  # noqa: S608 - a constant
+"""
 
 
 class CursorError(ValueError):
@@ -265,15 +266,20 @@ async def read_email(database: Database, email_id: UUID) -> dict[str, Any] | Non
     return dict(row) if row is not None else None
 
 
-async def erase(database: Database, email_id: UUID) -> bool:
-    """Delete an email for good, whatever its state, with its copy in the quarantine.
+async def erase(pool: "asyncpg.Pool[asyncpg.Record]", email_id: UUID) -> bool:
+    """Delete an email for good, whatever its state, with its files and its copy in the quarantine.
 
     A worker that holds it loses its claim; a message for it does nothing.
 
     Returns:
         Whether it was there.
     """
-    return bool(await database.fetchval(ERASE, email_id))
+    async with pool.acquire() as connection, connection.transaction():
+        is_gone = bool(await connection.fetchval(DELETE, email_id))
+        # By a statement of its own, which begins when the email is locked: so it sees the files
+        # that whoever had it locked before has made rows of.
+        await attachments.erase(connection, [email_id])
+    return is_gone
 
 
 def _check_text(name: str, text: str | None) -> None:

@@ -88,10 +88,13 @@ ON CONFLICT DO NOTHING
 RETURNING email"""  # noqa: S608 - a constant
 
 
+# Locked, so that no email is erased meanwhile: its new rows would outlive it.
 ENROL = f"""
 WITH emails AS MATERIALIZED (
     SELECT id, attachment_urls AS files FROM incoming_emails
     WHERE id = ANY($1::uuid[]) AND attachment_urls IS NOT NULL AND erased_at IS NULL
+    ORDER BY id
+    FOR SHARE
 )
 {enrolled("emails", "$2::int")}
 """  # noqa: S608 - a constant

@@ -1,6 +1,7 @@
 """The rows of files: made when their email is queued, which waits for them; claimed, ended, erased
 by their own rules."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -9,7 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import attrs
 import pytest
-from support import make_settings
+from support import WAIT_SECONDS, make_settings
 
 from app.api.emails import erase
 from app.attachments import transitions
@@ -454,6 +455,37 @@ async def test_erased_emails_get_no_rows(pool: Pool) -> None:
     email_id = await store(pool, some_files())
     await operators.erase_content(pool, [email_id], told="erased", whole=True)
     assert await transitions.enrol(pool, [email_id], most=100) == 0
+
+
+async def until_it_waits(pool: Pool, task: "asyncio.Task[Any]") -> None:
+    """Wait until something waits for a lock, or the task has ended without."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not task.done() and not await pool.fetchval(  # noqa: ASYNC110 - of the server
+            "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE NOT granted AND datname = current_database())"
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def test_an_email_erased_while_it_is_queued_leaves_no_files(pool: Pool) -> None:
+    email_id = await store(pool, some_files())
+    async with pool.acquire() as connection, connection.transaction():
+        assert await dispatching.queue(connection, limit=1, depth=1, files=WAITING)
+        erasing = asyncio.create_task(erase(pool, email_id))
+        await until_it_waits(pool, erasing)
+    assert await erasing
+    assert await rows_of(pool, email_id) == []
+
+
+async def test_an_email_erased_while_its_files_are_asked_for_leaves_none(pool: Pool) -> None:
+    email_id = await store(pool, some_files())
+    async with pool.acquire() as connection, connection.transaction():
+        await operators.erase_content(connection, [email_id], told="erased", whole=True)
+        await transitions.erase(connection, [email_id])
+        enrolling = asyncio.create_task(transitions.enrol(pool, [email_id], most=100))
+        await until_it_waits(pool, enrolling)
+    assert await enrolling == 0
+    assert await rows_of(pool, email_id) == []
 
 
 async def test_the_claims_columns_are_hidden_where_they_may_hold_a_token(pool: Pool) -> None:
