@@ -49,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--storm-minutes", type=float, help="length of the storms over all brokers")
     parser.addoption("--storm-rate", type=float, default=150.0, help="webhooks a second")
     parser.addoption("--backlog", type=int, default=2_000, help="emails that wait for workers")
+    parser.addoption("--histories", type=int, default=100, help="of the model of the transitions")
     parser.addoption("--screenshots", type=Path, help="folder for the README's pictures")
     parser.addoption("--storm-seed", type=int, help="the seed of an earlier storm")
 
@@ -69,9 +70,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    # The longest first, or the end of the run waits for one of them.
+    items.sort(key=lambda item: item.path.parent.name != "faults")
     for item in items:
         is_cheap = item.path.parent.name in ("unit", "integration")
-        if is_cheap and not START_PROCESSES.intersection(item.fixturenames):
+        starts_one = "subprocess" in item.function.__code__.co_names
+        if is_cheap and not starts_one and not START_PROCESSES.intersection(item.fixturenames):
             item.add_marker("quick")
 
 

@@ -100,6 +100,11 @@ async def handle(email):
 
 Fault: TypeAlias = Callable[[random.Random], None]
 
+IN_WORK = "SELECT count(*) FROM incoming_emails WHERE processing_status = 'processing'"
+UNFINISHED = """
+SELECT (SELECT count(*) FROM incoming_emails WHERE processing_status NOT IN ('completed', 'failed'))
+    + (SELECT count(*) FROM email_attachments WHERE state = 'pending')
+"""
 FAIL_INSERTS = """
 CREATE OR REPLACE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$;
@@ -451,7 +456,11 @@ class Storm:
         """Everything runs again; wait until every email is finished."""
         self._let_insert()
         seconds = QUIET_SECONDS + len(self.load.accepted) / SLOWEST_PER_SECOND
-        wait_until(lambda: not self._unfinished(), self.explain, seconds=seconds)
+        wait_until(lambda: not self._count(UNFINISHED), self.explain, seconds=seconds)
+
+    def wait_for_handlers(self, handlers: int) -> None:
+        """Wait until so many run at once."""
+        wait_until(lambda: self._count(IN_WORK) >= handlers, self.explain)
 
     def check(self) -> dict[str, int]:
         """Check what is promised. Returns the counts of the states.
@@ -705,14 +714,11 @@ class Storm:
 
         wait_until(succeed)
 
-    def _unfinished(self) -> int:
+    def _count(self, statement: str) -> int:
+        """What the database counts; less than none while it is away."""
         try:
             with psycopg.connect(self._server.url) as connection:
-                row = connection.execute(
-                    "SELECT (SELECT count(*) FROM incoming_emails"
-                    " WHERE processing_status NOT IN ('completed', 'failed'))"
-                    " + (SELECT count(*) FROM email_attachments WHERE state = 'pending')"
-                ).fetchone()
+                row = connection.execute(statement).fetchone()
         except psycopg.Error:
             return -1
         assert row is not None

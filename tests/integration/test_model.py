@@ -34,7 +34,6 @@ T = TypeVar("T")
 # Whether a claim may be of a suspect, and of an email that another worker's lease ran out of.
 MAY = st.tuples(st.booleans(), st.booleans())
 
-HISTORIES = 500
 STEPS = 50
 MOST_EMAILS = 6
 LEASE = timedelta(hours=1)
@@ -569,9 +568,11 @@ async def _awaited(work: Awaitable[T]) -> T:
     return await work
 
 
-# Five hundred histories: on a machine that has three times as much to do they take half an hour.
 @pytest.mark.timeout(3600)
-def test_the_transitions_agree_with_their_model(database_url: str) -> None:
+def test_the_transitions_agree_with_their_model(
+    database_url: str, request: pytest.FixtureRequest
+) -> None:
+    wanted = request.config.option.histories
     histories = [0]
     with asyncio.Runner() as runner:
         # What waits for a lock for ever fails.
@@ -581,10 +582,10 @@ def test_the_transitions_agree_with_their_model(database_url: str) -> None:
         run_state_machine_as_test(
             lambda: World(runner, pool, histories),
             settings=settings(
-                max_examples=HISTORIES,
+                max_examples=wanted,
                 stateful_step_count=STEPS,
                 suppress_health_check=list(HealthCheck),
             ),
         )
         pool.terminate()
-    assert histories[0] >= HISTORIES
+    assert histories[0] >= wanted
