@@ -13,7 +13,7 @@ from app.database.engine import DB
 from app.database.errors import CANNOT_ASK
 from app.database.migrations import schema_state
 from app.errors import MailroomError
-from app.jobs.broker import try_broker
+from app.jobs.broker_url import try_broker
 from app.settings import get_settings
 
 READY_SECONDS = 5.0

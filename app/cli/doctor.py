@@ -27,7 +27,7 @@ from app.database.pooler import Pooler, find_pooler
 from app.development_secrets import FILE_NAME
 from app.errors import MailroomError
 from app.handlers.loading import load_handler
-from app.jobs.broker import broker_scheme, try_broker
+from app.jobs.broker_url import broker_scheme, try_broker
 from app.settings import ZENDESK_PUBLIC_TEST_SECRET, Settings, get_settings
 
 OLDEST_POSTGRES = 130_000

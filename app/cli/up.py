@@ -20,7 +20,7 @@ from app.database.migrations import migrate
 from app.desk.admin_user import ADMIN_NAME, ensure_admin_user
 from app.development_secrets import load_or_make_secrets
 from app.intake.openapi import WEBHOOK_PATH
-from app.jobs.broker import broker_scheme
+from app.jobs.broker_url import broker_scheme
 from app.settings import Settings, get_settings
 from app.telemetry.logs import configure_logging
 from app.telemetry.process_metrics import counted_together

@@ -5,7 +5,7 @@ import sys
 import click
 
 from app.cli.processes import Part, Supervisor
-from app.jobs.broker import broker_scheme
+from app.jobs.broker_url import broker_scheme
 from app.settings import Settings, environment_name, get_settings
 from app.telemetry.logs import configure_logging
 

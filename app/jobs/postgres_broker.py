@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 from dramatiq.broker import Consumer, MessageProxy
+from dramatiq.middleware import Middleware
 from dramatiq_postgres import PostgresBroker
 from dramatiq_postgres.broker import Notifier, PostgresConsumer
 from psycopg.abc import PQGen
@@ -27,7 +28,8 @@ from app.database.connections import (
     can_write,
 )
 from app.database.errors import is_spent
-from app.errors import MailroomError
+from app.jobs.broker_url import BrokerAwayError
+from app.jobs.watched_broker import WatchedBroker
 
 # What the engine asks is answered in milliseconds.
 ANSWER_SECONDS = 10.0
@@ -47,10 +49,7 @@ SET idle_in_transaction_session_timeout = '30s'
 """
 
 
-class BrokerAwayError(MailroomError):
-    """The broker cannot be reached."""
-
-
+ERRORS = (psycopg.Error,)
 BROKER_AWAY = (BrokerAwayError, psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
 
 
@@ -110,7 +109,7 @@ def connection_parameters(url: str) -> dict[str, Any]:
     }
 
 
-def try_postgres_broker(url: str) -> None:
+def try_once(url: str) -> None:
     """Connect once as the pool does, and see that messages can be written.
 
     Raises:
@@ -207,3 +206,12 @@ class BoundedPostgresBroker(PostgresBroker):  # type: ignore[misc]
     def close(self) -> None:
         super().close()
         self.pool.close(timeout=CONNECT_SECONDS)
+
+
+class WatchedPostgresBroker(WatchedBroker, BoundedPostgresBroker):
+    """PostgreSQL."""
+
+
+def make(url: str, queue: str, middleware: list[Middleware]) -> WatchedBroker:
+    """Make the broker. The queue's name stands in each row of its table."""
+    return WatchedPostgresBroker(url, middleware=middleware)

@@ -11,7 +11,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 from support import delete_queue, free_port, make_settings
 
-from app.jobs.broker import make_broker, try_broker
+from app.jobs.broker import make_broker
+from app.jobs.broker_url import try_broker
 from app.jobs.messages import make_message
 
 pytestmark = pytest.mark.parametrize("broker_url", ["amqp"], indirect=True)
