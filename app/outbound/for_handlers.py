@@ -5,10 +5,10 @@ from pathlib import Path
 
 import httpx2
 
-from app.outbound.client import CheckedTransport, trusted
 from app.outbound.errors import AddressNotAllowedError, HostNotAllowedError
 from app.outbound.network import CheckedNetwork
 from app.outbound.rules import Rules
+from app.outbound.transport import CheckedTransport, trusted
 
 # Seconds between two bytes, and for a connection; the run as a whole has the handler's limit.
 SILENT_SECONDS = 30.0
