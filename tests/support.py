@@ -289,7 +289,8 @@ def start_script(
         files: its standard input, output and error output.
     """
     arguments = command_line(*command)
-    if can_fork(env):
+    # Python itself is no script.
+    if command[0] != "python" and can_fork(env):
         return FORK_SERVER.start(arguments, cwd=cwd, env=env, files=files)
     stdin, stdout, stderr = files
     return subprocess.Popen(
