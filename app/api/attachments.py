@@ -11,7 +11,11 @@ from uuid import UUID
 import structlog
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import State
-from litestar.exceptions import HTTPException, NotFoundException
+from litestar.exceptions import (
+    HTTPException,
+    NotFoundException,
+    ServiceUnavailableException,
+)
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from litestar.response import Stream
@@ -131,23 +135,31 @@ class AttachmentsController(Controller):
         self, request: Request[Any, Any, Any], job_id: UUID, position: Position, state: State
     ) -> AttachmentSummary:
         """Have a worker fetch it from where the email says it is, with all its tries; also if it is
-        kept. One that is `pending` stays so."""
+        kept, and its bytes are missing or changed. One that is kept and whole, or `pending`, stays
+        so."""
         settings = get_settings()
         if settings.attachments == "off":
             raise NotThereError(
                 "MAILROOM_ATTACHMENTS is off: no worker would fetch anything",
                 status_code=HTTPStatus.CONFLICT,
             )
-        again = await upkeep.fetch_again(
-            running_pool(), job_id, position, most=settings.attachment_max_count
-        )
         archive: Archive = state.archive
+        try:
+            again = await upkeep.fetch_again(
+                running_pool(),
+                job_id,
+                position,
+                open_store=archive.open_store,
+                most=settings.attachment_max_count,
+            )
+        except StoreError as error:
+            raise _store_away(error) from error
         attachment = await archive.attachment(running_pool(), job_id, position)
         if attachment is None:
             raise await _no_such_file(job_id, position)
         if again:
             log.info("fetched_again", email_id=str(job_id), by=request.state.token_name)
-        elif attachment.state is not AttachmentState.PENDING:
+        elif attachment.state not in (AttachmentState.PENDING, AttachmentState.KEPT):
             raise NotThereError(
                 f"it cannot be fetched: {attachment.why}", status_code=HTTPStatus.CONFLICT
             )
@@ -189,12 +201,7 @@ async def _answer(request: Request[Any, Any, Any], attachment: Attachment) -> Re
             status_code=HTTPStatus.GONE,
         ) from None
     except StoreError as error:
-        log.warning("attachment_store_away", error=str(error))
-        return problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "the store of attachments cannot be read: ask again",
-            headers={"Retry-After": RETRY_AFTER_SECONDS},
-        )
+        raise _store_away(error) from error
     return Stream(
         pieces,
         status_code=HTTPStatus.PARTIAL_CONTENT if part else HTTPStatus.OK,
@@ -218,6 +225,14 @@ async def _begun(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, N
                 yield piece
 
     return all_pieces()
+
+
+def _store_away(error: StoreError) -> HTTPException:
+    log.warning("attachment_store_away", error=str(error))
+    return ServiceUnavailableException(
+        "the store of attachments cannot be read: ask again",
+        headers={"Retry-After": RETRY_AFTER_SECONDS},
+    )
 
 
 def _media_type(attachment: Attachment) -> str:

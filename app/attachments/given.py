@@ -228,10 +228,15 @@ class Archive:
         columns = dict(row) | {"state": AttachmentState(row["state"])}
         sha256: str = row["sha256"]
         return Attachment(
-            **columns, read_bytes=lambda start, end: self._open_store().read(sha256, start, end)
+            **columns, read_bytes=lambda start, end: self.open_store().read(sha256, start, end)
         )
 
-    def _open_store(self) -> AttachmentStore:
+    def open_store(self) -> AttachmentStore:
+        """The store itself.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
         if self._store is None:
             self._store = AttachmentStore.from_url(self._store_url)
         return self._store

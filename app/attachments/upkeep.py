@@ -3,7 +3,7 @@ are whole, remove what nobody needs, move all to another store."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from enum import StrEnum
@@ -28,7 +28,7 @@ NOT_KEPT = (AttachmentState.FAILED, AttachmentState.SKIPPED, AttachmentState.FLA
 # Each state by ix_email_attachments_state; what is pending has not ended and comes first.
 FIND = """
 SELECT file.* FROM unnest($1::text[]) AS wanted CROSS JOIN LATERAL (
-    SELECT id, email, position, filename, state, reason, detail, size, tries, ended_at
+    SELECT id, email, position, filename, state, reason, detail, size, sha256, tries, ended_at
     FROM email_attachments
     WHERE state = wanted AND ($2::timestamptz IS NULL OR ended_at >= $2)
     ORDER BY ended_at DESC LIMIT $3
@@ -37,7 +37,7 @@ ORDER BY ended_at DESC NULLS FIRST, email, position
 LIMIT $3
 """
 FIND_OF_EMAIL = """
-SELECT id, email, position, filename, state, reason, detail, size, tries, ended_at
+SELECT id, email, position, filename, state, reason, detail, size, sha256, tries, ended_at
 FROM email_attachments WHERE email = $1 AND ($2::int IS NULL OR position = $2)
 ORDER BY position
 """
@@ -78,6 +78,7 @@ class File:
     reason: str | None
     detail: str | None
     size: int | None
+    sha256: str | None
     tries: int
     ended_at: datetime | None
 
@@ -127,20 +128,41 @@ async def find_of_email(pool: Pool, email_id: UUID, position: int | None = None)
     return [File(**row) for row in await pool.fetch(FIND_OF_EMAIL, email_id, position)]
 
 
-async def fetch_again(pool: Pool, email_id: UUID, position: int | None = None, *, most: int) -> int:
-    """Have the files of an email fetched that are not kept; one that is named, be it kept or not.
+async def fetch_again(
+    pool: Pool,
+    email_id: UUID,
+    position: int | None = None,
+    *,
+    open_store: Callable[[], AttachmentStore],
+    most: int,
+) -> int:
+    """Have the files of an email fetched that are not kept. One that is named also if it is kept,
+    and its bytes are not whole: those that are may not be had again where they came from.
 
     Args:
+        open_store: is called where it has to be seen whether bytes are whole.
         most: files of one email that are fetched, where none has a row yet.
 
     Returns:
         How many are fetched now.
+
+    Raises:
+        StoreError: it cannot be seen.
     """
     made = await transitions.enrol(pool, [email_id], most=most)
     files = await find_of_email(pool, email_id, position)
-    states = NOT_KEPT if position is None else (*NOT_KEPT, AttachmentState.KEPT)
-    again = await transitions.refetch(pool, [file.id for file in files], states=states)
-    return len(again) + (made if position is None else 0)
+    again = await transitions.refetch(pool, [file.id for file in files], states=NOT_KEPT)
+    if position is None:
+        return len(again) + made
+    damaged = [
+        file.id
+        for file in files
+        if file.state == AttachmentState.KEPT
+        and file.sha256
+        and await open_store().digest(file.sha256) != file.sha256
+    ]
+    more = await transitions.refetch(pool, damaged, states=[AttachmentState.KEPT])
+    return len(again) + len(more)
 
 
 async def fetch_failed_since(pool: Pool, since: datetime) -> int:

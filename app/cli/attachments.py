@@ -116,7 +116,8 @@ def fetch(
 ) -> None:
     """Have the workers fetch files, with all their tries.
 
-    ID means those files of an email that are not kept, ID/POSITION one file, even if it is.
+    ID means those files of an email that are not kept, ID/POSITION one file: also if it is kept,
+    and its bytes are missing or changed. What is kept and whole stays as it is.
     """
     if sum([bool(targets), failed_since is not None, since is not None]) != 1:
         raise AttachmentsError("say which: ID[/POSITION]..., --failed-since TIME or --since TIME")
@@ -132,7 +133,9 @@ def fetch(
             return await upkeep.fetch_since(pool, since, most=most)
         count = 0
         for email_id, position in targets:
-            again = await upkeep.fetch_again(pool, email_id, position, most=most)
+            again = await upkeep.fetch_again(
+                pool, email_id, position, open_store=_open_store, most=most
+            )
             if not again:
                 where = email_id if position is None else f"{email_id}/{position}"
                 say(f"{where}: there is nothing to fetch", is_error=True)
