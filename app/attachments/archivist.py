@@ -38,7 +38,7 @@ SLOW_PER_PLACE = 4
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 600.0
 # Nothing is fetched that could not be stored.
-LONGEST_STORE_PAUSE_SECONDS = 120.0
+LONGEST_ROOM_PAUSE_SECONDS = 120.0
 # A host may ask for days; then its files would wait for days after it is back.
 LONGEST_REST_SECONDS = 900.0
 REST_SECONDS = 30.0
@@ -96,8 +96,8 @@ class Archivist:
         self._ending: set[UUID] = set()
         """Tokens of those whose end is being recorded: they are seen through."""
         self._resting: dict[str, float] = {}
-        self._store_pause = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_STORE_PAUSE_SECONDS)
-        self._store_rests_until = 0.0
+        self._room_pause = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_ROOM_PAUSE_SECONDS)
+        self._rests_until = 0.0
         self._changed = asyncio.Event()
 
     def ring(self) -> None:
@@ -151,7 +151,7 @@ class Archivist:
 
     def _free(self) -> int:
         """How many more may be begun."""
-        if time.monotonic() < self._store_rests_until:
+        if time.monotonic() < self._rests_until:
             return 0
         places, slow = self._limits.concurrency, len(self._slow)
         return max(0, min(places - (len(self._held) - slow), places * SLOW_PER_PLACE - slow))
@@ -208,25 +208,23 @@ class Archivist:
         if isinstance(got, NotFetched):
             return await self._heed(file, got)
         try:
-            if file.bytes_of_email + got.size > self._limits.max_email_bytes:
-                return await self._give_up(file, Reason.TOO_LARGE_TOGETHER)
             return await self._keep(file, got)
         except StoreError as error:
-            # The file is not to blame, so it may be tried for as long as that lasts.
-            log.warning("attachment_store_away", error=str(error))
-            pause = self._store_pause.next_seconds()
-            self._store_rests_until = time.monotonic() + pause
-            await transitions.postpone(
-                self._pool,
-                file,
-                delay=timedelta(seconds=pause),
-                reason=Reason.STORE_AWAY,
-                detail=str(error),
-                counts=False,
-            )
-            return False
+            return await self._wait(file, Reason.STORE_AWAY, str(error))
         finally:
             await asyncio.to_thread(got.path.unlink, missing_ok=True)
+
+    async def _wait(self, file: ClaimedFile, reason: Reason, detail: str) -> bool:
+        """Fetch nothing for a while, since there is no place for it. The file is not to blame, so
+        it may be tried for as long as that lasts."""
+        log.warning("attachment_has_no_place", reason=str(reason), error=detail)
+        pause = self._room_pause.next_seconds()
+        self._rests_until = time.monotonic() + pause
+        delay = timedelta(seconds=pause)
+        await transitions.postpone(
+            self._pool, file, delay=delay, reason=reason, detail=detail, counts=False
+        )
+        return False
 
     async def _fetch(self, file: ClaimedFile) -> Fetched | NotFetched:
         wanted = Wanted(
@@ -248,10 +246,13 @@ class Archivist:
             )
 
     async def _keep(self, file: ClaimedFile, got: Fetched) -> bool:
-        if not await transitions.intend(self._pool, file, sha256=got.sha256, size=got.size):
-            return False
+        most = self._limits.max_email_bytes
+        if not await transitions.intend(
+            self._pool, file, sha256=got.sha256, size=got.size, most_bytes=most
+        ):
+            return await self._give_up(file, Reason.TOO_LARGE_TOGETHER)
         await self._store.put(got.path, got.sha256)
-        self._store_pause.reset()
+        self._room_pause.reset()
         self._ending.add(file.token)
         stood = await transitions.keep(
             self._pool, file, sha256=got.sha256, size=got.size, content_type=got.content_type
@@ -263,6 +264,8 @@ class Archivist:
 
     async def _heed(self, file: ClaimedFile, why: NotFetched) -> bool:
         """Give the file up, or try it again later."""
+        if why.reason is Reason.NO_ROOM:
+            return await self._wait(file, why.reason, why.detail)
         if why.is_final or (file.tries >= self._limits.max_tries and not why.reason.is_wait):
             return await self._give_up(file, why.reason, why.detail)
         delay = _pause_after(file.tries)

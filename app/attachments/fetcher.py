@@ -17,7 +17,7 @@ from app.attachments.hosts import CDN
 from app.attachments.login_page import LOOKED_AT_BYTES, is_login_page, leads_to_login
 from app.attachments.reasons import Reason
 from app.attachments.records import Record, Records, RefusedError
-from app.attachments.spool import Spool
+from app.attachments.spool import Spool, SpoolError
 from app.attachments.virus_check import TooLargeToCheckError, VirusCheck, VirusCheckError
 from app.outbound.busy_hosts import BusyHostError, BusyHosts
 from app.outbound.client import Answer, Limits, OutboundClient
@@ -147,6 +147,8 @@ class Fetcher:
                 return Fetched(spool.path, spool.size, spool.keep(), content_type)
         except _Unfetched as unfetched:
             return unfetched.outcome
+        except SpoolError as error:
+            return NotFetched(Reason.NO_ROOM, str(error), False)
         except BusyHostError as error:
             return NotFetched(Reason.BUSY, str(error), False, error.seconds, error.host)
         except RefusedError as error:

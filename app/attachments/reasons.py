@@ -24,6 +24,7 @@ class Reason(StrEnum):
     BUSY = "busy"
     TOO_MANY = "too_many"
     TOO_LARGE_TOGETHER = "too_large_together"
+    NO_ROOM = "no_room"
     STORE_AWAY = "store_away"
     WORKER_VANISHED = "worker_vanished"
     UNEXPECTED = "unexpected"
@@ -35,8 +36,9 @@ class Reason(StrEnum):
 
     @property
     def is_wait(self) -> bool:
-        """Whether nothing failed: somebody asked to come later, which is no try used up."""
-        return self in (Reason.BUSY, Reason.SCAN_PENDING)
+        """Whether the file is not to blame: somebody asked to come later, or there is no place for
+        it. That is no try used up."""
+        return self in (Reason.BUSY, Reason.SCAN_PENDING, Reason.NO_ROOM, Reason.STORE_AWAY)
 
 
 SKIPPING = frozenset(
@@ -86,6 +88,10 @@ _SENTENCES = {
     Reason.TOO_MANY: "Its email has more files than MAILROOM_ATTACHMENT_MAX_COUNT.",
     Reason.TOO_LARGE_TOGETHER: (
         "With it, the files of its email would be larger than MAILROOM_ATTACHMENT_MAX_EMAIL_BYTES."
+    ),
+    Reason.NO_ROOM: (
+        "The machine of the worker could not write it down. See the room and the rights of the "
+        "folder `downloads` in MAILROOM_HOME; it is fetched again until there is room."
     ),
     Reason.STORE_AWAY: (
         "It was fetched and could not be stored. See MAILROOM_ATTACHMENT_STORE and "

@@ -4,12 +4,20 @@ import asyncio
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from app.errors import MailroomError
+
 # Bytes that are gathered before a thread writes and hashes them.
 _BLOCK = 256 * 1024
+
+
+class SpoolError(MailroomError):
+    """This machine cannot write files down; the message says why, and names none."""
 
 
 class Spool:
@@ -27,7 +35,8 @@ class Spool:
         self.size = 0
 
     def __enter__(self) -> Self:
-        descriptor, name = tempfile.mkstemp(prefix="fetched-", dir=self._folder)
+        with _explained():
+            descriptor, name = tempfile.mkstemp(prefix="fetched-", dir=self._folder)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         self.path = Path(name)
         return self
@@ -43,7 +52,11 @@ class Spool:
             self.path.unlink(missing_ok=True)
 
     async def write(self, block: bytes) -> None:
-        """Add bytes at the end."""
+        """Add bytes at the end.
+
+        Raises:
+            SpoolError: there is no room for them.
+        """
         if len(self.head) < self._head_bytes:
             self.head += block[: self._head_bytes - len(self.head)]
         self.size += len(block)
@@ -52,7 +65,11 @@ class Spool:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what is still in memory."""
+        """Write what is still in memory.
+
+        Raises:
+            SpoolError: there is no room for it.
+        """
         waiting, self._waiting = self._waiting, bytearray()
         await asyncio.to_thread(self._write, waiting)
 
@@ -64,5 +81,14 @@ class Spool:
     def _write(self, block: bytearray) -> None:
         self._hash.update(block)
         view = memoryview(block)
-        while view:
-            view = view[self._file.write(view) :]
+        with _explained():
+            while view:
+                view = view[self._file.write(view) :]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(f"it cannot be written down here ({error.strerror})") from error

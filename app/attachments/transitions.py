@@ -99,8 +99,14 @@ WITH emails AS MATERIALIZED (
 {enrolled("emails", "$2::int")}
 """  # noqa: S608 - a constant
 
+# Bytes of the email's other files, as far as they are known.
+_OTHERS = """(
+    SELECT COALESCE(sum(size), 0)::bigint FROM email_attachments AS other
+    WHERE other.email = file.email AND other.id <> file.id AND other.sha256 IS NOT NULL
+)"""
+
 # The oldest first. SKIP LOCKED keeps workers apart. A host that asked to be left alone is.
-CLAIM = """
+CLAIM = f"""
 WITH due AS MATERIALIZED (
     SELECT id FROM email_attachments
     WHERE state = 'pending' AND next_attempt_at <= now()
@@ -112,13 +118,11 @@ WITH due AS MATERIALIZED (
 UPDATE email_attachments AS file
 SET token = gen_random_uuid(), tries = tries + 1, next_attempt_at = clock_timestamp() + $3
 WHERE id = ANY (ARRAY(SELECT id FROM due))
-RETURNING id, token, email, url, claimed_content_type, claimed_size, tries, (
-    SELECT COALESCE(sum(size), 0)::bigint FROM email_attachments AS other
-    WHERE other.email = file.email AND other.id <> file.id AND other.sha256 IS NOT NULL
-) AS bytes_of_email, (
+RETURNING id, token, email, url, claimed_content_type, claimed_size, tries,
+    {_OTHERS} AS bytes_of_email, (
     SELECT zendesk_ticket_id FROM incoming_emails WHERE incoming_emails.id = file.email
 ) AS ticket_id
-"""
+"""  # noqa: S608 - a constant
 
 _MINE = "file.id = $1 AND file.token = $2 AND file.state = 'pending'"
 
@@ -132,9 +136,12 @@ RETURNING file.token
 # Whoever removes a content that nobody needs holds this lock while it looks and removes; so either
 # it sees the hash here, or the store is asked after it has removed the content.
 LOCK_CONTENT = "pg_advisory_xact_lock(hashtextextended('mailroom content ' || {}::text, 0))"
+# The files of one email come at the same time, and each has to be counted by the next.
+LOCK_FILES = "SELECT pg_advisory_xact_lock(hashtextextended('mailroom files of ' || $1::text, 0))"
 INTEND = f"""
 WITH locked AS MATERIALIZED (SELECT {LOCK_CONTENT.format("$3")})
-UPDATE email_attachments AS file SET sha256 = $3, size = $4 FROM locked WHERE {_MINE}
+UPDATE email_attachments AS file SET sha256 = $3, size = $4 FROM locked
+WHERE {_MINE} AND $4 + {_OTHERS} <= $5
 """  # noqa: S608 - a constant
 
 KEEP = f"""
@@ -246,13 +253,27 @@ async def extend(
     return {row["token"] for row in rows}
 
 
-async def intend(database: Database, file: ClaimedFile, *, sha256: str, size: int) -> bool:
+async def intend(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    file: ClaimedFile,
+    *,
+    sha256: str,
+    size: int,
+    most_bytes: int,
+) -> bool:
     """pending -> pending: these bytes are about to be stored, so nobody may remove them.
 
+    Args:
+        most_bytes: of the email's files together.
+
     Returns:
-        Whether the claim stood; as for all that follow.
+        Whether the claim stood, as for all that follow, and there is room for them.
     """
-    return _changed(await database.execute(INTEND, file.id, file.token, sha256, size))
+    async with pool.acquire() as connection, connection.transaction():
+        # By a statement of its own: the next one sees what was counted under this lock before.
+        await connection.execute(LOCK_FILES, str(file.email_id))
+        tag = await connection.execute(INTEND, file.id, file.token, sha256, size, most_bytes)
+    return _changed(tag)
 
 
 async def keep(

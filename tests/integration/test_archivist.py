@@ -255,9 +255,38 @@ async def test_a_store_that_is_away_costs_a_file_no_try(
     await world.all_due()
     assert await world.archivist.run_once() == 0
     monkeypatch.undo()
-    world.archivist._store_rests_until = 0.0
+    world.archivist._rests_until = 0.0
     assert await world.archivist.run_once() == 2
     assert {row["state"] for row in await world.rows()} == {"kept"}
+
+
+async def test_files_that_come_at_the_same_time_are_counted_together(
+    world: World, zendesk: FakeZendesk
+) -> None:
+    email_id = await world.add(
+        *(zendesk.add(f"{number}.bin", content=os.urandom(400_000)) for number in range(4))
+    )
+    assert await world.archivist.run_once() == 4
+    rows = await world.rows()
+    assert sorted(row["state"] for row in rows) == ["kept", "kept", "skipped", "skipped"]
+    assert {row["reason"] for row in rows} == {None, "too_large_together"}
+    assert world.ended == [email_id] * 4
+
+
+async def test_a_disk_that_is_full_costs_a_file_no_try(world: World, zendesk: FakeZendesk) -> None:
+    await world.add(zendesk.add("a", content=b"a"))
+    world.folder.rmdir()
+    await world.archivist.run_once()
+    row = await world.row()
+    assert (row["state"], row["reason"], row["tries"]) == ("pending", "no_room", 0)
+    assert row["detail"] == "it cannot be written down here (No such file or directory)"
+    # Nothing is fetched that could not be written down.
+    await world.all_due()
+    assert await world.archivist.run_once() == 0
+    world.folder.mkdir()
+    world.archivist._rests_until = 0.0
+    assert await world.archivist.run_once() == 1
+    assert (await world.row())["state"] == "kept"
 
 
 class Scripted:

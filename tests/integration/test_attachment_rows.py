@@ -344,7 +344,7 @@ async def test_what_a_vanished_worker_held_falls_due_and_the_zombie_changes_noth
     assert heir.token != zombie.token
     before = await rows_of(pool, email_id)
     assert await transitions.extend(pool, [zombie], lease=LEASE) == set()
-    assert not await transitions.intend(pool, zombie, sha256=SHA, size=1)
+    assert not await transitions.intend(pool, zombie, sha256=SHA, size=1, most_bytes=99)
     assert not await transitions.keep(pool, zombie, sha256=SHA, size=1, content_type=None)
     assert not await transitions.postpone(pool, zombie, delay=NOW)
     assert not await transitions.give_up(
@@ -395,7 +395,7 @@ async def test_a_claim_tells_the_bytes_of_the_emails_other_files(pool: Pool) -> 
     await store(pool, some_files(1), zendesk_ticket_id="7")
     first, second = await transitions.claim(pool, limit=2, lease=LEASE)
     await transitions.keep(pool, first, sha256=SHA, size=10, content_type=None)
-    await transitions.intend(pool, second, sha256="b" * 64, size=5)
+    await transitions.intend(pool, second, sha256="b" * 64, size=5, most_bytes=99)
     third = await claim_one(pool)
     assert third.bytes_of_email == 15
     await dispatch(pool)
@@ -424,7 +424,7 @@ async def test_erased_rows_leave_their_bytes_to_be_removed(pool: Pool) -> None:
     email_id = await dispatch_many(pool, 3)
     kept, intended, _ = await transitions.claim(pool, limit=3, lease=LEASE)
     await transitions.keep(pool, kept, sha256=SHA, size=10, content_type=None)
-    await transitions.intend(pool, intended, sha256="b" * 64, size=5)
+    await transitions.intend(pool, intended, sha256="b" * 64, size=5, most_bytes=99)
     await transitions.erase(pool, [email_id])
     assert await rows_of(pool, email_id) == []
     erased = await pool.fetch("SELECT sha256 FROM attachment_erasures ORDER BY sha256")
