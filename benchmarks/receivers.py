@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from uuid import uuid4
 
 import attrs
-import httpx
+import httpx2
 
 from app.database.embedded.programs import find_binaries
 from benchmarks.processes import Process
@@ -192,7 +192,7 @@ def _free_port() -> int:
 
 def _answers(port: int) -> bool:
     try:
-        httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=10)
-    except httpx.HTTPError:
+        httpx2.get(f"http://127.0.0.1:{port}/health/live", timeout=10)
+    except httpx2.HTTPError:
         return False
     return True

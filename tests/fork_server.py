@@ -6,6 +6,7 @@ arguments, an environment, a folder and files of its own. It runs the script fro
 and imports all of Mailroom itself.
 """
 
+import asyncio
 import contextlib
 import importlib
 import json
@@ -26,10 +27,10 @@ from typing import IO, Any
 LIBRARIES = (
     *("asyncpg", "attrs", "click", "dateutil.parser", "dateutil.tz", "fastapi_swagger", "ftfy"),
     *("dramatiq.cli", "dramatiq.brokers.rabbitmq", "dramatiq.brokers.redis", "dramatiq_postgres"),
-    *("httptools", "httpx2", "jinja2", "litestar", "litestar.plugins.jinja", "msgspec", "psutil"),
+    *("httptools", "httpx2", "jinja2", "litestar", "litestar.plugins.jinja", "msgspec", "obstore"),
     *("litestar.openapi.plugins", "litestar.static_files", "piccolo.engine.postgres", "pika"),
     *("piccolo.apps.migrations.commands.backwards", "piccolo.apps.migrations.commands.forwards"),
-    *("piccolo.main", "piccolo_admin.endpoints", "piccolo_api.session_auth.piccolo_app"),
+    *("piccolo_admin.endpoints", "piccolo_api.session_auth.piccolo_app", "psutil"),
     *("prometheus_client", "psycopg_pool", "pydantic_settings", "redis.asyncio", "structlog"),
     *("uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop"),
 )
@@ -176,6 +177,8 @@ def main() -> None:
     # A fork has neither the threads of its parent nor, without reading it, a module of Mailroom.
     assert threading.active_count() == 1
     assert not {"app", "piccolo_conf"} & sys.modules.keys()
+    # Whoever installs another loop does so by itself, as `piccolo.main` when it is imported.
+    assert type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy
     libraries = sys.path[1:]
     request, files = serve(socket.socket(fileno=int(sys.argv[1])))
     for number, file in enumerate(files[:3]):

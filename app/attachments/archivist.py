@@ -23,7 +23,7 @@ from app.attachments import transitions
 from app.attachments.fetcher import Fetched, NotFetched, Wanted
 from app.attachments.reasons import SKIPPING, Reason
 from app.attachments.store import AttachmentStore, StoreError
-from app.attachments.transitions import ClaimedFile
+from app.attachments.transitions import TRIES_WAITED_FOR, ClaimedFile
 from app.models.email_attachment import AttachmentState
 from app.pauses import GrowingPause
 
@@ -72,7 +72,7 @@ class Archivist:
         fetcher: downloads.
         store: keeps.
         folder: for downloads; this process's own.
-        ended: called with an email when one of its files needs no further try.
+        ended: called with an email when it waits for one of its files no longer.
     """
 
     def __init__(
@@ -187,8 +187,7 @@ class Archivist:
         """See to one file, whatever happens."""
         with structlog.contextvars.bound_contextvars(email_id=str(file.email_id)):
             try:
-                has_ended = await self._archive(file)
-                if has_ended:
+                if await self._archive(file):
                     await self._ended(file.email_id)
             except asyncio.CancelledError:
                 # This process ends, or has lost the file.
@@ -199,7 +198,7 @@ class Archivist:
                 log.error("attachment_not_settled", error=type(error).__name__, exc_info=error)
 
     async def _archive(self, file: ClaimedFile) -> bool:
-        """Returns whether the file needs no further try."""
+        """Returns whether its email waits for it no longer."""
         if file.tries > self._limits.max_tries:
             return await self._give_up(file, Reason.WORKER_VANISHED)
         if file.bytes_of_email + (file.claimed_size or 0) > self._limits.max_email_bytes:
@@ -282,7 +281,7 @@ class Archivist:
             detail=why.detail,
             counts=not why.reason.is_wait,
         )
-        return False
+        return file.tries >= TRIES_WAITED_FOR and not why.reason.is_wait
 
     async def _give_up(self, file: ClaimedFile, reason: Reason, detail: str | None = None) -> bool:
         state = AttachmentState.SKIPPED if reason in SKIPPING else AttachmentState.FAILED

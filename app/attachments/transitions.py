@@ -23,6 +23,12 @@ Database: TypeAlias = (
     " | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 )
 
+# A file whose second try failed may be away for hours: what was a moment's trouble is over by then.
+TRIES_WAITED_FOR = 2
+IS_WAITED_FOR = f"""file.state = 'pending' AND (
+    file.tries < {TRIES_WAITED_FOR} OR (file.tries = {TRIES_WAITED_FOR} AND file.token IS NOT NULL)
+)"""
+
 # Escapes that PostgreSQL's json stores and refuses to read: NUL, and surrogates without their
 # other half. An email that holds them was not stored by the Intake; it must not stop all others.
 _UNREADABLE = r"""

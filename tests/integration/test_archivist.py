@@ -21,6 +21,7 @@ from app.attachments.contents import remove_erased, remove_unless_needed
 from app.attachments.fetcher import Fetched, Fetcher, NotFetched, Wanted
 from app.attachments.reasons import Reason
 from app.attachments.store import AttachmentStore, StoreError
+from app.attachments.transitions import TRIES_WAITED_FOR
 from app.jobs.archive import ArchiveThread
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -167,20 +168,21 @@ async def test_each_file_ends_with_a_reason(
     reason: Reason,
     tries: int,
 ) -> None:
-    await world.add(zendesk.add("a", **fields))
+    email_id = await world.add(zendesk.add("a", **fields))
     await world.until_settled()
     row = await world.row()
     assert (row["state"], row["reason"], row["tries"]) == (state, reason, tries)
     assert row["ended_at"] is not None
     assert row["sha256"] is None
-    assert len(world.ended) == 1
+    # When it is waited for no longer, and when it ends.
+    assert world.ended == [email_id] * (1 + (tries > TRIES_WAITED_FOR))
     assert world.downloads() == []
     assert [content async for content in world.store.contents()] == []
 
 
 async def test_a_failed_try_is_made_again_after_a_pause(world: World, zendesk: FakeZendesk) -> None:
     zendesk.add("a", content=b"at last", account=status(500))
-    await world.add(f"{zendesk.account_url}/attachments/token/a/?name=a")
+    email_id = await world.add(f"{zendesk.account_url}/attachments/token/a/?name=a")
     await world.archivist.run_once()
     first = await world.row()
     assert (first["state"], first["reason"]) == ("pending", "unreachable")
@@ -192,6 +194,8 @@ async def test_a_failed_try_is_made_again_after_a_pause(world: World, zendesk: F
             await world.pool.fetchval("SELECT next_attempt_at - now() FROM email_attachments")
         )
         if len(pauses) == 2:
+            # For what failed twice, though it is tried on.
+            assert world.ended == [email_id]
             zendesk.rows["a"].account = None
         await world.all_due()
         await world.archivist.run_once()

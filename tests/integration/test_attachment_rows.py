@@ -145,6 +145,24 @@ async def test_the_last_file_lets_its_email_go_on(pool: Pool) -> None:
     assert await dispatching.end_wait(pool, [email_id]) == []
 
 
+async def test_a_file_that_was_tried_twice_in_vain_is_waited_for_no_longer(pool: Pool) -> None:
+    email_id = await store(pool, some_files())
+    await dispatch(pool)
+    for reason in (Reason.BUSY, Reason.UNREACHABLE, Reason.BUSY):
+        # Who asks to wait, or is away for the first time, is waited for.
+        file = await claim_one(pool)
+        assert await dispatching.end_wait(pool, [email_id]) == []
+        await transitions.postpone(pool, file, delay=NOW, reason=reason, counts=not reason.is_wait)
+        assert await dispatching.end_wait(pool, [email_id]) == []
+    file = await claim_one(pool)
+    assert (file.tries, await dispatching.end_waits(pool, limit=10)) == (2, [])
+    await transitions.postpone(pool, file, delay=NOW, reason=Reason.UNREACHABLE)
+    assert await dispatching.end_wait(pool, [email_id]) == [email_id]
+    assert await dispatch(pool) == [email_id]
+    # It is tried on all the same.
+    assert (await claim_one(pool)).tries == 3
+
+
 async def test_an_email_goes_on_whose_worker_vanished_after_its_last_file(pool: Pool) -> None:
     left, waiting = await store(pool, some_files(1)), await store(pool, some_files(1))
     retried = await store(pool, None, processing_status="queued", claims=1, retry_count=1)

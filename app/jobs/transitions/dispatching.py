@@ -7,7 +7,7 @@ from uuid import UUID
 
 import attrs
 
-from app.attachments.transitions import enrolled
+from app.attachments.transitions import IS_WAITED_FOR, enrolled
 from app.jobs.transitions.common import (
     DUE_AT,
     WITH_MESSAGE,
@@ -162,7 +162,7 @@ RETURNING email.id
 WAITS_FOR_NOTHING = f"""{WITHOUT_MESSAGE} AND claims = 0 AND {DUE_AT} > now()
         AND NOT EXISTS (
             SELECT FROM email_attachments AS file
-            WHERE file.email = incoming_emails.id AND file.state = 'pending'
+            WHERE file.email = incoming_emails.id AND {IS_WAITED_FOR}
         )"""
 
 
@@ -234,7 +234,8 @@ async def unqueue(database: Database, unsent: Sequence[Queued]) -> list[UUID]:
 
 
 async def end_wait(database: Database, email_ids: Collection[UUID]) -> list[UUID]:
-    """queued -> queued, due now, where an email waited for its files and none is pending any more.
+    """queued -> queued, due now, where an email waited for its files and none of them is worth that
+    any more.
 
     Returns:
         What was changed.
@@ -244,8 +245,8 @@ async def end_wait(database: Database, email_ids: Collection[UUID]) -> list[UUID
 
 
 async def end_waits(database: Database, *, limit: int) -> list[UUID]:
-    """The same for whichever email waits though none of its files is pending: its worker vanished
-    between the end of the last one and `end_wait`.
+    """The same for whichever email waits for nothing: its worker vanished between the end of the
+    last file and `end_wait`.
 
     Returns:
         What was changed.
