@@ -231,6 +231,7 @@ class Archivist:
             content_type=file.claimed_content_type,
             size=file.claimed_size,
             ticket_id=file.ticket_id,
+            age_seconds=file.age.total_seconds(),
         )
         try:
             return await self._fetcher.fetch(wanted, self._folder)

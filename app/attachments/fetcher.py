@@ -5,6 +5,7 @@ The URL in an email answers 302 to whoever shows the account's token, and the li
 is good for a short while: it is asked for anew each time, and neither stored nor logged.
 """
 
+import time
 from http import HTTPMethod, HTTPStatus
 from pathlib import Path
 
@@ -74,6 +75,8 @@ class Wanted:
     """Bytes."""
     ticket_id: str | None = None
     """Zendesk's ticket that it came with: there its malware scan is looked up."""
+    age_seconds: float = 0.0
+    """How long it has been known here."""
 
 
 @attrs.frozen
@@ -173,7 +176,8 @@ class Fetcher:
             or not (self._account.has_token and self._account.owns(url))
         ):
             return None
-        record = await self._records.find(url, wanted.ticket_id)
+        named_at = time.monotonic() - wanted.age_seconds
+        record = await self._records.find(url, wanted.ticket_id, named_at)
         if record is None:
             return None
         host = origin_of(url).host

@@ -81,13 +81,27 @@ class _Page:
 @attrs.frozen
 class _Ticket:
     records: dict[str, Record] = attrs.field(factory=dict)
-    until: float = 0.0
-    """By the monotonic clock."""
+    asked_at: float = -math.inf
+    """By the monotonic clock; as `until`."""
+    until: float = -math.inf
+    is_whole: bool = False
+    """Whether the API was asked for as much as it ever is."""
 
     @classmethod
-    def of(cls, records: dict[str, Record]) -> Self:
+    def of(cls, records: dict[str, Record], asked_at: float, *, is_whole: bool) -> Self:
         is_scanned = all(record.scan != "not_scanned" for record in records.values())
-        return cls(records, time.monotonic() + (REMEMBERED_SECONDS if is_scanned else 0.0))
+        until = asked_at + (REMEMBERED_SECONDS if is_scanned else 0.0)
+        return cls(records, asked_at, until, is_whole)
+
+    def tells(self, token: str, named_at: float) -> bool:
+        """Whether it need not be asked again for the file with this token. That there is none was
+        certain when it was asked after the file was named; else an email that names many would
+        cost as many lists of all comments."""
+        now = time.monotonic()
+        if token in self.records:
+            return now < self.until
+        is_recent = named_at <= self.asked_at and now < self.asked_at + REMEMBERED_SECONDS
+        return self.is_whole and is_recent
 
 
 class Records:
@@ -100,8 +114,11 @@ class Records:
         self._tickets: OrderedDict[str, _Ticket] = OrderedDict()
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def find(self, url: httpx2.URL, ticket_id: str) -> Record | None:
+    async def find(self, url: httpx2.URL, ticket_id: str, named_at: float) -> Record | None:
         """The record of a file that came with a ticket; None where the API knows of none.
+
+        Args:
+            named_at: when it was known here that the file is there, by the monotonic clock.
 
         Raises:
             RefusedError: the token is not good for it.
@@ -113,16 +130,17 @@ class Records:
         lock = self._asking.setdefault(ticket_id, asyncio.Lock())
         async with lock:
             known = self._tickets.get(ticket_id, _Ticket())
-            if token[1] not in known.records or time.monotonic() >= known.until:
-                known = _Ticket.of(await self._list(ticket_id, token[1]))
+            if not known.tells(token[1], named_at):
+                known = await self._list(ticket_id, token[1])
                 self._tickets[ticket_id] = known
                 self._tickets.move_to_end(ticket_id)
                 if len(self._tickets) > REMEMBERED_TICKETS:
                     self._tickets.popitem(last=False)
             return known.records.get(token[1])
 
-    async def _list(self, ticket_id: str, wanted: str) -> dict[str, Record]:
+    async def _list(self, ticket_id: str, wanted: str) -> _Ticket:
         """The records of a ticket's files by their token, to the page that has the wanted one."""
+        asked_at = time.monotonic()
         records: dict[str, Record] = {}
         cursor: str | None = None
         for _ in range(MOST_PAGES):
@@ -140,7 +158,7 @@ class Records:
             cursor = page.meta.after_cursor
             if wanted in records or not page.meta.has_more or cursor is None:
                 break
-        return records
+        return _Ticket.of(records, asked_at, is_whole=wanted not in records)
 
     async def _ask(self, ticket_id: str, cursor: str | None) -> tuple[_Page, datetime]:
         """One page of a ticket's comments, and the time of the answer."""

@@ -127,7 +127,7 @@ WHERE id = ANY (ARRAY(SELECT id FROM due))
 RETURNING id, token, email, url, claimed_content_type, claimed_size, tries,
     {_OTHERS} AS bytes_of_email, (
     SELECT zendesk_ticket_id FROM incoming_emails WHERE incoming_emails.id = file.email
-) AS ticket_id
+) AS ticket_id, clock_timestamp() - created_at AS age
 """  # noqa: S608 - a constant
 
 _MINE = "file.id = $1 AND file.token = $2 AND file.state = 'pending'"
@@ -226,6 +226,8 @@ class ClaimedFile:
     bytes_of_email: int
     """Of the email's other files, as far as they are known."""
     ticket_id: str | None
+    age: timedelta
+    """Since its row was made."""
 
 
 async def enrol(database: Database, email_ids: Collection[UUID], *, most: int) -> int:
