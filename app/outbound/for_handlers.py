@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx2
 
-from app.outbound.errors import AddressNotAllowedError, HostNotAllowedError
+from app.outbound.errors import AddressNotAllowedError, HostNotAllowedError, UnreachableError
 from app.outbound.network import CheckedNetwork
 from app.outbound.rules import Rules
 from app.outbound.transport import CheckedTransport, trusted
@@ -71,3 +71,6 @@ class _RuledTransport(CheckedTransport):
         except (AddressNotAllowedError, HostNotAllowedError) as error:
             # It is told to whoever runs the handler.
             raise type(error)(f"{error}: {self._mend}", error.host) from None
+        except UnreachableError as error:
+            # As of a client without rules: what is written for any outage is meant for this one.
+            raise httpx2.ConnectError(str(error), request=request) from error

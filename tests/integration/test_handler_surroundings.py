@@ -3,6 +3,7 @@ accident."""
 
 import asyncio
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -202,3 +203,15 @@ async def test_a_handler_in_a_thread_keeps_its_claim_until_it_has_ended(pool: Po
     assert row["processing_status"] == "processing"
     may_end.set()
     assert (await running)["processing_status"] == "queued"
+
+
+async def test_a_name_that_is_not_known_is_an_outage_as_of_any_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
+    async with make_client(Rules(hosts=None)) as client:
+        with pytest.raises(httpx2.ConnectError, match="is not known"):
+            await client.get("https://crm.example/")
