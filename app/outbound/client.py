@@ -70,8 +70,9 @@ class Credentials:
 
     def fit(self, url: httpx2.URL) -> bool:
         """Whether a request to this URL may carry them."""
-        # A server may take `%2e%2e/` for a step upwards, and so leave the paths that are meant.
-        is_plain = ".." not in url.path and "\\" not in url.path and "//" not in url.path
+        # A server may take `%2e%2e/` for a step upwards, and so leave the paths that are meant; or
+        # `%2e/` for nothing, and give out what was looked up here by another path.
+        is_plain = not any(odd in url.path for odd in ("..", "/./", "\\", "//"))
         return origin_of(url) == self.origin and is_plain and url.path.startswith(self.paths)
 
 

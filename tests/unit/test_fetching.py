@@ -309,6 +309,14 @@ async def test_the_token_is_shown_for_files_alone(
     assert [a for a in zendesk.asked if a.has_token]
 
 
+async def test_the_token_is_not_shown_by_a_path_that_hides_which_file_it_is(
+    zendesk: FakeZendesk, folder: Path
+) -> None:
+    """A server may pass over `%2e/`; what its scan said was looked up by the path as it stands."""
+    await fetch(zendesk, folder, f"{zendesk.account_url}/attachments/token/%2e/x1/")
+    assert [a.has_token for a in zendesk.files_asked(ACCOUNT)] == [False]
+
+
 async def test_a_brand_gets_the_token_where_it_is_named(zendesk: FakeZendesk, folder: Path) -> None:
     zendesk.add("a.pdf", content=PDF)
     url = f"{zendesk.cdn_url}/attachments/token/a.pdf/"
