@@ -40,12 +40,14 @@ async def handle(email: Email, context: Context) -> Mapping[str, Any]:
     )
     case = answer.json()["id"]
 
-    left_out: dict[str, str] = {}
+    # Two files may have one name.
+    left_out: list[dict[str, Any]] = []
     async for file in email.attachments:
         if not file.is_kept:
-            left_out[file.safe_name] = file.why or "it is not kept"
+            left_out.append({"file": file.position, "name": file.safe_name, "why": file.why})
         elif (file.size or 0) > LARGEST_FILE:
-            left_out[file.safe_name] = f"it has {file.size} bytes"
+            why = f"it has {file.size} bytes"
+            left_out.append({"file": file.position, "name": file.safe_name, "why": why})
         else:
             context.progress(f"case {case}: hands over file {file.position + 1}")
             await hand_over(context, case, file)

@@ -217,9 +217,11 @@ class Archivist:
         """Fetch nothing for a while, since there is no place for it. The file is not to blame, so
         it may be tried for as long as that lasts."""
         log.warning("attachment_has_no_place", reason=str(reason), error=detail)
-        pause = self._room_pause.next_seconds()
-        self._rests_until = time.monotonic() + pause
-        delay = timedelta(seconds=pause)
+        now = time.monotonic()
+        if now >= self._rests_until:
+            # Once for all that failed together.
+            self._rests_until = now + self._room_pause.next_seconds()
+        delay = timedelta(seconds=self._rests_until - now)
         await transitions.postpone(
             self._pool, file, delay=delay, reason=reason, detail=detail, counts=False
         )

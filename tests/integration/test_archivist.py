@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -255,6 +256,8 @@ async def test_a_store_that_is_away_costs_a_file_no_try(
         assert (row["state"], row["reason"], row["tries"]) == ("pending", "store_away", 0)
         assert row["detail"] == "the store cannot write (it is away)"
     assert world.downloads() == []
+    # However many fail together, it is one pause.
+    assert world.archivist._rests_until - time.monotonic() <= archivist_module.FIRST_PAUSE_SECONDS
     # Nothing is fetched that could not be stored.
     await world.all_due()
     assert await world.archivist.run_once() == 0

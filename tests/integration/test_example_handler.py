@@ -131,7 +131,7 @@ async def test_a_case_is_opened_once_with_its_files_though_it_is_busy_and_breaks
     assert row["processing_status"] == "completed", errors_of(row)
     found = json.loads(row["extracted_data"])
     assert found["case"] == "C-0"
-    assert list(found["left_out"]) == ["huge.zip"]
+    assert [file["name"] for file in found["left_out"]] == ["huge.zip"]
     (case,) = cases.cases.values()
     assert case["text"] == "Where is my parcel?"
     assert case["ticket"] == "35436"
