@@ -378,8 +378,8 @@ async def test_an_email_wakes_one_dispatcher_of_many(
                 assert await sent.get() == email_id
             looked[size] = len(looks)
         await pool.execute("DELETE FROM workers")
-    # One more may have been on its way, or two in one.
-    assert looked[16] <= looked[1] + 5
+    # One look that finds the email, and one that finds no more; the storing itself rings as well.
+    assert all(looked[size] <= 3 * 20 + 1 for size in (1, 16)), looked
 
 
 async def test_the_first_is_who_started_first_of_those_that_live(pool: Pool) -> None:
