@@ -65,6 +65,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "quick: starts hardly a process; the set for the inner loop")
+    config.addinivalue_line("markers", "long: takes long, or tells seldom; not for the inner loop")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Leftovers())
 
@@ -75,6 +76,8 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         is_cheap = item.path.parent.name in ("unit", "integration")
         starts_one = "subprocess" in item.function.__code__.co_names
+        if item.get_closest_marker("long") is not None:
+            continue
         if is_cheap and not starts_one and not START_PROCESSES.intersection(item.fixturenames):
             item.add_marker("quick")
 

@@ -202,6 +202,6 @@ def _first_size(by_key: dict[str, Any]) -> int | None:
 def _size(value: Any) -> int | None:
     if type(value) is str and value.strip().isdecimal() and len(value) < 20:
         value = int(value)
-    if type(value) is float and value == int(value):
+    if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value < 2**63 else None

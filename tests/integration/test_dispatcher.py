@@ -98,6 +98,7 @@ async def test_where_the_broker_has_room_for_one_at_a_time_neither_kind_starves(
     assert len(fresh & set(sent)) == 10
 
 
+@pytest.mark.long
 async def test_retries_that_fall_due_all_the_time_do_not_stop_fresh_email(pool: Pool) -> None:
     fresh = await store(pool, 10 * BATCH)
     sent: list[UUID] = []

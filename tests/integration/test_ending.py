@@ -11,6 +11,8 @@ import psutil
 import pytest
 from support import wait_until
 
+pytestmark = pytest.mark.long
+
 PRELUDE = """
 import os, signal, subprocess, sys, threading, time
 from app.ending import Ending

@@ -221,6 +221,7 @@ class Worker:
 
 
 @pytest.mark.parametrize("how", ["cut", "silent"])
+@pytest.mark.long
 async def test_a_worker_that_loses_only_the_database_lets_go_before_the_next_one_takes_over(
     pool: Pool, database_url: str, proxy: Proxy, how: str
 ) -> None:
@@ -265,6 +266,7 @@ async def test_a_worker_that_loses_only_the_database_lets_go_before_the_next_one
     cut_pool.terminate()
 
 
+@pytest.mark.long
 async def test_after_an_outage_nobody_robs_those_that_live(
     pool: Pool, database_url: str, proxy: Proxy
 ) -> None:

@@ -20,6 +20,8 @@ from app.jobs.claimer import Claimer
 from app.jobs.leases import HeldClaims
 from app.models.incoming_email import IncomingEmail
 
+pytestmark = pytest.mark.long
+
 INITIAL = "2026-09-01T09:00:00:000000"
 SAGA = "2026-09-15T09:00:00:000000"
 STATE_MACHINE = "2026-10-01T09:00:00:000000"

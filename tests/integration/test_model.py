@@ -568,6 +568,7 @@ async def _awaited(work: Awaitable[T]) -> T:
     return await work
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_the_transitions_agree_with_their_model(
     database_url: str, request: pytest.FixtureRequest

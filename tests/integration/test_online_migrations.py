@@ -11,6 +11,8 @@ import psycopg
 import pytest
 from support import PROJECT, Services, email, signed, wait_until
 
+pytestmark = pytest.mark.long
+
 SAGA = "2026-09-15T09:00:00:000000"
 CHECKS = "2026-11-01T09:00:01:000000"
 

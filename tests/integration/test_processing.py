@@ -800,6 +800,7 @@ def test_a_json_object_is_kept_as_it_is(value: dict[str, Any]) -> None:
 @given(st.dictionaries(st.text(st.characters()), st.recursive(
     st.text(st.characters()), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
 )))  # fmt: skip
+@pytest.mark.long
 def test_every_key_and_text_of_a_result_is_one_that_every_reader_takes(value: Any) -> None:
     text = result_to_json(value)
     assert text is not None

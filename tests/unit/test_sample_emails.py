@@ -153,6 +153,7 @@ def has_emoji(text: str) -> bool:
     return re.search("[\u2600-\u27bf\u21a9\U0001f300-\U0001faff]", text) is not None
 
 
+@pytest.mark.long
 class TestTheIntakeTakesAll:
     emails = corpus(2_000, 3)
 
