@@ -37,9 +37,10 @@ the figures. A ratio is the median of the rounds' ratios; a spread is the lowest
 round. Client, contender and PostgreSQL share the processors.
 
 **What is the same.** Emails, their sizes, the number of connections, one worker or web server
-each. `fsync` is on. `synchronous_commit` is on, the default of all; Mailroom turns it off for the
-claim of an email alone, whose loss in a crash of PostgreSQL costs nothing: the email is then
-still queued. Every peer is written as its own documentation says, in `benchmarks/peers`: uvloop
+each. `fsync` is on. `synchronous_commit` is on, the default of all; Mailroom turns it off where an
+email is queued and where it is claimed, which a crash of PostgreSQL may undo at no loss: the email
+is then queued and claimed again. Every peer is written as its own documentation says, in
+`benchmarks/peers`: uvloop
 where it supports it, its batches, its pools, its advice on prefetching and autovacuum. All
 acknowledge a job after its handler, so that a killed worker loses nothing (Celery by
 `acks_late`).

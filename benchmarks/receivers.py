@@ -103,7 +103,7 @@ RECEIVERS = (
     Receiver(
         PGBENCH,
         "pgbench, the same row",
-        "no HTTP: one insert and one commit at a time over each connection, written in C",
+        "no HTTP: one insert and one commit at a time over each of 90 connections at most, in C",
         (),
     ),
 )
