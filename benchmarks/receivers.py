@@ -103,7 +103,7 @@ RECEIVERS = (
     Receiver(
         PGBENCH,
         "pgbench, the same row",
-        "no HTTP: one insert and one commit at a time over each of 90 connections at most, in C",
+        "no HTTP: one insert and one commit at a time over each of 50 connections at most, in C",
         (),
     ),
 )
