@@ -15,6 +15,7 @@ APP_REGISTRY = AppRegistry(
         "app.piccolo_app",
         "piccolo.apps.user.piccolo_app",
         "piccolo_api.session_auth.piccolo_app",
+        "piccolo_api.mfa.authenticator.piccolo_app",
         "piccolo_admin.piccolo_app",
     ]
 )

@@ -15,6 +15,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn, TypeAlias
 
 import structlog
 
@@ -28,6 +30,8 @@ RELEASE_SECONDS = 2.0
 # Where even this thread does not get its turn, the kernel ends the process.
 KERNEL_MARGIN_SECONDS = 2.0
 FORCED_EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
+
+SignalHandler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 class Ending:
@@ -119,3 +123,20 @@ def _try(work: Callable[[], object], seconds: float) -> bool:
     thread.start()
     thread.join(seconds)
     return bool(went_well)
+
+
+def only_once(heed: SignalHandler) -> SignalHandler:
+    """Dramatiq takes a second SIGTERM as "end without finishing". But who stops a whole group of
+    processes, as systemd does, sends one to each, and Dramatiq's master passes on its own."""
+
+    def heed_once(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        if callable(heed):
+            heed(number, frame)
+
+    return heed_once
+
+
+def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """Take a signal so, as long as nothing is in hand."""
+    raise SystemExit(0)

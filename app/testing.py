@@ -23,7 +23,8 @@ from app.jobs.trial import Trial, TrialOutcome, try_handler
 from app.models.email_attachment import AttachmentState
 from app.outbound.for_handlers import make_client, with_transport
 from app.outbound.rules import Rules
-from app.settings import LOOPBACK, get_settings
+from app.setting_groups.group import LOOPBACK
+from app.settings import get_settings
 
 __all__ = ["File", "NotKept", "Run", "make_email", "run_handler", "run_handler_async"]
 

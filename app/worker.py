@@ -1,7 +1,6 @@
 """What `dramatiq app.worker` loads: the broker, the actor `process_email`, and its keeper."""
 
 import asyncio
-import errno
 import os
 import signal
 import sys
@@ -9,8 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from multiprocessing import parent_process
 from multiprocessing.util import Finalize
-from types import FrameType
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import NoReturn, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -20,29 +18,38 @@ from dramatiq.asyncio import EventLoopThread, get_event_loop_thread
 from dramatiq.broker import Broker
 from dramatiq.middleware import CurrentMessage, Middleware
 from dramatiq.worker import Worker
-from prometheus_client import start_http_server
 
+from app.chores_of import chores_of
 from app.database.engine import DB, running_pool
 from app.database.errors import CANNOT_ASK
 from app.database.migrations import say_whether_the_schema_fits
-from app.ending import FORCED_EXIT_STATUS, LAST_WORDS_SECONDS, Ending
+from app.ending import (
+    FORCED_EXIT_STATUS,
+    LAST_WORDS_SECONDS,
+    Ending,
+    exit_at_once,
+    only_once,
+)
 from app.errors import MailroomError
 from app.handlers.loading import Handler, load_handler
 from app.jobs.archive import ArchiveThread
-from app.jobs.broker import make_broker, prepare_broker
+from app.jobs.broker import make_broker, prepare_patiently
+from app.jobs.chores_thread import ChoresThread
 from app.jobs.claimed_email import LateColumns
 from app.jobs.claimer import Claimer
+from app.jobs.delivery import DeliveryThread
 from app.jobs.keeper import Keeper
 from app.jobs.late_columns import late_columns_of
 from app.jobs.leases import HeldClaims
-from app.jobs.messages import ACTOR_NAME, ids_in, make_message
-from app.jobs.postgres_broker import BROKER_AWAY
+from app.jobs.messages import ACTOR_NAME, ids_in, is_canary, make_canary_message, make_message
 from app.jobs.results import record_all
 from app.jobs.transitions.ending import HandBack
 from app.jobs.watched_broker import WatchedBroker
-from app.pauses import GrowingPause
 from app.settings import Settings, get_settings
+from app.sync.function import load_function
+from app.sync.receiver import check_receiver
 from app.telemetry.logs import configure_logging
+from app.telemetry.metrics_port import show_metrics
 from app.telemetry.tracing import start_tracing, stop_tracing
 from app.zendesk.senders import with_senders
 
@@ -57,27 +64,35 @@ CLAIMED_AT_ONCE = 3
 STOP_SECONDS = 5.0
 # What a stop takes beyond the time of the handlers, before this process is ended by force.
 STOP_MARGIN_SECONDS = 8.0
+# What runs as a chore has had the time of the handlers, too.
+CHORES_STOP_SECONDS = 2.0
 CLOSE_SECONDS = 3.0
 POLL_SECONDS = 0.05
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 15.0
-# More worker processes than one machine runs.
-METRICS_PORTS = 100
-
-SignalHandler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+# A message passes through six threads, and each of them waits so long for a busy one to let it run:
+# with Python's own 5 ms that took longer than all else.
+SWITCH_SECONDS = 0.0005
 
 
 class WorkerProcess(Middleware):
     """Opens what the actors of one process need when it boots, and closes it when it stops."""
 
-    def __init__(self, settings: Settings, handler: Handler, ending: Ending) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        handler: Handler,
+        ending: Ending,
+        delivers: Callable[..., object] | None,
+    ) -> None:
         self._settings = settings
+        self._delivers = delivers
         self._ending = ending
         self._handler = handler
         self._held_claims = HeldClaims()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._keeper: Keeper | None = None
         self._archive: ArchiveThread | None = None
+        self._delivery: DeliveryThread | None = None
+        self._chores: ChoresThread | None = None
         self._claimer: Claimer | None = None
         self._finish_by = 0.0
 
@@ -96,6 +111,7 @@ class WorkerProcess(Middleware):
         try:
             # A message ends when its emails are claimed: no more of them are needed in hand.
             worker.worker_threads = worker.queue_prefetch = CLAIMED_AT_ONCE
+            sys.setswitchinterval(SWITCH_SECONDS)
             self._boot(broker)
         except BaseException as error:  # noqa: BLE001 - Dramatiq would go on, half booted
             self._ending.end_within(CLOSE_SECONDS, 1)
@@ -103,7 +119,7 @@ class WorkerProcess(Middleware):
 
     def _boot(self, broker: Broker) -> None:
         # Until it has work in hand it can end at once.
-        stop_when_ready = signal.signal(signal.SIGTERM, _exit_at_once)
+        stop_when_ready = signal.signal(signal.SIGTERM, exit_at_once)
         # Dramatiq's processes are multiprocessing's, where atexit does not run. After its own
         # connections are closed, the embedded server may stop.
         Finalize(None, DB.release, exitpriority=0)
@@ -114,30 +130,42 @@ class WorkerProcess(Middleware):
         _run(DB.start_connection_pool())
         self._pool = _run(_open_pool())
         _run(say_whether_the_schema_fits())
-        _show_metrics(self._settings)
-        _prepare(broker)
+        show_metrics(self._settings)
+        prepare_patiently(broker)
+        if self._settings.delivers:
+            if self._settings.sync_url:
+                _run(check_receiver(self._settings))
+            self._delivery = DeliveryThread(self._settings, self._delivers)
+            self._delivery.start()
         self._claimer = _run(self._make_claimer(self._pool))
         self._archive = ArchiveThread(self._settings)
         self._archive.start()
+        self._chores = ChoresThread(chores_of(self._settings))
+        self._chores.start()
+        queue = self._settings.queue
         self._keeper = Keeper(
             self._settings,
             held_claims=self._held_claims,
             actors_loop=thread.loop,
             actors_thread_id=thread.ident,
             concurrency=self._settings.worker_concurrency,
+            ahead=self._claimer.ahead,
             send=lambda email_ids: self._send(broker, email_ids),
             ring=self._archive.ring,
+            send_canary=lambda token: broker.enqueue(make_canary_message(queue, token)),
         )
         self._keeper.start()
         if isinstance(broker, WatchedBroker):
             broker.watch(self._give_up)
         self._ending.say_last(lambda: self._hand_back_all(LAST_WORDS_SECONDS / 4))
-        signal.signal(signal.SIGTERM, _only_once(stop_when_ready))
+        signal.signal(signal.SIGTERM, only_once(stop_when_ready))
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._finish_by = time.monotonic() + self._settings.worker_shutdown_seconds
         # Messages that wait for places end at once.
         _event_loop_thread().loop.call_soon_threadsafe(self.claimer.close)
+        if self._chores is not None:
+            self._chores.finish_soon()
         if isinstance(broker, WatchedBroker):
             broker.stop_waiting()
 
@@ -146,6 +174,12 @@ class WorkerProcess(Middleware):
             self._archive.stop()
         # Dramatiq knows nothing of the handlers that run.
         _run(self.claimer.finish(max(0.0, self._finish_by - time.monotonic())))
+        if self._chores is not None:
+            left = self._finish_by - time.monotonic()
+            self._chores.stop(max(0.0, min(left, CHORES_STOP_SECONDS)))
+        if self._delivery is not None:
+            # After the last email ended.
+            self._delivery.stop()
         if self._keeper is not None:
             self._keeper.stop()
         unfinished = self._held_claims.all()
@@ -168,7 +202,8 @@ class WorkerProcess(Middleware):
 
     async def _make_claimer(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Claimer:
         late = LateColumns(late_columns_of(DB.url))
-        return Claimer(self._settings, self._handler, pool, self._held_claims, late)
+        ring = self._delivery.ring if self._delivery is not None else None
+        return Claimer(self._settings, self._handler, pool, self._held_claims, late, ring)
 
     def _give_up(self) -> None:
         """Stop in order, and within the time of every stop; then this process is started again."""
@@ -202,54 +237,6 @@ class WorkerProcess(Middleware):
 
 async def _open_pool() -> "asyncpg.Pool[asyncpg.Record]":
     return await DB.make_pool(max_size=DB.pool_size)
-
-
-def _show_metrics(settings: Settings) -> None:
-    """Serve the metrics of this process. Failing to is no reason not to process email."""
-    first = settings.metrics_port
-    if not first:
-        return
-    for port in range(first, min(first + METRICS_PORTS, 65_536)):
-        try:
-            start_http_server(port, settings.host)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                log.error("metrics_not_shown", port=port, error=error.strerror)
-                return
-        else:
-            log.info("metrics_shown", host=settings.host, port=port)
-            return
-    log.error("metrics_not_shown", port=first, error="no port is free")
-
-
-def _prepare(broker: Broker) -> None:
-    """Wait, if need be, until the broker's server can be reached."""
-    pause = GrowingPause(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
-    while True:
-        try:
-            prepare_broker(broker)
-        except BROKER_AWAY as error:
-            if pause.is_first:
-                log.warning("broker_away", error=type(error).__name__)
-        else:
-            return
-        time.sleep(pause.next_seconds())
-
-
-def _only_once(heed: SignalHandler) -> SignalHandler:
-    """Dramatiq takes a second SIGTERM as "end without finishing". But who stops a whole group of
-    processes, as systemd does, sends one to each, and Dramatiq's master passes on its own."""
-
-    def heed_once(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        if callable(heed):
-            heed(number, frame)
-
-    return heed_once
-
-
-def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
 
 
 def _end(error: BaseException) -> NoReturn:
@@ -299,10 +286,11 @@ def _load() -> tuple[Broker, WorkerProcess]:
     try:
         handler = load_handler(settings.handler, threads=settings.worker_concurrency)
         handler = with_senders(settings, handler, running_pool)
+        delivers = load_function(settings.sync) if settings.sync else None
     except MailroomError:
         ending.end_within(CLOSE_SECONDS, CANNOT_LOAD_EXIT_STATUS)
         raise
-    process = WorkerProcess(settings, handler, ending)
+    process = WorkerProcess(settings, handler, ending, delivers)
     broker = make_broker(settings, DB.url)
     broker.add_middleware(process)
     return broker, process
@@ -321,4 +309,7 @@ dramatiq.set_broker(broker)
 async def process_email(email_id: str) -> None:
     """Claim the emails of a message, and begin to process them."""
     message = CurrentMessage.get_current_message()
+    if message is not None and is_canary(message):
+        await worker_process.claimer.take_canary(UUID(email_id))
+        return
     await worker_process.claimer.take(ids_in(message) if message else [UUID(email_id)])

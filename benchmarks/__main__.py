@@ -17,6 +17,8 @@ PARTS = {
 }
 OTHERS = {
     "replies": "how many emails are read right",
+    "retention": "whether old emails are removed beside the traffic, and their room used again",
+    "search": "how long searches take in an archive of five million emails",
     "files": "how fast files of emails are kept, and whether memory stays flat",
 }
 RESULTS = Path(".benchmarks")

@@ -1,11 +1,13 @@
 """The emails of the benchmarks: as a trigger of Zendesk's posts them, of any size.
 
 Their words are drawn from a list, so that they compress as text does; the same number gives the
-same email.
+same text. Each came when it was made: emails that all came at one moment are no queue of a
+support team.
 """
 
 import json
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 TEXT = (
@@ -30,7 +32,7 @@ def make_email(number: int, size: int, *, run: str = "") -> dict[str, Any]:
         "from_name": "Erika Mustermann",
         "subject": f"Wo bleibt mein Päckchen {number}?",
         "body_text": text,
-        "received_at": "2026-11-23T14:05:09Z",
+        "received_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         "webhook_id": f"{run}-{number}",
         "attachments": [{"url": f"https://example.zendesk.com/attachments/{run}-{number}"}],
     }

@@ -29,6 +29,16 @@ class Process:
         if self.popen.poll() is not None:
             raise RuntimeError(f"{self.popen.args} ended:\n{self.last_words()}")
 
+    def has_ended(self) -> bool:
+        """Whether it came to its end.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        if self.popen.poll():
+            self.check()
+        return self.popen.poll() is not None
+
     def last_words(self) -> str:
         """The end of what it printed."""
         return self.log.read_text(errors="replace")[-3_000:]
@@ -45,8 +55,13 @@ class Process:
 
 
 @contextlib.contextmanager
-def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[Process]:
-    """A command, for the time of this block."""
+def running(
+    command: list[str],
+    environment: dict[str, str],
+    log: Path,
+    stop: signal.Signals = signal.SIGTERM,
+) -> Iterator[Process]:
+    """A command, for the time of this block; then it is told to stop by this signal."""
     with log.open("wb") as file:
         popen = subprocess.Popen(
             command,
@@ -59,7 +74,7 @@ def running(command: list[str], environment: dict[str, str], log: Path) -> Itera
     try:
         yield Process(popen, log)
     finally:
-        popen.terminate()
+        popen.send_signal(stop)
         with contextlib.suppress(subprocess.TimeoutExpired):
             popen.wait(STOP_SECONDS)
         with contextlib.suppress(ProcessLookupError):

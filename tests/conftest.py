@@ -4,6 +4,9 @@ The environment is emptied of settings before anything of Mailroom is imported, 
 has set does not reach the tests.
 """
 
+import compileall
+import fcntl
+import gc
 import os
 import shutil
 import subprocess
@@ -16,14 +19,18 @@ for name in [*os.environ]:
     if name.startswith("MAILROOM_") or name in ("DATABASE_URL", "BROKER_URL", "PICCOLO_CONF"):
         del os.environ[name]
 
+# Whatever a machine's environment says: or all tests are compiled anew in each process of a run.
+sys.dont_write_bytecode = False
+
 import asyncpg  # noqa: E402
 import httpx  # noqa: E402
 import hypothesis  # noqa: E402
 import psycopg  # noqa: E402
 import pytest  # noqa: E402
 from databases import Databases  # noqa: E402
+from fake_zendesk import FakeZendesk, running_zendesk  # noqa: E402
 from leftovers import Leftovers, make_folder  # noqa: E402
-from support import FORK_SERVER, WAIT_SECONDS, Services, reach  # noqa: E402
+from support import FORK_SERVER, WAIT_SECONDS, Services, reach, start_script  # noqa: E402
 
 from app.database.embedded.server import EmbeddedPostgres  # noqa: E402
 from app.text.reader import end_readers  # noqa: E402
@@ -41,6 +48,7 @@ for kind in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, kind, WAIT_SECONDS)
 
 PROJECT = Path(__file__).parent.parent
+MIGRATED = "migrated"
 # Tests with one of these start servers or commands.
 START_PROCESSES = {"services", "short_folder", "empty_database_url"}
 
@@ -49,6 +57,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--storm-minutes", type=float, help="length of the storms over all brokers")
     parser.addoption("--storm-rate", type=float, default=150.0, help="webhooks a second")
     parser.addoption("--backlog", type=int, default=2_000, help="emails that wait for workers")
+    parser.addoption("--gap-emails", type=int, default=2_000, help="of an account with gaps")
+    parser.addoption("--backfill-tickets", type=int, default=300, help="of the past")
+    parser.addoption("--upgrade-rows", type=int, default=2_000, help="emails before an upgrade")
+    parser.addoption("--desk-emails", type=int, default=1_000, help="of an operator's three jobs")
     parser.addoption("--histories", type=int, default=100, help="of the model of the transitions")
     parser.addoption("--screenshots", type=Path, help="folder for the README's pictures")
     parser.addoption("--storm-seed", type=int, help="the seed of an earlier storm")
@@ -68,6 +80,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes long, or tells seldom; not for the inner loop")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Leftovers())
+        # Once, or where nothing may write bytecode each of a thousand processes does it for itself.
+        for folder in ("app", "piccolo_migrations"):
+            compileall.compile_dir(PROJECT / folder, quiet=2)
+
+
+def pytest_collection_finish() -> None:
+    # All tests and what they import stays to the end: no collection has to go through it.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
@@ -105,23 +126,45 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
-    """Makes databases on the PostgreSQL of this session."""
-    server = EmbeddedPostgres(make_short_folder())
+    """Makes databases on the PostgreSQL of this session: a copy of one that the first process of
+    the run made, or each would run all migrations."""
+    model = RUN_FOLDER / "model"
+    with (RUN_FOLDER / "model.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (model / MIGRATED).exists():
+            (model / MIGRATED).write_text(make_migrated(model))
+    home = make_short_folder()
+    subprocess.run(["cp", "-a", model / "postgres", home / "postgres"], check=True)
+    server = EmbeddedPostgres(home)
+    server.acquire()
+    made = Databases(server.url)
+    made.use_template(made.url_of((model / MIGRATED).read_text()))
+    yield made
+    server.release()
+
+
+def make_migrated(home: Path) -> str:
+    """Make a PostgreSQL with a migrated database, of which this returns the name, and stop it."""
+    server = EmbeddedPostgres(home)
     server.acquire()
     made = Databases(server.url)
     # Each test makes a database and drops it, which would wait for the disk most of its time.
     made.wait_for_disk(False)
-    template_url = made.create()
-    subprocess.run(
-        [sys.executable, "-m", "piccolo.main", "migrations", "forwards", "all"],
-        cwd=PROJECT,
-        env={**os.environ, "DATABASE_URL": template_url},
-        check=True,
-        capture_output=True,
-    )
-    made.use_template(template_url)
-    yield made
+    made.let_no_vacuum_run()
+    url = made.create()
+    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
+    with tempfile.TemporaryFile() as told, Path(os.devnull).open("rb") as nothing:
+        migrating = start_script(
+            *("piccolo", "migrations", "forwards", "all"),
+            cwd=PROJECT,
+            env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": path},
+            files=(nothing, told, told),
+        )
+        if migrating.wait():
+            told.seek(0)
+            raise AssertionError(told.read().decode())
     server.release()
+    return made.name_of(url)
 
 
 @pytest.fixture
@@ -193,6 +236,13 @@ def web(services: Services, shared_web: Services) -> Services:
     services.log_path = shared_web.log_path
     services.log_path.write_bytes(b"")
     return services
+
+
+@pytest.fixture
+async def zendesk(tmp_path: Path) -> AsyncIterator[FakeZendesk]:
+    """A fake account that gives out files, over TLS."""
+    async with running_zendesk(tmp_path) as zendesk:
+        yield zendesk
 
 
 @pytest.fixture(params=["postgresql", "redis", "amqp"])

@@ -83,6 +83,9 @@ class Databases:
             make += f" TEMPLATE template0 ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'"
         with self._connect(self._url) as connection:
             connection.execute(make)
+        return self.url_of(name)
+
+    def url_of(self, name: str) -> str:
         return self._url.replace("/mailroom?", f"/{name}?")
 
     def empty(self, url: str) -> None:
@@ -111,6 +114,13 @@ class Databases:
             with self._connect(self._url) as connection:
                 if connection.execute("SHOW fsync").fetchone() == (value,):
                     return
+
+    def let_no_vacuum_run(self) -> None:
+        """Have the server look after no table by itself: a template with statistics is no longer
+        what its copies are compared with, and plans would depend on how long the tests take."""
+        with self._connect(self._url) as connection:
+            connection.execute("ALTER SYSTEM SET autovacuum = off")
+            connection.execute("SELECT pg_reload_conf()")
 
     @staticmethod
     def name_of(url: str) -> str:

@@ -168,7 +168,12 @@ class FakeZendesk:
     async def _answer(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
         name = asked.path.rstrip("/").rpartition("/")[2]
         row = self.rows.get(name)
-        if asked.path.startswith("/api/v2/tickets/"):
+        if asked.path == "/api/v2/users/me.json":
+            # Without the token it tells of a user who is nobody.
+            me = {"id": 1, "role": "agent"} if asked.has_token else {"id": None, "role": "end-user"}
+            body = json.dumps({"user": me}).encode()
+            answer(writer, 200, body, content_type="application/json")
+        elif asked.path.startswith("/api/v2/tickets/"):
             await self._answer_api(asked, writer)
         elif row is None:
             answer(writer, 404, b"not here")

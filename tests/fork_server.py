@@ -1,13 +1,15 @@
-"""Starts console scripts in processes that have the libraries loaded already.
+"""Starts console scripts in processes that have most of what they import loaded already.
 
-Most of what a process of Mailroom costs is the import of libraries. The process of this file does
-that once, and forks for each script. What is forked is a process like another: a session,
-arguments, an environment, a folder and files of its own. It runs the script from its first line,
-and imports all of Mailroom itself.
+Most of what a process of Mailroom costs is what it imports. The process of this file imports once
+the libraries, and of Mailroom the modules that read no settings meanwhile, and forks for each
+script. What is forked is a process like another: a session, arguments, an environment, a folder and
+files of its own. It runs the script from its first line, and imports itself all that depends on
+its settings.
 """
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -25,19 +27,26 @@ from typing import IO, Any
 
 # What web, worker and commands import of others, in the end.
 LIBRARIES = (
-    *("asyncpg", "attrs", "click", "dateutil.parser", "dateutil.tz", "fastapi_swagger", "ftfy"),
+    *("aioclamd", "aiosmtplib", "asyncpg", "attrs", "babel.dates", "click", "dateutil.parser"),
+    *("dateutil.tz", "fastapi_swagger", "filetype", "ftfy"),
     *("dramatiq.cli", "dramatiq.brokers.rabbitmq", "dramatiq.brokers.redis", "dramatiq_postgres"),
-    *("httptools", "httpx2", "jinja2", "litestar", "litestar.plugins.jinja", "msgspec", "obstore"),
+    *("httpcore2", "httptools", "httpx2", "jinja2", "liquid", "liquid.extra", "litestar"),
+    *("litestar.contrib.jinja", "litestar.plugins.jinja", "msgspec", "nh3", "obstore"),
     *("litestar.openapi.plugins", "litestar.static_files", "piccolo.engine.postgres", "pika"),
     *("piccolo.apps.migrations.commands.backwards", "piccolo.apps.migrations.commands.forwards"),
-    *("piccolo_admin.endpoints", "piccolo_api.session_auth.piccolo_app", "psutil"),
-    *("prometheus_client", "psycopg_pool", "pydantic_settings", "redis.asyncio", "structlog"),
-    *("uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop"),
+    *("piccolo.apps.user.piccolo_app", "piccolo_admin.endpoints"),
+    *("piccolo_api.session_auth.piccolo_app", "prometheus_client.multiprocess", "psutil"),
+    *("psycopg_pool", "pydantic_settings", "redis.asyncio", "standardwebhooks", "structlog"),
+    *("truststore", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop"),
 )
 # What Python reads from the environment when it starts, and libraries when they are imported.
-READ_BEFORE = ("PYTHON", "LC_", "LANG", "OTEL_", "PROMETHEUS_", "PYDANTIC_", "dramatiq_")
+READ_BEFORE = (
+    *("PYTHON", "LC_", "LANG", "OTEL_PROPAGATORS", "OTEL_PYTHON_", "PROMETHEUS_", "PYDANTIC_"),
+    "dramatiq_",
+)
 # A request holds a whole environment.
 MOST_BYTES = 1 << 17
+PROJECT = Path(__file__).parent.parent
 
 
 class Forked:
@@ -132,12 +141,38 @@ class ForkServer:
 
 
 def can_fork(environment: Mapping[str, str]) -> bool:
-    """Is what is read before the fork the same in this environment?"""
-    return all(
+    """Is what is read and imported before the fork the same in this environment?"""
+    is_same = all(
         environment.get(name) == os.environ.get(name)
         for name in {*environment, *os.environ}
         if name.startswith(READ_BEFORE) and name != "PYTHONPATH"
     )
+    inherited = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    # An older version comes from a folder of its own.
+    found = next((f for f in (*inherited, *sys.path) if Path(f, "app", "__init__.py").exists()), "")
+    return is_same and Path(found).resolve() == PROJECT
+
+
+class SettingsReadError(Exception):
+    """A module reads the settings while it is imported."""
+
+
+def import_mailroom() -> None:
+    """Import the modules of Mailroom that read no settings meanwhile: they are the same whatever
+    the environment of a process says."""
+    from app import settings
+
+    def refuse(*_: object, **__: object) -> bool:
+        raise SettingsReadError
+
+    settings.Settings.__init__ = refuse
+    are_traces_wanted, settings.are_traces_wanted = settings.are_traces_wanted, refuse
+    for path in sorted((PROJECT / "app").rglob("*.py")):
+        name = ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+        with contextlib.suppress(SettingsReadError):
+            importlib.import_module(name.removesuffix(".__init__"))
+    settings.are_traces_wanted = are_traces_wanted
+    del settings.Settings.__init__
 
 
 def serve(requests: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -161,6 +196,9 @@ def serve(requests: socket.socket) -> tuple[dict[str, Any], list[int]]:
                 sys.exit()
             process_id = os.fork()
             if not process_id:
+                # Whoever hears of it may end its group at once.
+                os.setsid()
+                requests.send(str(os.getpid()).encode())
                 for number in (requests.detach(), *running, *(t for _, t in running.values())):
                     os.close(number)
                 return json.loads(request), files
@@ -168,24 +206,26 @@ def serve(requests: socket.socket) -> tuple[dict[str, Any], list[int]]:
                 os.close(file)
             running[descriptor := os.pidfd_open(process_id)] = process_id, files[3]
             poll.register(descriptor, select.POLLIN)
-            requests.send(str(process_id).encode())
 
 
 def main() -> None:
     for library in LIBRARIES:
         importlib.import_module(library)
-    # A fork has neither the threads of its parent nor, without reading it, a module of Mailroom.
+    sys.path.insert(1, str(PROJECT))
+    import_mailroom()
+    del sys.path[1]
+    # A fork has not the threads of its parent.
     assert threading.active_count() == 1
-    assert not {"app", "piccolo_conf"} & sys.modules.keys()
     # Whoever installs another loop does so by itself, as `piccolo.main` when it is imported.
     assert type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy
     libraries = sys.path[1:]
+    # Or each fork goes through all objects of the libraries while it imports Mailroom.
+    gc.freeze()
     request, files = serve(socket.socket(fileno=int(sys.argv[1])))
     for number, file in enumerate(files[:3]):
         os.dup2(file, number)
     for file in files:
         os.close(file)
-    os.setsid()
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

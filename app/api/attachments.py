@@ -22,11 +22,13 @@ from litestar.response import Stream
 
 from app.api.attachment_schemas import AttachmentList, AttachmentSummary, summary_of
 from app.api.parts import EVERYWHERE, database_away
-from app.api.tokens import needs
+from app.api.tokens import acting, needs
 from app.attachments import upkeep
 from app.attachments.given import Archive, Attachment
 from app.attachments.names import content_disposition
 from app.attachments.store import MissingBytesError, StoreError
+from app.audit.acts import Act
+from app.audit.log import in_transaction, result_of, write
 from app.database.engine import running_pool
 from app.database.errors import DATABASE_AWAY
 from app.http.bodies import RETRY_AFTER_SECONDS
@@ -45,8 +47,8 @@ ANY_BYTES = "application/octet-stream"
 MEDIA_TYPE = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,60}/[a-z0-9][a-z0-9!#$&^_.+-]{0,60}", re.ASCII
 )
-# Beside the policy that every answer has: whatever opens it anyway is in an origin of its own.
-SANDBOX = "sandbox; default-src 'none'"
+# Whatever opens it anyway is in an origin of its own.
+SANDBOX = "sandbox; default-src 'none'; frame-ancestors 'none'"
 
 FIND_EMAIL = "SELECT erased_at FROM incoming_emails WHERE id = $1"
 
@@ -116,7 +118,8 @@ class AttachmentsController(Controller):
             raise await _no_such_file(job_id, position)
         if not attachment.is_kept:
             raise _not_there(attachment)
-        return await _answer(request, attachment)
+        await write(running_pool(), acting(request), Act.FILE_EXPORT, [f"{job_id}/{position}"])
+        return await answer_with_bytes(request, attachment)
 
     @post(
         "/{position:int}/fetch",
@@ -145,13 +148,16 @@ class AttachmentsController(Controller):
             )
         archive: Archive = state.archive
         try:
-            again = await upkeep.fetch_again(
-                running_pool(),
-                job_id,
-                position,
-                open_store=archive.open_store,
-                most=settings.attachment_max_count,
-            )
+            async with in_transaction(running_pool()) as connection:
+                again = await upkeep.fetch_again(
+                    connection,
+                    job_id,
+                    position,
+                    open_store=archive.open_store,
+                    most=settings.attachment_max_count,
+                )
+                name, result = f"{job_id}/{position}", result_of(again)
+                await write(connection, acting(request), Act.FILE_FETCH, [name], result=result)
         except StoreError as error:
             raise _store_away(error) from error
         attachment = await archive.attachment(running_pool(), job_id, position)
@@ -166,7 +172,15 @@ class AttachmentsController(Controller):
         return summary_of(attachment)
 
 
-async def _answer(request: Request[Any, Any, Any], attachment: Attachment) -> Response[Any]:
+async def answer_with_bytes(
+    request: Request[Any, Any, Any], attachment: Attachment
+) -> Response[Any]:
+    """The bytes of a file that is kept, as far as the request wants them.
+
+    Raises:
+        NotThereError: the store has lost them.
+        ServiceUnavailableException: the store is away.
+    """
     size, etag = attachment.size or 0, f'"{attachment.sha256}"'
     headers = {
         "ETag": etag,

@@ -2,10 +2,12 @@
 other host."""
 
 from html import escape
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 
-from litestar import Request, Router
+from litestar import Request, Response, Router
+from litestar.exceptions import NotFoundException
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.static_files import create_static_files_router
 
@@ -52,3 +54,19 @@ class ApiDocsPlugin(OpenAPIRenderPlugin):
                 path=FILES, directories=[str(folder) for folder in folders], include_in_schema=False
             )
         )
+
+
+def api_docs_router(path: str) -> Router:
+    """Where the API's description is served. Litestar answers unknown paths below it in HTML."""
+    return Router(path, route_handlers=[], include_in_schema=False, after_request=_refuse_unknown)
+
+
+async def _refuse_unknown(answer: Response[Any]) -> Response[Any]:
+    """A hook of Litestar.
+
+    Raises:
+        NotFoundException: nothing is there, which is told as everywhere else.
+    """
+    if answer.status_code == HTTPStatus.NOT_FOUND:
+        raise NotFoundException
+    return answer

@@ -13,6 +13,7 @@ from app.database.engine import DB
 from app.database.errors import CANNOT_ASK
 from app.database.migrations import schema_state
 from app.errors import MailroomError
+from app.i18n.texts import N_
 from app.jobs.broker_url import try_broker
 from app.settings import get_settings
 
@@ -21,6 +22,8 @@ REST_SECONDS = 1.0
 # It is told to people and decides nothing, so it is asked seldom and not waited for.
 BROKER_REST_SECONDS = 10.0
 BROKER_SECONDS = 1.0
+NOT_REACHABLE = "not reachable"
+WITHOUT_BROKER = N_("emails are stored and wait until it is back")
 
 # PostgreSQL checks rights and whether the session may write at all, and has nothing to write then.
 TRY_TO_WRITE = "INSERT INTO incoming_emails (from_email) SELECT '' WHERE false"
@@ -84,8 +87,9 @@ class HealthController(Controller):
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Health]:
         """200 where emails can be stored; 503 and the reason where they cannot.
 
-        A database that is newer than the code is reported and does not make it unready: during
-        a rolling deployment the old processes go on taking email beside the new schema. Nor does
+        A database that is newer than the code is reported and does not make it unready, as long
+        as the table of emails has what this version needs: during a rolling deployment the old
+        processes go on taking email beside the new schema. Nor does
         a broker that is away: emails are stored without it, and wait.
         """
         health = await request.app.state.health.see()
@@ -96,7 +100,7 @@ async def _look_at_broker() -> str:
     try:
         await asyncio.to_thread(try_broker, get_settings(), DB.url)
     except Exception:  # noqa: BLE001 - whatever a library raises, email is taken
-        return "not reachable: emails are stored and wait until it is back"
+        return f"{NOT_REACHABLE}: {WITHOUT_BROKER}"
     return "reachable"
 
 
@@ -104,7 +108,7 @@ async def _look(pool: "asyncpg.Pool[asyncpg.Record]") -> Health:
     try:
         async with asyncio.timeout(READY_SECONDS), pool.acquire() as connection:
             state = await schema_state(connection)
-            if not state.missing:
+            if state.takes_email:
                 await connection.execute(TRY_TO_WRITE)
     except asyncpg.ReadOnlySQLTransactionError:
         return Health(

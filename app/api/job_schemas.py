@@ -37,7 +37,13 @@ class JobSummary:
     next_attempt_at: Annotated[datetime | None, about("It is not tried before")]
     retry_count: Annotated[int, about("Retries so far", 5)]
     error: Annotated[str | None, about("Why it is failed", "ConnectionError: the CRM is away")]
-    sync_status: SyncStatus
+    sync_status: Annotated[SyncStatus, about("Where its delivery stands", "failed")]
+    sync_error: Annotated[
+        str | None, about("Why the last try to deliver it failed", "the receiver answered 503")
+    ]
+    sync_retry_count: Annotated[int, about("Tries to deliver this result that failed", 3)]
+    sync_next_attempt_at: Annotated[datetime | None, about("It is not delivered before")]
+    synced_at: Annotated[datetime | None, about("When the receiver took it the last time")]
 
 
 @attrs.frozen(kw_only=True)

@@ -6,10 +6,13 @@ from uuid import UUID
 
 import structlog
 from litestar import Controller, Request, delete, get, post
-from litestar.exceptions import ClientException, NotFoundException
+from litestar.exceptions import (
+    ClientException,
+    NotFoundException,
+    ServiceUnavailableException,
+)
 
 from app.api import emails
-from app.api.emails import Cursor, CursorError, Search, SearchError
 from app.api.job_schemas import (
     BulkRetryAnswer,
     BulkRetryRequest,
@@ -21,16 +24,21 @@ from app.api.job_schemas import (
     StateCount,
 )
 from app.api.parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
-from app.api.tokens import needs
+from app.api.search import Cursor, CursorError, Search, SearchError
+from app.api.tokens import acting, needs
+from app.audit.acts import Act
+from app.audit.log import in_steps, in_transaction, result_of, write
 from app.database.engine import running_pool
 from app.database.errors import DATABASE_AWAY
 from app.http.problems import problem_response
 from app.http.strict import StrictRequest, refuse_unknown_parameters
 from app.jobs.story import tell_story
 from app.jobs.transitions import operators
+from app.jobs.transitions.erasing import StillWritingError
 from app.models.api_token import Scope
 from app.models.fit import read_json
 from app.models.incoming_email import ProcessingStatus, SyncStatus
+from app.retention.erasure import erase_email
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -150,12 +158,16 @@ class JobsController(Controller):
     ) -> JobDetail:
         """A failed email is queued again from its first attempt; a completed one if forced."""
         by = request.state.token_name
-        if not await operators.retry(running_pool(), job_id, by=by, force=data.force):
+        async with in_transaction(running_pool()) as connection:
+            is_done = await operators.retry(connection, job_id, by=by, force=data.force)
+            result = result_of(is_done)
+            await write(connection, acting(request), Act.EMAIL_RETRY, [job_id], result=result)
+        if not is_done:
             status = (await _detail(job_id)).job.status
             force = ", or completed and `force` is true" if not data.force else " or completed"
             raise NotRetryableError(
                 f"the email is {status}: it can be retried once it is failed{force}, and as long as"
-                " its content was not erased"
+                " its content was neither erased nor removed because of its age"
             )
         log.info("retried", email_id=str(job_id), by=by)
         return await _detail(job_id)
@@ -186,14 +198,18 @@ class JobsController(Controller):
         )
         try:
             matched = await emails.count_matching(running_pool(), search)
-            retried = (
-                0 if data.dry_run else await emails.retry_failed(running_pool(), search, by=by)
-            )
+            retried = 0 if data.dry_run else await self._retry_all(request, search, by)
         except SearchError as wrong:
             raise invalid(wrong.field, str(wrong)) from wrong
         if retried:
             log.info("retried_in_bulk", emails=retried, by=by)
         return BulkRetryAnswer(matched=max(matched, retried), retried=retried)
+
+    async def _retry_all(self, request: Request[Any, Any, Any], search: Search, by: str) -> int:
+        pool, details = running_pool(), {"filter": search.told()}
+        async with in_steps(pool, acting(request), Act.EMAIL_RETRY, details=details) as steps:
+            steps.count = await emails.retry_failed(pool, search, by=by)
+        return steps.count
 
     @delete(
         "/{job_id:uuid}",
@@ -203,10 +219,16 @@ class JobsController(Controller):
         responses=EVERYWHERE | NOT_FOUND,
     )
     async def erase_job(self, request: Request[Any, Any, Any], job_id: UUID) -> None:
-        """Delete it for good, whatever its state. Its backups are yours to look after."""
-        if not await emails.erase(running_pool(), job_id):
+        """Delete it for good, whatever its state, and store it never again. A record of it stays,
+        at `/api/v1/erasures`. Its backups are yours to look after."""
+        try:
+            was_there = await erase_email(
+                running_pool(), job_id, by=request.state.token_name, actor=acting(request)
+            )
+        except StillWritingError as error:
+            raise ServiceUnavailableException(f"a worker goes on with it: {error}") from error
+        if not was_there:
             raise _no_such_email(job_id)
-        log.info("erased", email_id=str(job_id), by=request.state.token_name)
 
 
 async def _detail(job_id: UUID) -> JobDetail:
@@ -245,6 +267,10 @@ def _summary(row: dict[str, Any]) -> JobSummary:
         retry_count=row["retry_count"],
         error=row["processing_error"],
         sync_status=SyncStatus(row["sync_status"]),
+        sync_error=row["sync_error"],
+        sync_retry_count=row["sync_retry_count"],
+        sync_next_attempt_at=row["sync_next_attempt_at"],
+        synced_at=row["synced_at"],
     )
 
 

@@ -6,6 +6,20 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+import structlog
+
+from app.database.errors import CANNOT_ASK
+
+log = structlog.get_logger(__name__)
+
+REST_SECONDS = 5.0
+REST_PER_COST = 100.0
+GIVE_UP_SECONDS = 30.0
+# Prometheus gives up on a scrape after 10 seconds. Then it shows what was seen before.
+SCRAPE_WAITS_SECONDS = 2.0
+# Alerts look at what is to be done, so one slow answer must not blind them for long.
+LONGEST_REST_SECONDS = 30.0
+
 Seen = TypeVar("Seen")
 
 
@@ -66,3 +80,36 @@ class Look(Generic[Seen]):
             self._ended_at = time.monotonic()
             self._cost_seconds = self._ended_at - began
             self._task = None
+
+
+def look_for_scrapes(
+    take: Callable[[], Awaitable[Seen]],
+    *,
+    nothing: Seen,
+    what: str,
+    longest_rest_seconds: float = LONGEST_REST_SECONDS,
+) -> Look[Seen]:
+    """A look at the database for Prometheus: what took a time is left alone for a hundred times as
+    long, so that no number of scrapes is a burden on it.
+
+    Args:
+        nothing: what is seen where the database cannot be asked.
+        what: is looked at, for the log.
+    """
+
+    async def ask() -> Seen:
+        try:
+            async with asyncio.timeout(GIVE_UP_SECONDS):
+                return await take()
+        except CANNOT_ASK as error:
+            log.warning("not_counted", what=what, error=type(error).__name__)
+            return nothing
+
+    return Look(
+        ask,
+        rest_seconds=lambda cost: max(
+            REST_SECONDS, min(REST_PER_COST * cost, longest_rest_seconds)
+        ),
+        patience_seconds=SCRAPE_WAITS_SECONDS,
+        at_first=nothing,
+    )

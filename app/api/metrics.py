@@ -7,45 +7,42 @@ archive are some minutes old.
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
-import structlog
 from litestar import Request, Response, get
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.api.emails import Counts, count_by_status
-from app.api.look import Look
+from app.api.look import look_for_scrapes
 from app.api.tokens import ANSWERS_OF_THE_GUARD, REMEMBERED_SECONDS, needs
-from app.database.errors import CANNOT_ASK
 from app.models.api_token import Scope
 from app.models.incoming_email import ProcessingStatus
 from app.telemetry.process_metrics import counted_here
 
-log = structlog.get_logger(__name__)
-
 UNFINISHED = (ProcessingStatus.RECEIVED, ProcessingStatus.QUEUED, ProcessingStatus.PROCESSING)
 FINISHED = (ProcessingStatus.COMPLETED, ProcessingStatus.FAILED)
 
-REST_SECONDS = 5.0
-REST_PER_COST = 100.0
-# Alerts look at the unfinished ones, so one slow answer must not blind them for long.
-LONGEST_REST_UNFINISHED_SECONDS = 30.0
 LONGEST_REST_FINISHED_SECONDS = 600.0
-GIVE_UP_SECONDS = 30.0
-# Prometheus gives up on a scrape after 10 seconds. Then it shows what was counted before.
-SCRAPE_WAITS_SECONDS = 2.0
 
 
 class EmailCounts:
     """How many emails are in each state. The few unfinished ones do not wait for the archive."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        nothing: Counts = {}
         self._parts = [
-            self._look_at(pool, UNFINISHED, LONGEST_REST_UNFINISHED_SECONDS),
-            self._look_at(pool, FINISHED, LONGEST_REST_FINISHED_SECONDS),
+            look_for_scrapes(
+                lambda: count_by_status(pool, UNFINISHED), nothing=nothing, what="unfinished emails"
+            ),
+            look_for_scrapes(
+                lambda: count_by_status(pool, FINISHED),
+                nothing=nothing,
+                what="finished emails",
+                longest_rest_seconds=LONGEST_REST_FINISHED_SECONDS,
+            ),
         ]
 
     async def look(self) -> list[Metric]:
@@ -67,28 +64,17 @@ class EmailCounts:
         for part in self._parts:
             await part.close()
 
-    @staticmethod
-    def _look_at(
-        pool: "asyncpg.Pool[asyncpg.Record]",
-        states: tuple[ProcessingStatus, ...],
-        longest_rest_seconds: float,
-    ) -> Look[Counts]:
-        async def count() -> Counts:
-            try:
-                async with asyncio.timeout(GIVE_UP_SECONDS):
-                    return await count_by_status(pool, states)
-            except CANNOT_ASK as error:
-                log.warning("emails_not_counted", error=type(error).__name__)
-                return {}
 
-        return Look(
-            count,
-            rest_seconds=lambda cost: max(
-                REST_SECONDS, min(REST_PER_COST * cost, longest_rest_seconds)
-            ),
-            patience_seconds=SCRAPE_WAITS_SECONDS,
-            at_first={},
-        )
+class Counting(Protocol):
+    """Looks at something of the database for each scrape, as `EmailCounts` does."""
+
+    async def look(self) -> list[Metric]:
+        """As Prometheus sees it."""
+        ...
+
+    async def close(self) -> None:
+        """Give up what is being counted."""
+        ...
 
 
 class _These(Collector):
@@ -111,10 +97,9 @@ class _These(Collector):
 )
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """The metrics of this process (of all behind its port, where there are several), and the
-    emails and files in each state, in Prometheus' text format."""
+    emails, files, deliveries, chores and alarms that there are, in Prometheus' text format."""
     states = CollectorRegistry()
-    found = await asyncio.gather(
-        request.app.state.email_counts.look(), request.app.state.attachment_counts.look()
-    )
+    looks: list[Counting] = request.app.state.counts
+    found = await asyncio.gather(*(counts.look() for counts in looks))
     states.register(_These([metric for family in found for metric in family]))
     return Response(generate_latest(counted_here()) + generate_latest(states))

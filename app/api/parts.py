@@ -12,8 +12,8 @@ from litestar.openapi.spec import Example
 from litestar.params import Parameter
 from litestar.response import Response
 
-from app.api.emails import Cursor
 from app.api.job_schemas import EXAMPLE_ID
+from app.api.search import Cursor
 from app.api.tokens import ANSWERS_OF_THE_GUARD
 from app.http.bodies import RETRY_AFTER_SECONDS
 from app.http.problems import problem, problem_response

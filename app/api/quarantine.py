@@ -12,9 +12,9 @@ from litestar.exceptions import ClientException, NotFoundException
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
-from app.api.emails import Cursor, CursorError
 from app.api.parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
-from app.api.tokens import needs
+from app.api.search import Cursor, CursorError
+from app.api.tokens import acting, needs
 from app.database.engine import running_pool
 from app.database.errors import DATABASE_AWAY
 from app.http.problems import problem_response
@@ -174,6 +174,7 @@ class QuarantineController(Controller):
                 refusal,
                 body=None if data.body is None else data.body.encode("utf-8", "replace"),
                 by=by,
+                actor=acting(request),
                 accept_unsigned=data.accept_unsigned,
                 without_sender=data.without_sender,
             )
@@ -192,7 +193,7 @@ class QuarantineController(Controller):
     async def discard_refused(self, request: Request[Any, Any, Any], refusal_id: UUID) -> None:
         """Delete it for good."""
         await _find(refusal_id)
-        await discard(running_pool(), [refusal_id])
+        await discard(running_pool(), [refusal_id], actor=acting(request))
         log.info("discarded", refusal_id=str(refusal_id), by=request.state.token_name)
 
 

@@ -25,6 +25,7 @@ from litestar.exceptions import (
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
+from app.audit.actors import Actor
 from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
 from app.errors import MailroomError
@@ -85,7 +86,8 @@ class Token:
     """What is known of a token."""
 
     name: str
-    scope: Scope
+    scope: str
+    """A `Scope`, or one of a newer version."""
     created_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
@@ -125,7 +127,7 @@ async def revoke_token(database: Database, name: str) -> None:
 
 async def list_tokens(database: Database) -> list[Token]:
     """Every token that was ever made, the oldest first."""
-    return [Token(**{**row, "scope": Scope(row["scope"])}) for row in await database.fetch(LIST)]
+    return [Token(**row) for row in await database.fetch(LIST)]
 
 
 @attrs.frozen
@@ -133,12 +135,17 @@ class _Granted:
     """What a token opens."""
 
     name: str
-    scope: Scope
+    scope: str
     looked_up_at: float = math.inf
 
 
 # By the token's hash, those that this process looked up.
 _remembered: dict[str, _Granted] = {}
+
+
+def acting(request: ASGIConnection[Any, Any, Any, Any]) -> Actor:
+    """Whose token a request was let in with."""
+    return Actor.token(request.state.token_name, request.scope)
 
 
 def needs(scope: Scope, *, remembered_seconds: float = 0.0) -> Guard:
@@ -166,7 +173,7 @@ def needs(scope: Scope, *, remembered_seconds: float = 0.0) -> Guard:
                 "the token is wrong or was revoked",
                 headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
-        if not granted.scope.includes(scope):
+        if not scope.is_included_in(granted.scope):
             raise PermissionDeniedException(
                 f"the token has the scope `{granted.scope}`: this needs one with `{scope}`",
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
@@ -194,7 +201,7 @@ async def _find(token: str, remembered_seconds: float) -> _Granted | None:
     if row is None:
         _remembered.pop(given, None)
         return None
-    _remembered[given] = _Granted(row["name"], Scope(row["scope"]), time.monotonic())
+    _remembered[given] = _Granted(row["name"], row["scope"], time.monotonic())
     return _remembered[given]
 
 

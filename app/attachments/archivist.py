@@ -19,7 +19,7 @@ import asyncpg
 import attrs
 import structlog
 
-from app.attachments import transitions
+from app.attachments import removing, transitions
 from app.attachments.fetcher import Fetched, NotFetched, Wanted
 from app.attachments.reasons import SKIPPING, Reason
 from app.attachments.store import AttachmentStore, StoreError
@@ -209,9 +209,18 @@ class Archivist:
         try:
             return await self._keep(file, got)
         except StoreError as error:
-            return await self._wait(file, Reason.STORE_AWAY, str(error))
+            return await self._heed_store(file, got.size, str(error))
         finally:
             await asyncio.to_thread(got.path.unlink, missing_ok=True)
+
+    async def _heed_store(self, file: ClaimedFile, size: int, said: str) -> bool:
+        """Find out whether the store takes nothing now, or not this file; the latter must not keep
+        all others waiting, again and again."""
+        try:
+            await self._store.try_out(size)
+        except StoreError:
+            return await self._wait(file, Reason.STORE_AWAY, said)
+        return await self._heed(file, NotFetched(Reason.STORE_REFUSED, said, is_final=False))
 
     async def _wait(self, file: ClaimedFile, reason: Reason, detail: str) -> bool:
         """Fetch nothing for a while, since there is no place for it. The file is not to blame, so
@@ -261,7 +270,7 @@ class Archivist:
         )
         if not stood:
             # It was erased meanwhile; or another process has it, and needs the bytes.
-            await transitions.forget(self._pool, got.sha256)
+            await removing.forget(self._pool, got.sha256)
         return stood
 
     async def _heed(self, file: ClaimedFile, why: NotFetched) -> bool:

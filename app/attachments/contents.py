@@ -1,5 +1,7 @@
 """Contents that no email needs: removed at once where something was erased, else after a while."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 
@@ -13,18 +15,30 @@ log = structlog.get_logger(__name__)
 
 ERASED_AT_ONCE = 100
 
-SELECT_ERASED = "SELECT sha256, asked_at FROM attachment_erasures ORDER BY asked_at LIMIT $1"
+# In the order of the hashes: many may go at once, and those that went before are not passed again.
+SELECT_ERASED = """
+SELECT sha256, asked_at FROM attachment_erasures WHERE sha256 > $1 ORDER BY sha256 LIMIT $2
+"""
 SELECT_UNREFERENCED = """
 SELECT asked.sha256 FROM unnest($1::text[]) AS asked (sha256)
 WHERE NOT EXISTS (SELECT FROM email_attachments AS file WHERE file.sha256 = asked.sha256)
 """
 IS_REFERENCED = "SELECT EXISTS (SELECT FROM email_attachments WHERE sha256 = $1)"
-SETTLE_ERASURE = "DELETE FROM attachment_erasures WHERE sha256 = $1 AND asked_at = $2"
+# Not where it was asked for again since, by somebody who was seen to need it just now.
+SETTLE_ERASURES = """
+WITH settled AS MATERIALIZED (
+    SELECT sha256 FROM attachment_erasures
+    JOIN unnest($1::text[], $2::timestamptz[]) AS done (sha256, asked_at) USING (sha256, asked_at)
+    ORDER BY sha256
+    FOR UPDATE OF attachment_erasures SKIP LOCKED
+)
+DELETE FROM attachment_erasures WHERE sha256 = ANY (ARRAY(SELECT sha256 FROM settled))
+"""
 
 
 async def has_erased(pool: "asyncpg.Pool[asyncpg.Record]") -> bool:
     """Whether there are bytes to be removed."""
-    return bool(await pool.fetch(SELECT_ERASED, 1))
+    return bool(await pool.fetch(SELECT_ERASED, "", 1))
 
 
 async def remove_erased(pool: "asyncpg.Pool[asyncpg.Record]", store: AttachmentStore) -> int:
@@ -36,11 +50,17 @@ async def remove_erased(pool: "asyncpg.Pool[asyncpg.Record]", store: AttachmentS
     Raises:
         StoreError: the store refuses; what is left is removed the next time.
     """
-    removed = 0
-    for row in await pool.fetch(SELECT_ERASED, ERASED_AT_ONCE):
-        removed += await remove_unless_needed(pool, store, row["sha256"])
-        # Not where it was asked for again since, by somebody who was seen to need it just now.
-        await pool.execute(SETTLE_ERASURE, row["sha256"], row["asked_at"])
+    removed, after = 0, ""
+    while rows := await pool.fetch(SELECT_ERASED, after, ERASED_AT_ONCE):
+        began = time.monotonic()
+        for row in rows:
+            removed += await remove_unless_needed(pool, store, row["sha256"])
+        hashes, moments = [row["sha256"] for row in rows], [row["asked_at"] for row in rows]
+        await pool.execute(SETTLE_ERASURES, hashes, moments)
+        after = rows[-1]["sha256"]
+        if len(rows) == ERASED_AT_ONCE:
+            # Very many are no reason to take all of the database's time.
+            await asyncio.sleep(time.monotonic() - began)
     if removed:
         log.info("erased_contents_removed", contents=removed)
     return removed

@@ -36,6 +36,7 @@ from app.outbound.errors import (
 )
 from app.outbound.network import Resolve, resolve
 from app.outbound.rules import Rules, origin_of
+from app.outbound.zendesk_limits import limits_of_account
 from app.settings import Settings
 
 # The token opens all of the account, and an email may name any URL in it: so it is shown for files
@@ -132,7 +133,7 @@ class Fetcher:
         )
         self._busy = BusyHosts()
         self._keeps_flagged = settings.attachment_keep_flagged
-        self._records = Records(self._account, self._api, self._busy)
+        self._records = Records(self._account, self._api, self._busy, limits_of_account(settings))
         checks = bool(settings.clamd) and not settings.attachment_keep_flagged
         self._virus_check = VirusCheck(settings.clamd) if checks else None
 

@@ -18,10 +18,12 @@ import httpx2
 import msgspec
 
 from app.attachments.account import Account
-from app.outbound.busy_hosts import BusyHosts
+from app.outbound.busy_hosts import BusyHostError, BusyHosts
 from app.outbound.client import Answer, OutboundClient
 from app.outbound.dates import http_date
 from app.outbound.errors import OutboundError, UnreachableError
+from app.outbound.rate_limits import RateLimits
+from app.outbound.zendesk_limits import API
 
 PATHS = ("/api/v2/tickets/",)
 # Of a hundred comments each, the newest first: the email is one of them.
@@ -107,10 +109,13 @@ class _Ticket:
 class Records:
     """Asks the API of one account, and remembers what it said for a moment."""
 
-    def __init__(self, account: Account, client: OutboundClient, busy: BusyHosts) -> None:
+    def __init__(
+        self, account: Account, client: OutboundClient, busy: BusyHosts, limits: RateLimits
+    ) -> None:
         self._account = account
         self._client = client
         self._busy = busy
+        self._limits = limits
         self._tickets: OrderedDict[str, _Ticket] = OrderedDict()
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -165,6 +170,10 @@ class Records:
         origin = self._account.origin
         assert origin is not None  # noqa: S101 - `find` saw to it
         self._busy.check(origin.host)
+        if self._limits.refused_seconds > 0:
+            raise RefusedError(f"{origin.host}'s API refuses the token", origin.host)
+        if (seconds := self._limits.take(API)) > 0:
+            raise BusyHostError(origin.host, seconds)
         url = httpx2.URL(
             scheme=origin.scheme,
             host=origin.host,
@@ -180,6 +189,7 @@ class Records:
         async with self._client.ask(
             HTTPMethod.GET, url, credentials=self._account.credentials(url, *PATHS)
         ) as answer:
+            self._limits.heed(API, answer.status, answer.headers)
             self._busy.heed(answer.host, answer.status, answer.headers)
             if answer.status == HTTPStatus.NOT_FOUND:
                 return _Page([]), datetime.now(UTC)

@@ -7,6 +7,9 @@ so what counts as kept can be read.
 import asyncio
 import hashlib
 import os
+import secrets
+import shutil
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
@@ -117,6 +120,29 @@ class AttachmentStore:
                     await asyncio.to_thread(self._wait_for_disk, self._folder / key)
             if await self.digest(sha256) != sha256:
                 raise StoreError("the store gives back other bytes than were written to it")
+
+    async def try_out(self, size: int = 0) -> None:
+        """Write a few bytes, read them, and remove them.
+
+        Args:
+            size: what there should be room for, in bytes, as far as that can be seen.
+
+        Raises:
+            StoreError: it cannot be used now, or is nearly full.
+        """
+        content = secrets.token_bytes(32)
+        sha256 = hashlib.sha256(content).hexdigest()
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            await self.put(Path(file.name), sha256)
+        await self.delete(sha256)
+        if self._folder is not None:
+            with _explained("see its room"):
+                free = (await asyncio.to_thread(shutil.disk_usage, self._folder)).free
+            # What others write at the same time takes room for a moment, too.
+            if free < size * WRITTEN_AT_ONCE:
+                raise StoreError(f"the store's disk is nearly full ({free} bytes are free)")
 
     async def read(
         self, sha256: str, start: int = 0, end: int | None = None

@@ -1,4 +1,4 @@
-"""Every change of `email_attachments`: pending -> kept | skipped | failed | flagged, and back.
+"""Changes of a row of `email_attachments`: pending -> kept | skipped | failed | flagged, and back.
 
 Each is one guarded statement. A worker's ones also name the token of its claim, so that one whose
 lease ran out changes nothing. While a file is fetched, `next_attempt_at` is the end of the lease:
@@ -7,7 +7,7 @@ what a vanished worker held falls due by itself. Nothing here touches a column o
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -28,82 +28,6 @@ TRIES_WAITED_FOR = 2
 IS_WAITED_FOR = f"""file.state = 'pending' AND (
     file.tries < {TRIES_WAITED_FOR} OR (file.tries = {TRIES_WAITED_FOR} AND file.token IS NOT NULL)
 )"""
-
-# Escapes that PostgreSQL's json stores and refuses to read: NUL, and surrogates without their
-# other half. An email that holds them was not stored by the Intake; it must not stop all others.
-_UNREADABLE = r"""
-    regexp_replace(files::text, '\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}', '', 'gi')
-    ~* '\\u(d[89a-f]|0000)'"""
-
-
-def enrolled(emails: str, most: str) -> str:
-    """The INSERT that makes a row of each file that has none; both arguments are SQL.
-
-    What is no URL, and what comes after the first `most` files, is skipped at once, with a reason.
-    A file that joins an email later gets the next position: that of none changes.
-
-    Args:
-        emails: a relation with the columns `id` and `files`, which is the email's list.
-        most: files of one email that are fetched.
-    """
-    return f"""
-INSERT INTO email_attachments (
-    email, position, url, filename, claimed_content_type, claimed_size, is_inline,
-    state, reason, ended_at
-)
-SELECT email_id, position, url, filename, content_type, size, is_inline,
-    CASE WHEN reason IS NULL THEN 'pending' ELSE 'skipped' END, reason,
-    CASE WHEN reason IS NOT NULL THEN now() END
-FROM (
-    SELECT *, CASE
-        WHEN url !~* '^https?://.' THEN '{Reason.NOT_A_URL}'
-        WHEN position >= {most} THEN '{Reason.TOO_MANY}'
-        END AS reason
-    FROM (
-        SELECT email.id AS email_id, url, filename, content_type, size, is_inline,
-            (known.positions + row_number() OVER (PARTITION BY email.id ORDER BY place) - 1)::int
-                AS position
-        FROM {emails} AS email
-        CROSS JOIN LATERAL (
-            SELECT COALESCE(max(position) + 1, 0) AS positions
-            FROM email_attachments AS there WHERE there.email = email.id
-        ) AS known
-        CROSS JOIN LATERAL (
-            SELECT place,
-                COALESCE(
-                    entry ->> 'url',
-                    CASE WHEN json_typeof(entry) = 'string' THEN entry #>> '{{}}' END, ''
-                ) AS url,
-                entry ->> 'filename' AS filename,
-                entry ->> 'content_type' AS content_type,
-                CASE WHEN entry ->> 'size' ~ '^[0-9]{{1,18}}$' THEN (entry ->> 'size')::bigint
-                    END AS size,
-                COALESCE(entry ->> 'inline' = 'true', false) AS is_inline
-            FROM json_array_elements(CASE
-                WHEN json_typeof(files) <> 'array' THEN '[]'
-                WHEN {_UNREADABLE} THEN '[null]'
-                ELSE files END) WITH ORDINALITY AS item (entry, place)
-        ) AS named
-        WHERE NOT EXISTS (
-            SELECT FROM email_attachments AS there
-            WHERE there.email = email.id AND there.url = named.url
-        )
-    ) AS placed
-) AS judged
-ON CONFLICT DO NOTHING
-RETURNING email"""  # noqa: S608 - a constant
-
-
-# Locked, so that no email is erased meanwhile: its new rows would outlive it.
-ENROL = f"""
-WITH emails AS MATERIALIZED (
-    SELECT id, attachment_urls AS files FROM incoming_emails
-    WHERE id = ANY($1::uuid[]) AND attachment_urls IS NOT NULL AND erased_at IS NULL
-    ORDER BY id
-    FOR SHARE
-)
-{enrolled("emails", "$2::int")}
-"""  # noqa: S608 - a constant
 
 # Bytes of the email's other files, as far as they are known.
 _OTHERS = """(
@@ -132,6 +56,36 @@ RETURNING id, token, email, url, claimed_content_type, claimed_size, tries,
 
 _MINE = "file.id = $1 AND file.token = $2 AND file.state = 'pending'"
 
+
+def _changing(first: str, assignments: str, condition: str = "true") -> str:
+    """The change of a file that this worker fetches, in SQL; it tells of how many files it was.
+
+    What it, or one that was killed before it, may have stored under another hash leaves the store,
+    unless another email has it.
+
+    Args:
+        first: a SELECT that is run before the row is read.
+    """
+    return f"""
+WITH first AS MATERIALIZED ({first}),
+was AS MATERIALIZED (
+    SELECT file.id, file.sha256 FROM first, email_attachments AS file WHERE {_MINE} FOR UPDATE
+),
+changed AS (
+    UPDATE email_attachments AS file SET {assignments} FROM was
+    WHERE file.id = was.id AND {condition}
+    RETURNING was.sha256 AS before, file.sha256 AS after
+),
+bytes_gone AS (
+    INSERT INTO attachment_erasures (sha256, asked_at)
+    SELECT before, clock_timestamp() FROM changed WHERE before IS DISTINCT FROM after
+        AND before IS NOT NULL
+    ON CONFLICT (sha256) DO UPDATE SET asked_at = clock_timestamp()
+)
+SELECT count(*) FROM changed
+"""  # noqa: S608 - a constant
+
+
 EXTEND = """
 UPDATE email_attachments AS file SET next_attempt_at = clock_timestamp() + $3
 FROM unnest($1::uuid[], $2::uuid[]) AS held (id, token)
@@ -144,11 +98,11 @@ RETURNING file.token
 LOCK_CONTENT = "pg_advisory_xact_lock(hashtextextended('mailroom content ' || {}::text, 0))"
 # The files of one email come at the same time, and each has to be counted by the next.
 LOCK_FILES = "SELECT pg_advisory_xact_lock(hashtextextended('mailroom files of ' || $1::text, 0))"
-INTEND = f"""
-WITH locked AS MATERIALIZED (SELECT {LOCK_CONTENT.format("$3")})
-UPDATE email_attachments AS file SET sha256 = $3, size = $4 FROM locked
-WHERE {_MINE} AND $4 + {_OTHERS} <= $5
-"""  # noqa: S608 - a constant
+INTEND = _changing(
+    f"SELECT {LOCK_CONTENT.format('$3')}",
+    "sha256 = $3, size = $4",
+    f"$4 + {_OTHERS} <= $5",
+)
 
 KEEP = f"""
 UPDATE email_attachments AS file
@@ -157,21 +111,20 @@ SET state = 'kept', sha256 = $3, size = $4, content_type = $5, storage_key = $6,
 WHERE {_MINE}
 """  # noqa: S608 - a constant
 
-GIVE_UP = f"""
-UPDATE email_attachments AS file
-SET state = $3, reason = $4, detail = $5, sha256 = NULL, size = NULL, token = NULL,
-    ended_at = now()
-WHERE {_MINE}
-"""  # noqa: S608 - a constant
+GIVE_UP = _changing(
+    "SELECT",
+    "state = $3, reason = $4, detail = $5, sha256 = NULL, size = NULL, token = NULL,"
+    " ended_at = now()",
+)
 
 # The reason stays with the row until the next try ends, so that it can be seen what it waits for.
-POSTPONE = f"""
-UPDATE email_attachments AS file
-SET reason = COALESCE($3, reason), detail = CASE WHEN $3 IS NULL THEN detail ELSE $4 END,
-    sha256 = NULL, size = NULL, token = NULL, next_attempt_at = clock_timestamp() + $5,
-    tries = CASE WHEN $6 THEN tries ELSE tries - 1 END
-WHERE {_MINE}
-"""  # noqa: S608 - a constant
+POSTPONE = _changing(
+    "SELECT",
+    "reason = COALESCE($3, file.reason),"
+    " detail = CASE WHEN $3 IS NULL THEN file.detail ELSE $4 END,"
+    " sha256 = NULL, size = NULL, token = NULL, next_attempt_at = clock_timestamp() + $5,"
+    " tries = CASE WHEN $6 THEN file.tries ELSE file.tries - 1 END",
+)
 
 # Whose bytes are damaged or missing is asked for by its id; else nothing that is kept is fetched
 # again.
@@ -182,32 +135,6 @@ SET state = 'pending', reason = NULL, detail = NULL, tries = 0, next_attempt_at 
     ended_at = NULL
 WHERE id = ANY($1::uuid[]) AND state = ANY($2::text[]) AND url ~* '^https?://.'
 RETURNING id
-"""
-
-
-def erasing(condition: str) -> str:
-    """Two parts of a WITH that remove the rows of files (`file` in the condition, in SQL).
-
-    The email is gone, or has the file no longer. Its bytes follow when this has committed, unless
-    another email has the same. Who is about to settle an earlier request for the same bytes sees by
-    its time that there is a new one. The order keeps two who erase from waiting for each other.
-    """
-    return f"""files_gone AS (
-    DELETE FROM email_attachments AS file WHERE {condition} RETURNING sha256
-),
-bytes_gone AS (
-    INSERT INTO attachment_erasures (sha256, asked_at)
-    SELECT sha256, clock_timestamp() FROM files_gone WHERE sha256 IS NOT NULL
-    GROUP BY sha256 ORDER BY sha256
-    ON CONFLICT (sha256) DO UPDATE SET asked_at = clock_timestamp()
-)"""  # noqa: S608 - a constant
-
-
-ERASE = f"WITH {erasing('file.email = ANY($1::uuid[])')} SELECT"
-ERASE_UNLISTED = f"WITH {erasing('file.email = $1 AND file.url <> ALL($2::text[])')} SELECT"
-FORGET = """
-INSERT INTO attachment_erasures (sha256, asked_at) VALUES ($1, clock_timestamp())
-ON CONFLICT (sha256) DO UPDATE SET asked_at = clock_timestamp()
 """
 
 
@@ -228,15 +155,6 @@ class ClaimedFile:
     ticket_id: str | None
     age: timedelta
     """Since its row was made."""
-
-
-async def enrol(database: Database, email_ids: Collection[UUID], *, most: int) -> int:
-    """(none) -> pending, or skipped: make a row of each file that has none.
-
-    Returns:
-        How many were made.
-    """
-    return len(await database.fetch(ENROL, email_ids, most))
 
 
 async def claim(
@@ -280,19 +198,18 @@ async def intend(
     async with pool.acquire() as connection, connection.transaction():
         # By a statement of its own: the next one sees what was counted under this lock before.
         await connection.execute(LOCK_FILES, str(file.email_id))
-        tag = await connection.execute(INTEND, file.id, file.token, sha256, size, most_bytes)
-    return _changed(tag)
+        changed = await connection.fetchval(INTEND, file.id, file.token, sha256, size, most_bytes)
+    return bool(changed)
 
 
 async def keep(
     database: Database, file: ClaimedFile, *, sha256: str, size: int, content_type: str | None
 ) -> bool:
     """pending -> kept."""
-    stood = _changed(
-        await database.execute(
-            KEEP, file.id, file.token, sha256, size, content_type, storage_key(sha256)
-        )
+    tag = await database.execute(
+        KEEP, file.id, file.token, sha256, size, content_type, storage_key(sha256)
     )
+    stood = tag == "UPDATE 1"
     ATTACHMENTS.labels(AttachmentState.KEPT).inc(stood)
     ATTACHMENT_BYTES.inc(size if stood else 0)
     return stood
@@ -307,7 +224,7 @@ async def give_up(
     detail: str | None = None,
 ) -> bool:
     """pending -> skipped, failed or flagged."""
-    stood = _changed(await database.execute(GIVE_UP, file.id, file.token, state, reason, detail))
+    stood = bool(await database.fetchval(GIVE_UP, file.id, file.token, state, reason, detail))
     ATTACHMENTS.labels(state).inc(stood)
     return stood
 
@@ -326,8 +243,8 @@ async def postpone(
     Args:
         counts: this try is one of those that a file has.
     """
-    return _changed(
-        await database.execute(POSTPONE, file.id, file.token, reason, detail, delay, counts)
+    return bool(
+        await database.fetchval(POSTPONE, file.id, file.token, reason, detail, delay, counts)
     )
 
 
@@ -337,23 +254,3 @@ async def refetch(
     """From one of these states -> pending, with all its tries. Returns what was changed."""
     rows = await database.fetch(REFETCH, file_ids, list(states))
     return [row["id"] for row in rows]
-
-
-async def erase(database: Database, email_ids: Collection[UUID]) -> None:
-    """Any state -> (none): nothing is left of the files of these emails, whoever fetches them."""
-    await database.execute(ERASE, email_ids)
-
-
-async def erase_unlisted(database: Database, email_id: UUID, left: Sequence[Any]) -> None:
-    """Any state -> (none), for the files of an email that are not among these entries."""
-    urls = [str(item.get("url", "")) if isinstance(item, dict) else str(item) for item in left]
-    await database.execute(ERASE_UNLISTED, email_id, urls)
-
-
-async def forget(database: Database, sha256: str) -> None:
-    """Have a content removed that was stored for nobody, unless an email has it."""
-    await database.execute(FORGET, sha256)
-
-
-def _changed(tag: str) -> bool:
-    return tag == "UPDATE 1"

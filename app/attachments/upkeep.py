@@ -14,8 +14,9 @@ from uuid import UUID
 import asyncpg
 import attrs
 
-from app.attachments import transitions
+from app.attachments import enrolling, removing, transitions
 from app.attachments.store import AttachmentStore, MissingBytesError
+from app.audit.log import Database
 from app.models.email_attachment import AttachmentState
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -61,7 +62,7 @@ ORDER BY email, position
 """
 # Of an email that was deleted past this program.
 ORPHANS = f"""
-WITH {transitions.erasing("NOT EXISTS (SELECT FROM incoming_emails AS i WHERE i.id = file.email)")}
+WITH {removing.erasing("NOT EXISTS (SELECT FROM incoming_emails AS i WHERE i.id = file.email)")}
 SELECT count(*) FROM files_gone
 """  # noqa: S608 - a constant
 
@@ -123,13 +124,13 @@ async def find(
     return [File(**row) for row in rows]
 
 
-async def find_of_email(pool: Pool, email_id: UUID, position: int | None = None) -> list[File]:
+async def find_of_email(pool: Database, email_id: UUID, position: int | None = None) -> list[File]:
     """The files of an email, or one of them."""
     return [File(**row) for row in await pool.fetch(FIND_OF_EMAIL, email_id, position)]
 
 
 async def fetch_again(
-    pool: Pool,
+    pool: Database,
     email_id: UUID,
     position: int | None = None,
     *,
@@ -149,7 +150,7 @@ async def fetch_again(
     Raises:
         StoreError: it cannot be seen.
     """
-    made = await transitions.enrol(pool, [email_id], most=most)
+    made = await enrolling.enrol(pool, [email_id], most=most)
     files = await find_of_email(pool, email_id, position)
     again = await transitions.refetch(pool, [file.id for file in files], states=NOT_KEPT)
     if position is None:
@@ -188,7 +189,7 @@ async def fetch_since(pool: Pool, since: datetime, *, most: int) -> int:
     """
     count, after = 0, (since, UUID(int=0))
     while rows := await pool.fetch(RECEIVED_SINCE, *after, ENROLLED_AT_ONCE):
-        count += await transitions.enrol(pool, [row["id"] for row in rows], most=most)
+        count += await enrolling.enrol(pool, [row["id"] for row in rows], most=most)
         after = (rows[-1]["received_at"], rows[-1]["id"])
     return count
 
@@ -216,7 +217,7 @@ async def verify(pool: Pool, store: AttachmentStore, tally: Tally) -> AsyncItera
             )
 
 
-async def refetch_damaged(pool: Pool, damaged: Sequence[Damaged]) -> int:
+async def refetch_damaged(pool: Database, damaged: Sequence[Damaged]) -> int:
     """Have the files fetched again whose bytes are not as they were kept. Returns how many."""
     ids = [file_id for one in damaged for file_id in one.file_ids]
     return len(await transitions.refetch(pool, ids, states=[AttachmentState.KEPT]))

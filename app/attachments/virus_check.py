@@ -7,12 +7,20 @@ import asyncio
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from aioclamd import BufferTooLongError, ClamdAsyncClient, ClamdError
+from aioclamd import (
+    BufferTooLongError,
+    ClamdAsyncClient,
+    ClamdConnectionError,
+    ClamdError,
+    ConnectionTimeoutError,
+)
 
 from app.errors import MailroomError
 
 CHECK_SECONDS = 120.0
 _BLOCK = 256 * 1024
+TOO_LARGE = "the file is larger than StreamMaxLength of clamd allows"
+HUNG_UP = (ConnectionError, ClamdConnectionError)
 
 
 class VirusCheckError(MailroomError):
@@ -39,15 +47,20 @@ class VirusCheck:
             TooLargeToCheckError: it never will be, with clamd as it is set up.
         """
         with await asyncio.to_thread(path.open, "rb") as file:
+            blocks = _InBlocks(file)
             try:
                 # The client reads a KiB at a time, each in a thread: a file of 50 MB would take
                 # 50,000 of them.
-                answer = await self._clamd.instream(cast(BinaryIO, _InBlocks(file)))
+                answer = await self._clamd.instream(cast(BinaryIO, blocks))
             except BufferTooLongError:
-                raise TooLargeToCheckError(
-                    "the file is larger than StreamMaxLength of clamd allows"
-                ) from None
+                raise TooLargeToCheckError(TOO_LARGE) from None
+            except ConnectionTimeoutError as error:
+                raise VirusCheckError("clamd did not check it in time") from error
             except (ClamdError, OSError) as error:
+                # It says so and hangs up at once, and what it said is lost where more was on the
+                # way. One that was ended answers nothing for a while.
+                if blocks.were_read and isinstance(error, HUNG_UP) and await self._answers():
+                    raise TooLargeToCheckError(TOO_LARGE) from error
                 raise VirusCheckError(f"clamd did not check it ({type(error).__name__})") from error
         # An answer of nothing is no answer that nothing was found.
         status, found = next(iter((answer or {}).values()), ("ERROR", None))
@@ -63,17 +76,21 @@ class VirusCheck:
         Raises:
             VirusCheckError: it does not answer.
         """
-        try:
-            answer = await self._clamd.ping()
-        except (ClamdError, OSError):
-            answer = None
-        if answer != "PONG":
+        if not await self._answers():
             raise VirusCheckError("clamd does not answer: see MAILROOM_CLAMD")
+
+    async def _answers(self) -> bool:
+        try:
+            return bool(await self._clamd.ping() == "PONG")
+        except (ClamdError, OSError):
+            return False
 
 
 class _InBlocks:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self.were_read = False
 
     def read(self, _size: int) -> bytes:
+        self.were_read = True
         return self._file.read(_BLOCK)

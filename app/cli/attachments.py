@@ -14,11 +14,14 @@ from app.attachments.downloads import Downloads
 from app.attachments.reasons import sentence_of
 from app.attachments.store import AttachmentStore
 from app.attachments.upkeep import Damaged, File, Pool, Tally
+from app.audit.acts import Act
+from app.audit.log import in_steps, in_transaction, result_of, write
+from app.cli.acting import command_actor
 from app.cli.database_access import run_with_pool
+from app.cli.moments import to_moment
 from app.cli.printing import say
 from app.errors import MailroomError
 from app.models.email_attachment import AttachmentState
-from app.models.fit import in_utc
 from app.settings import get_settings
 
 MOST_LISTED = 1_000
@@ -26,16 +29,6 @@ MOST_LISTED = 1_000
 
 class AttachmentsError(MailroomError):
     """What is asked for is not possible."""
-
-
-def _to_moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
-    """A time in ISO 8601; one without a zone is in UTC."""
-    try:
-        return None if value is None else in_utc(datetime.fromisoformat(value))
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(
-            "has to be a time such as 2026-11-26 or 2026-11-26T08:30+01:00", ctx, param
-        ) from error
 
 
 def _to_targets(
@@ -76,7 +69,7 @@ def attachments() -> None:
     type=click.Choice([state.value for state in AttachmentState]),
     help="Only these; may be given several times. [default: all but kept]",
 )
-@click.option("--since", metavar="TIME", callback=_to_moment, help="Only what ended since then.")
+@click.option("--since", metavar="TIME", callback=to_moment, help="Only what ended since then.")
 @click.option("--email", "email_id", type=click.UUID, help="Those of one email, in any state.")
 @AS_JSON
 def list_files(
@@ -101,12 +94,12 @@ def list_files(
 @attachments.command()
 @click.argument("targets", nargs=-1, callback=_to_targets, metavar="ID[/POSITION]...")
 @click.option(
-    "--failed-since", metavar="TIME", callback=_to_moment, help="All that failed since then."
+    "--failed-since", metavar="TIME", callback=to_moment, help="All that failed since then."
 )
 @click.option(
     "--since",
     metavar="TIME",
-    callback=_to_moment,
+    callback=to_moment,
     help="Those of all emails received since then that were never asked for, as before an upgrade.",
 )
 def fetch(
@@ -126,18 +119,25 @@ def fetch(
         raise AttachmentsError("MAILROOM_ATTACHMENTS is off: no worker would fetch anything")
     most = settings.attachment_max_count
 
+    actor = command_actor()
+
     async def run(pool: Pool) -> int:
-        if failed_since is not None:
-            return await upkeep.fetch_failed_since(pool, failed_since)
-        if since is not None:
-            return await upkeep.fetch_since(pool, since, most=most)
+        if not targets:
+            async with in_steps(pool, actor, Act.FILE_FETCH) as steps:
+                if failed_since is not None:
+                    steps.count = await upkeep.fetch_failed_since(pool, failed_since)
+                elif since is not None:
+                    steps.count = await upkeep.fetch_since(pool, since, most=most)
+            return steps.count
         count = 0
         for email_id, position in targets:
-            again = await upkeep.fetch_again(
-                pool, email_id, position, open_store=_open_store, most=most
-            )
+            where = email_id if position is None else f"{email_id}/{position}"
+            async with in_transaction(pool) as connection:
+                again = await upkeep.fetch_again(
+                    connection, email_id, position, open_store=_open_store, most=most
+                )
+                await write(connection, actor, Act.FILE_FETCH, [where], result=result_of(again))
             if not again:
-                where = email_id if position is None else f"{email_id}/{position}"
                 say(f"{where}: there is nothing to fetch", is_error=True)
             count += again
         return count
@@ -154,7 +154,7 @@ def verify(fetch_damaged: bool) -> None:
 
     Exits with 0 if all are whole, else with 1.
     """
-    tally = Tally()
+    tally, actor = Tally(), command_actor()
 
     async def run(pool: Pool) -> list[Damaged]:
         found = []
@@ -162,7 +162,10 @@ def verify(fetch_damaged: bool) -> None:
             say(f"{one.damage}: {one.sha256}, of {', '.join(one.names)}")
             found.append(one)
         if fetch_damaged:
-            say(f"{await upkeep.refetch_damaged(pool, found)} files are fetched again")
+            async with in_transaction(pool) as connection:
+                again = await upkeep.refetch_damaged(connection, found)
+                await write(connection, actor, Act.FILE_FETCH, result=result_of(again), count=again)
+            say(f"{again} files are fetched again")
         return found
 
     damaged = run_with_pool(run)
@@ -188,7 +191,16 @@ def gc(older_than: float, delete: bool) -> None:
     """
     before = datetime.now(UTC) - timedelta(hours=older_than)
 
+    actor = command_actor()
+
     async def run(pool: Pool) -> tuple[int, int]:
+        if not delete:
+            return await clean(pool)
+        async with in_steps(pool, actor, Act.STORE_CLEAN) as steps:
+            steps.count, size = await clean(pool)
+        return steps.count, size
+
+    async def clean(pool: Pool) -> tuple[int, int]:
         store, count, size = _open_store(), 0, 0
         if delete:
             await upkeep.remove_orphans(pool)
@@ -218,9 +230,15 @@ def move(to_url: str | None, from_url: str | None) -> None:
     target = AttachmentStore.from_url(to_url) if to_url else _open_store()
     if source.url == target.url:
         raise AttachmentsError("that is the present store itself")
-    tally = Tally()
+    tally, actor = Tally(), command_actor()
 
     async def run(pool: Pool) -> int:
+        async with in_steps(pool, actor, Act.STORE_MOVE) as steps:
+            damaged = await copy(pool)
+            steps.count = tally.copied
+        return damaged
+
+    async def copy(pool: Pool) -> int:
         downloads = Downloads(get_settings().home / "downloads")
         count = 0
         try:

@@ -26,12 +26,13 @@ from rich.table import Table
 
 from app.cli.processes import mailroom_command
 from app.cli.samples.emails import sample_emails
-from app.cli.send import ANSWER_SECONDS, signed_headers, webhook_url
+from app.cli.send import ANSWER_SECONDS, webhook_url
 from app.database.engine import DB
 from app.desk.admin_user import ADMIN_NAME
 from app.development_secrets import load_or_make_secrets
 from app.errors import MailroomError
 from app.intake.openapi import WEBHOOK_PATH
+from app.intake.signature import signed_headers
 from app.models.incoming_email import ProcessingStatus
 from app.settings import Settings, get_settings
 

@@ -1,14 +1,10 @@
 """`mailroom doctor`."""
 
 import asyncio
-import hashlib
 import json
-import secrets
 import shutil
-import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -18,7 +14,17 @@ import click
 from app.attachments.store import AttachmentStore
 from app.attachments.virus_check import VirusCheck
 from app.cli.printing import say, say_lines
+from app.cli.restore_checks import RESTORE_CHECKS
+from app.cli.sign_in_check import sign_in_check
+from app.cli.sync import see_delivery
 from app.cli.through_proxy import checks
+from app.cli.zendesk_checks import (
+    NotWellError,
+    canary_check,
+    outage_check,
+    silence_check,
+    zendesk_check,
+)
 from app.database.connections import can_write
 from app.database.engine import DB
 from app.database.errors import CANNOT_ASK
@@ -27,8 +33,10 @@ from app.database.pooler import Pooler, find_pooler
 from app.development_secrets import FILE_NAME
 from app.errors import MailroomError
 from app.handlers.loading import load_handler
+from app.jobs import pausing
 from app.jobs.broker_url import broker_scheme, try_broker
-from app.settings import ZENDESK_PUBLIC_TEST_SECRET, Settings, get_settings
+from app.setting_groups.secrets import ZENDESK_PUBLIC_TEST_SECRET
+from app.settings import Settings, get_settings
 
 OLDEST_POSTGRES = 130_000
 MOST_CLOCK_DIFFERENCE_SECONDS = 5.0
@@ -42,18 +50,22 @@ WHERE_TO_LOOK = {
     "handler": "MAILROOM_HANDLER",
     "clock": "DATABASE_URL",
     "disk": "MAILROOM_HOME",
+    "zendesk": "MAILROOM_ZENDESK_TOKEN",
+    "silence": "DATABASE_URL",
+    "processing": "DATABASE_URL",
+    "canary": "DATABASE_URL",
     "files": "MAILROOM_ATTACHMENT_STORE and MAILROOM_CLAMD",
+    "delivery": "MAILROOM_SYNC_URL and MAILROOM_SYNC",
+    "sign-in": "MAILROOM_OIDC_ISSUER",
     "webhook": "--url",
     "body size": "--url",
     "pages": "--url",
+    "outage": "DATABASE_URL",
+    **dict.fromkeys(RESTORE_CHECKS, "DATABASE_URL and MAILROOM_ATTACHMENT_STORE"),
 }
 
 
 Check: TypeAlias = Callable[[Settings], Awaitable[str]]
-
-
-class NotWellError(MailroomError):
-    """A check failed; the message says what is wrong and how to mend it."""
 
 
 @attrs.frozen
@@ -70,17 +82,38 @@ class Finding:
 @click.option(
     "--url", help="Go there as well, as Zendesk and operators do: Mailroom's public address."
 )
-def doctor(as_json: bool, url: str | None) -> None:
+@click.option(
+    "--before-deploy",
+    is_flag=True,
+    help="Check as well whether email would be found that comes while the web process is down.",
+)
+@click.option(
+    "--after-restore",
+    is_flag=True,
+    help="Check as well what a backup of an earlier moment leaves to be done.",
+)
+def doctor(as_json: bool, url: str | None, before_deploy: bool, after_restore: bool) -> None:
     """Check everything that Mailroom needs, and say how to mend what is wrong.
 
     With --url https://... the way there is checked as well: whether a signed webhook arrives
     unchanged (nothing is stored), how large it may be, and whether operators can sign in.
 
+    With --before-deploy it says how long the web process may be down before Zendesk's retries run
+    out, and is not well where nobody would find the email that comes later.
+
+    With --after-restore it says what to do with a database that was put back to an earlier moment,
+    before web processes and workers are started (docs/backup.md).
+
     Exits with 0 only if all is well.
     """
     settings = get_settings()
+    more = {
+        **(checks(url) if url else {}),
+        **({"outage": outage_check} if before_deploy else {}),
+        **(RESTORE_CHECKS if after_restore else {}),
+    }
     try:
-        findings = asyncio.run(_examine(settings, checks(url) if url else {}))
+        findings = asyncio.run(_examine(settings, more))
     finally:
         DB.release()
     if as_json:
@@ -101,15 +134,19 @@ async def _examine(settings: Settings, more: dict[str, Check]) -> list[Finding]:
         "handler": _handler,
         "clock": _clock,
         "disk": _disk,
+        "zendesk": zendesk_check,
+        "silence": silence_check,
+        "processing": _processing,
+        "canary": canary_check,
         "files": _files,
+        "delivery": see_delivery,
+        "sign-in": sign_in_check,
         **more,
     }
     return [await _find(name, check, settings) for name, check in all_checks.items()]
 
 
-async def _find(
-    name: str, check: Callable[[Settings], Awaitable[str]], settings: Settings
-) -> Finding:
+async def _find(name: str, check: Check, settings: Settings) -> Finding:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             return Finding(name, True, await check(settings))
@@ -118,6 +155,11 @@ async def _find(
     except TimeoutError:
         return Finding(name, False, f"no answer within {CHECK_SECONDS:g} seconds")
     except CANNOT_ASK as error:
+        if isinstance(error, OSError) and await _does_database_answer():
+            # It was a file, or another server.
+            of_what = f": {error.filename}" if error.filename else ""
+            said = f"{type(error).__name__}: {error.strerror or 'no reason given'}{of_what}"
+            return Finding(name, False, f"the check failed ({said}): see {WHERE_TO_LOOK[name]}")
         said = f"{type(error).__name__} {error}".splitlines()[0].strip()
         return Finding(name, False, f"the database cannot be used ({said}): see DATABASE_URL")
     except Exception as error:  # noqa: BLE001 - the other findings must not be lost
@@ -223,6 +265,20 @@ async def _disk(settings: Settings) -> str:
     return f"{free // 1024**3} GiB are free in {folder}"
 
 
+async def _processing(settings: Settings) -> str:
+    connection = await DB.get_new_connection()
+    try:
+        pause = await pausing.find(connection)
+    finally:
+        await connection.close()
+    if pause is not None:
+        raise NotWellError(
+            f"paused since {pause.since:%Y-%m-%d %H:%M} by {pause.who}: {pause.reason}. Once that "
+            "is over: `mailroom resume`"
+        )
+    return "not paused"
+
+
 async def _try_to_write() -> None:
     """Write an email, and take it back.
 
@@ -243,6 +299,14 @@ async def _try_to_write() -> None:
         await connection.close()
 
 
+async def _does_database_answer() -> bool:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return bool(await _ask("SELECT true"))
+    except (*CANNOT_ASK, MailroomError):
+        return False
+
+
 async def _ask(query: str) -> Any:
     connection = await DB.get_new_connection()
     try:
@@ -257,13 +321,7 @@ async def _files(settings: Settings) -> str:
     if settings.clamd:
         await VirusCheck(settings.clamd).try_out()
     store = AttachmentStore.from_url(settings.attachment_store_url)
-    content = secrets.token_bytes(32)
-    sha256 = hashlib.sha256(content).hexdigest()
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(content)
-        file.flush()
-        await store.put(Path(file.name), sha256)
-    await store.delete(sha256)
+    await store.try_out()
     if not settings.attachment_store:
         return (
             "the store in MAILROOM_HOME takes files, for processes of this machine; others need "

@@ -18,13 +18,36 @@ COMMANDS = {
     "migrate": ("app.cli.migrate:migrate_database", "Bring the database up to this version."),
     "send": ("app.cli.send:send", "Sign a webhook as Zendesk does, and post it."),
     "handler": ("app.cli.handler:handler", "Try a handler on one email."),
+    "zendesk": ("app.cli.zendesk:zendesk", "Make and check the webhook and trigger at Zendesk."),
+    "lint": (
+        "app.cli.lint:lint_file",
+        "Say what is wrong with a trigger's template.",
+    ),
     "text": ("app.cli.text:show_text", "Show what becomes of the body of an email."),
     "show": ("app.cli.show:show", "Tell the story of one email."),
+    "receipt": ("app.cli.receipt:receipt", "Print a signed proof of what became of one email."),
+    "status": ("app.cli.processing:status", "Say how it stands, and whether it is paused."),
+    "pause": ("app.cli.processing:pause", "Pause processing; email is accepted and waits."),
+    "resume": ("app.cli.processing:resume", "Resume processing."),
     "stuck": ("app.cli.show:stuck", "List emails that are older in their state than expected."),
+    "listen": ("app.cli.listen:listen", "Receive deliveries in development, and show them."),
+    "reconcile": ("app.cli.reconcile:reconcile", "Have delivered what was not, or once more."),
+    "bulk": ("app.cli.bulk:bulk", "Do one thing to many emails, such as to retry them."),
     "quarantine": ("app.cli.quarantine:quarantine", "Look after refused webhooks."),
     "attachments": ("app.cli.attachments:attachments", "Look after the files of emails."),
+    "sync": ("app.cli.sync:sync", "Look after the delivery of finished emails."),
+    "prune": ("app.cli.prune:prune", "Remove what is older than it is to be kept."),
+    "erase": ("app.cli.erase:erase", "Erase emails by sender, ticket or id, for good."),
+    "erasures": ("app.cli.erase:erasures", "List what was erased, when and by whom."),
     "token": ("app.cli.token:token", "Make and revoke tokens of the HTTP API."),
+    "user": ("app.cli.user:user", "Make users, and say what they may do."),
+    "gaps": ("app.cli.gaps:gaps", "Look now for emails that no webhook brought."),
+    "backfill": ("app.cli.gaps:backfill", "Look through Zendesk's tickets of the past."),
+    "suspended": ("app.cli.suspended:suspended", "Look after mail that Zendesk suspended."),
+    "alerts": ("app.cli.alerts:alerts", "See the alarms, and try out who is told of them."),
     "doctor": ("app.cli.doctor:doctor", "Check everything, and say how to mend what is wrong."),
+    "size": ("app.cli.size:size", "Reckon what an installation needs."),
+    "drill": ("app.cli.drill:drill", "Let faults strike a staging installation under load."),
     "demo": ("app.cli.demo:demo", "See it work: send sample emails through the whole of it."),
 }
 
@@ -72,7 +95,14 @@ def _about_setting(name: str) -> str:
 
 @click.group(cls=MailroomGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mailroom")
-def main() -> None:
+@click.option(
+    "--as",
+    "acting_as",
+    metavar="NAME",
+    envvar="MAILROOM_AS",
+    help="Who acts, for the audit log. [default: the account of this machine]",
+)
+def main(acting_as: str | None) -> None:
     """Mailroom takes inbound email from Zendesk's webhooks, stores it durably before it answers,
     and processes it in workers. See it work with `mailroom demo`; run it with `mailroom up`.
     """

@@ -8,6 +8,10 @@ from uuid import UUID
 
 import click
 
+from app.audit.actors import Actor
+from app.audit.acts import Act
+from app.audit.log import write
+from app.cli.acting import by, command_actor
 from app.cli.database_access import run_with_pool
 from app.cli.printing import say, say_lines, write_bytes
 from app.cli.quarantine_access import (
@@ -24,14 +28,11 @@ from app.cli.quarantine_access import (
     to_reason,
 )
 from app.intake.intake import Intake
-from app.intake.mending import MendingError, admit_mended, as_text, examine
+from app.intake.mending import Findings, MendingError, admit_mended, as_text, examine
 from app.intake.refusals import Refusal
 from app.intake.refused import RefusedError
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import get_settings
-
-# How an operator at a terminal is called in the story of an email.
-BY = "an operator at the command line"
 
 
 @click.command()
@@ -93,7 +94,8 @@ def export(
         raise SelectionError("say where to: --folder, for more than one webhook")
     if folder is not None and file is not None:
         raise SelectionError("--file and --folder do not go together")
-    run_with_pool(lambda pool: _export(pool, ids, to_reason(reason), file, folder))
+    actor = command_actor()
+    run_with_pool(lambda pool: _export(pool, ids, to_reason(reason), file, folder, actor))
 
 
 async def _edit(
@@ -108,7 +110,7 @@ async def _edit(
     intake = Intake(get_settings(), pool)
     try:
         if mended is None:
-            say_lines(describe(intake, refusal))
+            say_lines(describe(refusal, examine(intake, refusal)))
             mended = _edit_by_hand(refusal)
         try:
             admission = await admit_mended(
@@ -116,7 +118,8 @@ async def _edit(
                 pool,
                 refusal,
                 body=mended,
-                by=BY,
+                by=by(),
+                actor=command_actor(),
                 accept_unsigned=accept_unsigned,
                 without_sender=without_sender,
             )
@@ -129,10 +132,14 @@ async def _edit(
     say(f"{refusal.id} is {found} email {admission.email_id}")
 
 
-def describe(intake: Intake, refusal: Refusal) -> str:
-    findings = examine(intake, refusal)
+def describe(refusal: Refusal, findings: Findings) -> str:
+    is_suspended = refusal.reason is RefusalReason.SUSPENDED
     signed = "right: Zendesk sent it" if findings.is_genuine else "missing, wrong or too old"
-    wrong = findings.wrong or ["nothing: `mailroom quarantine retry` looks at it anew"]
+    signed = "none: it is from Zendesk's API" if is_suspended else signed
+    how = "`mailroom quarantine edit` admits it"
+    if not is_suspended:
+        how = "`mailroom quarantine retry` looks at it anew"
+    wrong = findings.wrong or [f"nothing: {how}"]
     # One line each, whatever is quoted in it.
     lines = [f"signature: {signed}", *(f"wrong: {one}" for one in wrong)]
     return "\n".join(line.replace("\n", "\\n") for line in lines)
@@ -170,11 +177,13 @@ async def _export(
     reason: RefusalReason | None,
     file: Path | None,
     folder: Path | None,
+    actor: Actor,
 ) -> None:
     if folder is None:
         refusal = await find(pool, ids[0])
         if refusal.body is None:
             raise SelectionError("its body was not kept, because it was too large")
+        await write(pool, actor, Act.QUARANTINE_EXPORT, ids)
         if file is None:
             write_bytes(refusal.body)
         else:
@@ -182,6 +191,7 @@ async def _export(
         return
     count = 0
     async for page in selected(pool, ids, reason):
+        await write(pool, actor, Act.QUARANTINE_EXPORT, [refusal.id for refusal in page])
         for refusal in page:
             about = {**json.loads(to_json(refusal)), "headers": dict(refusal.headers)}
             _write(folder / f"{refusal.id}.json", json.dumps(about, indent=2).encode())

@@ -4,6 +4,10 @@ import asyncio
 
 import click
 
+from app.audit.acts import Act
+from app.audit.log import write
+from app.cli.acting import command_actor
+from app.cli.database_access import ask
 from app.cli.printing import say
 from app.database.engine import DB
 from app.database.migrations import migrate
@@ -23,4 +27,7 @@ def migrate_database() -> None:
         count = asyncio.run(migrate())
     finally:
         DB.release()
+    if count:
+        actor = command_actor()
+        ask(lambda database: write(database, actor, Act.MIGRATE, count=count))
     say(f"{count} migrations ran." if count else "The database is up to date.")

@@ -45,5 +45,11 @@ def write_bytes(body: bytes) -> None:
     sys.stdout.buffer.write(body)
 
 
+def flush() -> None:
+    """Have everything out that was printed, before this process turns into another program."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
 def _escape(character: re.Match[str]) -> str:
     return _SHORT.get(character.group()) or f"\\u{ord(character.group()):04x}"

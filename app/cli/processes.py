@@ -12,11 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 
 import attrs
-import structlog
 
 from app.pauses import GrowingPause
-
-log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -80,6 +77,7 @@ class Supervisor:
     Args:
         parts: what to run.
         stop_seconds: time that the parts are given to finish what they have in hand.
+        tell: logs an error, by an event's name and its values.
         see_to: what else has to be kept running; called every second.
         on_stopping: called once, before the parts are told to stop.
     """
@@ -89,10 +87,12 @@ class Supervisor:
         parts: Sequence[Part],
         *,
         stop_seconds: float,
+        tell: Callable[..., object],
         see_to: Callable[[], None] = lambda: None,
         on_stopping: Callable[[], None] = lambda: None,
     ) -> None:
         self._parts = parts
+        self._tell = tell
         self._see_to = see_to
         self._on_stopping = on_stopping
         self._stop_seconds = stop_seconds
@@ -133,7 +133,7 @@ class Supervisor:
             return ended
         if child.start_at is None:
             pause = child.plan_start()
-            log.error("part_ended", part=child.part.name, status=ended, again_in_seconds=pause)
+            self._tell("part_ended", part=child.part.name, status=ended, again_in_seconds=pause)
         child.see_to()
         return 0
 
@@ -148,7 +148,7 @@ class Supervisor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(max(0.0, deadline - time.monotonic()))
             if child.process.poll() is None:
-                log.error("part_killed", part=child.part.name)
+                self._tell("part_killed", part=child.part.name)
                 was_orderly = False
                 # With its descendants, which would go on without it.
                 os.killpg(child.process.pid, signal.SIGKILL)

@@ -1,13 +1,16 @@
 """`mailroom quarantine`."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
 import click
 
+from app.audit.actors import Actor
+from app.audit.acts import Act
+from app.cli.acting import command_actor
 from app.cli.database_access import run_with_pool
+from app.cli.lint import told
 from app.cli.mending import describe, edit, export
 from app.cli.printing import say, say_lines
 from app.cli.quarantine_access import (
@@ -23,13 +26,12 @@ from app.cli.quarantine_access import (
     to_reason,
 )
 from app.intake.intake import Intake
+from app.intake.mending import examine
 from app.intake.refusals import Refusal, Summary, count_dropped, summaries
-from app.intake.refused import RefusedError
-from app.intake.row_writer import NotStoredError
-from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
+from app.intake.retrying import Again, try_again
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import get_settings
-from app.telemetry.request_id import uuid7
+from app.zendesk.lint.stored import lint_refusal
 
 LISTED_AT_ONCE = 1_000
 
@@ -70,15 +72,20 @@ def retry(ids: tuple[UUID, ...], all_of_them: bool, reason: str | None) -> None:
     with 0 if all of them passed.
     """
     check_selection(ids, all_of_them, reason)
-    results = run_with_pool(lambda pool: _retry(pool, ids, to_reason(reason)))
+    actor = command_actor()
+    results = run_with_pool(lambda pool: _retry(pool, ids, to_reason(reason), actor))
     said = (
-        f"{results['accepted']} accepted, {results['duplicate']} duplicates, "
-        f"{results['refused']} refused again"
+        f"{results[Again.ACCEPTED]} accepted, {results[Again.DUPLICATE]} duplicates, "
+        f"{results[Again.REFUSED]} refused again"
     )
-    if results["not stored"]:
-        said += f", {results['not stored']} not stored: try again"
+    if results[Again.SUSPENDED]:
+        said += (
+            f", {results[Again.SUSPENDED]} suspended ones passed over: `edit` admits one of them"
+        )
+    if results[Again.NOT_STORED]:
+        said += f", {results[Again.NOT_STORED]} not stored: try again"
     say(said)
-    raise SystemExit(1 if results["refused"] or results["not stored"] else 0)
+    raise SystemExit(1 if results[Again.REFUSED] or results[Again.NOT_STORED] else 0)
 
 
 @quarantine.command("discard")
@@ -88,7 +95,8 @@ def retry(ids: tuple[UUID, ...], all_of_them: bool, reason: str | None) -> None:
 def discard_some(ids: tuple[UUID, ...], all_of_them: bool, reason: str | None) -> None:
     """Delete refused webhooks for good."""
     check_selection(ids, all_of_them, reason)
-    count = run_with_pool(lambda pool: _discard(pool, ids, to_reason(reason)))
+    actor = command_actor()
+    count = run_with_pool(lambda pool: _discard(pool, ids, to_reason(reason), actor))
     say(f"{count} discarded")
 
 
@@ -109,11 +117,14 @@ async def _show(pool: Pool, refusal_id: UUID) -> None:
     refusal = await find(pool, refusal_id)
     intake = Intake(get_settings(), pool)
     try:
-        findings = describe(intake, refusal)
+        findings = examine(intake, refusal)
+        report = lint_refusal(refusal, is_genuine=findings.is_genuine, orders=intake.orders)
     finally:
         await intake.close()
     say(_to_line(refusal))
-    say_lines(findings)
+    say_lines(describe(refusal, findings))
+    if report is not None and report.findings:
+        say_lines("\n".join(told(report, "its text")))
     for name, value in refusal.headers.items():
         say(f"{name}: {value}")
     say("")
@@ -121,50 +132,29 @@ async def _show(pool: Pool, refusal_id: UUID) -> None:
     say_lines(body)
 
 
-async def _retry(pool: Pool, ids: Sequence[UUID], reason: RefusalReason | None) -> Counter[str]:
-    results: Counter[str] = Counter()
+async def _retry(
+    pool: Pool, ids: Sequence[UUID], reason: RefusalReason | None, actor: Actor
+) -> Counter[Again]:
+    results: Counter[Again] = Counter()
     intake = Intake(get_settings(), pool)
     try:
         async for page in selected(pool, ids, reason):
-            outcomes = await asyncio.gather(*(_admit(intake, refusal) for refusal in page))
-            results.update(outcomes)
-            passed = [
-                refusal.id
-                for refusal, outcome in zip(page, outcomes, strict=True)
-                if outcome in ("accepted", "duplicate")
-            ]
-            await discard_with_drafts(pool, passed)
+            found = await try_again(intake, page)
+            results.update(found.values())
+            passed = [refusal_id for refusal_id, result in found.items() if result.leaves]
+            await discard_with_drafts(pool, passed, actor, Act.QUARANTINE_ADMIT)
     finally:
         await intake.close()
     return results
 
 
-async def _admit(intake: Intake, refusal: Refusal) -> str:
-    if refusal.body is None:
-        return "refused"
-    try:
-        admission = await intake.admit(
-            refusal.body,
-            email_id=uuid7(),
-            signature=refusal.headers.get(SIGNATURE_HEADER),
-            timestamp=refusal.headers.get(TIMESTAMP_HEADER),
-            invocation_id=refusal.headers.get(INVOCATION_HEADER),
-            content_type=refusal.headers.get("content-type"),
-            received_at=refusal.received_at,
-        )
-    except RefusedError:
-        return "refused"
-    except NotStoredError:
-        return "not stored"
-    if admission.unreadable is not None:
-        return "refused"
-    return "duplicate" if admission.is_duplicate else "accepted"
-
-
-async def _discard(pool: Pool, ids: Sequence[UUID], reason: RefusalReason | None) -> int:
+async def _discard(
+    pool: Pool, ids: Sequence[UUID], reason: RefusalReason | None, actor: Actor
+) -> int:
     count = 0
     async for page in selected(pool, ids, reason):
-        await discard_with_drafts(pool, [refusal.id for refusal in page])
+        ids_of_page = [refusal.id for refusal in page]
+        await discard_with_drafts(pool, ids_of_page, actor, Act.QUARANTINE_DISCARD)
         count += len(page)
     return count
 

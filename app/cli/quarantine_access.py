@@ -9,8 +9,10 @@ from uuid import UUID
 import asyncpg
 import click
 
+from app.audit.actors import Actor
+from app.audit.acts import Act
 from app.errors import MailroomError
-from app.intake.refusals import Refusal, Summary, discard, find_refusal, refusals
+from app.intake.refusals import Refusal, Summary, Wanted, discard, find_refusal, refusals
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import get_settings
 
@@ -49,7 +51,7 @@ async def selected(
         for refusal_id in each:
             yield [await find(pool, refusal_id)]
     else:
-        async for page in refusals(pool, reason=reason):
+        async for page in refusals(pool, Wanted(reason=reason)):
             yield page
 
 
@@ -65,9 +67,9 @@ def draft_of(refusal_id: UUID) -> Path:
     return get_settings().home / "mending" / f"{refusal_id}.json"
 
 
-async def discard_with_drafts(pool: Pool, ids: Sequence[UUID]) -> None:
+async def discard_with_drafts(pool: Pool, ids: Sequence[UUID], actor: Actor, act: Act) -> None:
     """Delete refused webhooks, and what was written of them here."""
-    await discard(pool, ids)
+    await discard(pool, ids, actor=actor, act=act)
     for refusal_id in ids:
         draft_of(refusal_id).unlink(missing_ok=True)
 

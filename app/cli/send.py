@@ -1,8 +1,6 @@
 """`mailroom send`."""
 
-from datetime import UTC, datetime
 from typing import BinaryIO
-from uuid import uuid4
 
 import click
 import httpx2
@@ -10,7 +8,7 @@ import httpx2
 from app.cli.printing import say_lines
 from app.errors import MailroomError
 from app.intake.openapi import WEBHOOK_PATH
-from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from app.intake.signature import signed_headers
 from app.settings import Settings, get_settings
 
 # Zendesk itself gives up at 10 to 12.
@@ -23,19 +21,7 @@ class SendError(MailroomError):
 
 def webhook_url(settings: Settings) -> str:
     """Where this installation takes webhooks, seen from this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
-    return f"http://{host}:{settings.port}{WEBHOOK_PATH}"
-
-
-def signed_headers(secret: str, body: bytes) -> dict[str, str]:
-    """The headers that Zendesk would send with a body now, for a new invocation."""
-    timestamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "content-type": "application/json; charset=utf-8",
-        SIGNATURE_HEADER: sign(secret, timestamp, body),
-        TIMESTAMP_HEADER: timestamp,
-        INVOCATION_HEADER: uuid4().hex,
-    }
+    return f"{settings.own_address}{WEBHOOK_PATH}"
 
 
 @click.command()

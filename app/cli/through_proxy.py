@@ -6,10 +6,10 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
-from app.cli.send import signed_headers
 from app.errors import MailroomError
 from app.intake.openapi import WEBHOOK_PATH
 from app.intake.probe import PROBE_HEADER
+from app.intake.signature import signed_headers
 from app.settings import Settings
 
 ANSWER_SECONDS = 12.0
@@ -72,7 +72,7 @@ async def pages_answer(settings: Settings, url: str) -> str:
             raise ProxyError(f"{page.url} answers {page.status_code}: {_said(page)}")
         if "x-content-type-options" not in page.headers:
             raise ProxyError(f"{page.url} is not answered by Mailroom, or its headers are removed")
-        await client.get(f"{url}/admin/")
+        await client.get(f"{url}/admin/public/meta/")
         token = client.cookies.get("csrftoken") or ""
         # A login that cannot succeed; what is asked is whether it is looked at.
         login = await client.post(

@@ -5,6 +5,9 @@ from datetime import datetime
 import click
 
 from app.api.tokens import create_token, list_tokens, revoke_token
+from app.audit.acts import Act
+from app.audit.log import Database, in_transaction, write
+from app.cli.acting import command_actor
 from app.cli.database_access import ask
 from app.cli.printing import say
 from app.models.api_token import Scope
@@ -26,7 +29,15 @@ def token() -> None:
 )
 def create(name: str, scope: str) -> None:
     """Make a token for NAME, and print it: it is not shown again."""
-    say(ask(lambda database: create_token(database, name, Scope(scope))))
+    actor = command_actor()
+
+    async def make(database: Database) -> str:
+        async with in_transaction(database) as connection:
+            made = await create_token(connection, name, Scope(scope))
+            await write(connection, actor, Act.TOKEN_CREATE, [name], details={"scope": scope})
+        return made
+
+    say(ask(make))
 
 
 @token.command("list")
@@ -42,7 +53,14 @@ def list_all() -> None:
 @click.argument("name")
 def revoke(name: str) -> None:
     """Make the token of NAME useless."""
-    ask(lambda database: revoke_token(database, name))
+    actor = command_actor()
+
+    async def end(database: Database) -> None:
+        async with in_transaction(database) as connection:
+            await revoke_token(connection, name)
+            await write(connection, actor, Act.TOKEN_REVOKE, [name])
+
+    ask(end)
 
 
 def _day(moment: datetime) -> str:

@@ -11,7 +11,7 @@ from app.cli.database_access import told_in_a_sentence
 from app.cli.listener import listen
 from app.cli.printing import say, say_lines
 from app.cli.processes import Supervisor
-from app.cli.send import signed_headers, webhook_url
+from app.cli.send import webhook_url
 from app.cli.web import web_parts
 from app.cli.worker import worker_part
 from app.database.embedded.programs import EmbeddedPostgresError
@@ -20,6 +20,7 @@ from app.database.migrations import migrate
 from app.desk.admin_user import ADMIN_NAME, ensure_admin_user
 from app.development_secrets import load_or_make_secrets
 from app.intake.openapi import WEBHOOK_PATH
+from app.intake.signature import signed_headers
 from app.jobs.broker_url import broker_scheme
 from app.settings import Settings, get_settings
 from app.telemetry.logs import configure_logging
@@ -63,6 +64,7 @@ def up(processes: int | None, concurrency: int | None) -> None:
             supervisor = Supervisor(
                 [*web_parts(listener, settings.web_processes, folder), workers],
                 stop_seconds=settings.worker_shutdown_seconds,
+                tell=log.error,
                 see_to=_see_to_the_database,
             )
             status = supervisor.run(on_started=lambda: _introduce(settings, listener, has_admin))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+import structlog
 import uvicorn
 from litestar import Litestar
 
@@ -39,6 +40,20 @@ def server_config(app: Litestar, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=int(settings.intake_deadline_seconds) + STOP_MARGIN_SECONDS,
     )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which waits at its end for answers that have begun: those to live pages
+    would go on for ever."""
+
+    def __init__(self, app: Litestar, settings: Settings) -> None:
+        super().__init__(server_config(app, settings))
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if (live := self._app.state.get("live")) is not None:
+            live.close()
+        await super().shutdown(sockets)
 
 
 def _allow_connections() -> None:
@@ -77,6 +92,7 @@ def _run_several(settings: Settings, count: int, only: Part | None) -> int:
         supervisor = Supervisor(
             web_parts(listener, count, folder, only=only),
             stop_seconds=settings.intake_deadline_seconds + STOP_MARGIN_SECONDS,
+            tell=structlog.get_logger(__name__).error,
             # Who connects while they end is refused, and tries elsewhere.
             on_stopping=listener.close,
         )
@@ -122,7 +138,7 @@ def web(fd: int | None, processes: int | None, only: Part | None) -> None:
         raise SystemExit(_run_several(settings, count, only))
     _allow_connections()
     listener = listen(settings) if fd is None else socket.socket(fileno=fd)
-    server = uvicorn.Server(server_config(create_app(only), settings))
+    server = _Server(create_app(only), settings)
     server.run(sockets=[listener])
     if not server.started:
         raise SystemExit(1)

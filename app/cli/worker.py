@@ -4,10 +4,11 @@ import sys
 
 import click
 
-from app.cli.processes import Part, Supervisor
+from app.cli.printing import flush
+from app.cli.processes import Part
+from app.cli.supervise import turn_into_supervisor
 from app.jobs.broker_url import broker_scheme
 from app.settings import Settings, environment_name, get_settings
-from app.telemetry.logs import configure_logging
 
 
 def worker_part(settings: Settings, *, processes: int, concurrency: int) -> Part:
@@ -39,11 +40,11 @@ def worker(processes: int | None, concurrency: int | None) -> None:
     number of machines share the work.
     """
     settings = get_settings()
-    configure_logging(settings)
     broker_scheme(settings)
     part = worker_part(
         settings,
         processes=processes or settings.worker_processes,
         concurrency=concurrency or settings.worker_concurrency,
     )
-    raise SystemExit(Supervisor([part], stop_seconds=settings.worker_shutdown_seconds).run())
+    flush()
+    turn_into_supervisor(part, stop_seconds=settings.worker_shutdown_seconds)

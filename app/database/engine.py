@@ -12,7 +12,8 @@ from piccolo.engine.postgres import PostgresEngine
 
 from app.database.connections import Connect, Connection, Pool, PooledConnection, can_write
 from app.database.embedded.server import EmbeddedPostgres
-from app.settings import EMBEDDED, Settings, get_settings
+from app.setting_groups.database import EMBEDDED
+from app.settings import Settings, get_settings
 
 # What Mailroom asks is answered in milliseconds, and a search of the archive in seconds. A server
 # that is silent for so long has vanished: a failover, or a connection that a router forgot.

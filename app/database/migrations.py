@@ -17,12 +17,15 @@ from piccolo.apps.migrations.commands.backwards import BackwardsMigrationManager
 from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.commands.forwards import ForwardsMigrationManager, run_forwards
 from piccolo.apps.user.piccolo_app import APP_CONFIG as USER_APP
+from piccolo_api.mfa.authenticator.piccolo_app import APP_CONFIG as SECOND_STEP_APP
 from piccolo_api.session_auth.piccolo_app import APP_CONFIG as SESSION_APP
 
 from app.database.engine import DB
 from app.database.errors import CANNOT_ASK
-from app.database.session_guard import guard_sessions
+from app.database.session_guard import guard_admins, guard_sessions
 from app.errors import MailroomError
+from app.i18n.texts import gettext as _
+from app.models.incoming_email import IncomingEmail
 from app.piccolo_app import APP_CONFIG
 
 log = structlog.get_logger(__name__)
@@ -34,7 +37,12 @@ LOCK_POLL_SECONDS = 0.2
 SCHEMA_CHECK_SECONDS = 3.0
 
 UTF_8 = "UTF8"
-APPS = (APP_CONFIG, USER_APP, SESSION_APP)
+COLUMNS_OF_EMAILS = """
+SELECT attname AS name, attnotnull AND NOT atthasdef AND attidentity = '' AS has_to_be_filled
+FROM pg_attribute
+WHERE attrelid = to_regclass('incoming_emails') AND attnum > 0 AND NOT attisdropped
+"""
+APPS = (APP_CONFIG, USER_APP, SESSION_APP, SECOND_STEP_APP)
 
 
 Connection: TypeAlias = (
@@ -59,21 +67,28 @@ class SchemaState:
     unknown: tuple[str, ...]
     """Migrations that the database has run and this code does not have: it is newer."""
 
+    unfit: tuple[str, ...]
+    """Columns of the emails' table that this code knows and the database has no longer, and those
+    that it has to fill and does not know: what a newer version may have made of the table."""
+
     encoding: str
     """The database's character set."""
 
     @property
     def takes_email(self) -> bool:
         """Whether every email can be stored."""
-        return self.encoding == UTF_8 and not self.missing
+        return self.encoding == UTF_8 and not self.missing and not self.unfit
 
     @property
     def verdict(self) -> str:
-        """`wrong encoding`, `older`, `newer` or `current`; the first of them that is true."""
+        """`wrong encoding`, `older`, `too new`, `changed`, `newer` or `current`; the first of them
+        that is true."""
         if self.encoding != UTF_8:
             return "wrong encoding"
         if self.missing or self.missing_of_operators:
             return "older"
+        if self.unfit:
+            return "too new" if self.unknown else "changed"
         return "newer" if self.unknown else "current"
 
     @property
@@ -87,9 +102,21 @@ class SchemaState:
                 "DATABASE_URL lead to it"
             )
         if missing := (*self.missing, *self.missing_of_operators):
+            return _(
+                "the database is older than the code (not yet run: %(missing)s): "
+                "run `mailroom migrate`",
+                missing=", ".join(missing),
+            )
+        if self.unfit and self.unknown:
             return (
-                f"the database is older than the code (not yet run: {', '.join(missing)}): "
-                "run `mailroom migrate`"
+                f"the database is too new for this code ({'; '.join(self.unfit)}): deploy the "
+                f"version of Mailroom that brought {', '.join(self.unknown)}, or have that version "
+                f"take it back with `piccolo migrations backwards mailroom {self.unknown[0]}`"
+            )
+        if self.unfit:
+            return (
+                f"the table of emails was changed by something else than Mailroom's migrations "
+                f"({'; '.join(self.unfit)}): undo that"
             )
         if self.unknown:
             return (
@@ -145,6 +172,7 @@ def _locked(run: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[A
             forwards = isinstance(manager, ForwardsMigrationManager) and not manager.preview
             if forwards and manager.app_name in (USER_APP.app_name, SESSION_APP.app_name):
                 await guard_sessions()
+                await guard_admins()
             return result
 
     return run_alone
@@ -199,6 +227,7 @@ async def schema_state(connection: "Connection | None" = None) -> SchemaState:
         )
         ran = {(row["app_name"], row["name"]) for row in rows}
     missing, unknown = sorted(known - ran), sorted(ran - known)
+    columns = await connection.fetch(COLUMNS_OF_EMAILS)
     return SchemaState(
         missing=tuple(name for app, name in missing if app == APP_CONFIG.app_name),
         missing_of_operators=tuple(
@@ -207,7 +236,25 @@ async def schema_state(connection: "Connection | None" = None) -> SchemaState:
         unknown=tuple(
             name if app == APP_CONFIG.app_name else f"{app} {name}" for app, name in unknown
         ),
+        unfit=_find_unfit({row["name"]: row["has_to_be_filled"] for row in columns}),
         encoding=encoding,
+    )
+
+
+def _find_unfit(columns: dict[str, bool]) -> tuple[str, ...]:
+    """What of the columns does not fit. A column more does no harm, unless it has to be filled.
+
+    Args:
+        columns: whether each has to be filled.
+    """
+    expected = {column._meta.db_column_name for column in IncomingEmail._meta.columns}
+    return (
+        *(f"{name} is missing" for name in sorted(expected - columns.keys())),
+        *(
+            f"{name} has to be filled, and is unknown"
+            for name, has_to_be_filled in sorted(columns.items())
+            if has_to_be_filled and name not in expected
+        ),
     )
 
 

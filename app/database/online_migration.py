@@ -5,9 +5,7 @@ waits for the ALTER. So nothing here waits for such a lock for long, nothing sca
 table under it, and what takes long runs under locks that do not stop writers.
 """
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import asyncpg
@@ -21,31 +19,14 @@ from piccolo.constraints import Check, Unique
 from piccolo.table import create_table_class
 
 from app.database.engine import DB
+from app.database.table_locks import in_turn, told_who_blocks
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
 
-# Longer than PostgreSQL's deadlock_timeout of one second, after which an autovacuum makes room.
-LOCK_SECONDS = 2
-# How long those that hold a table are waited for, before the lock is asked for all the same.
-HOLDERS_SECONDS = 30.0
-POLL_SECONDS = 0.1
-TELL_AFTER_SECONDS = 2.0
-TELL_EVERY_SECONDS = 30.0
 # An index of a huge archive may take hours; asyncpg wants some number.
 LONGEST_BUILD_SECONDS = 7 * 86_400.0
 
-HOLDERS = """
-SELECT l.virtualtransaction AS transaction, l.pid, a.application_name AS name
-FROM pg_locks AS l
-LEFT JOIN pg_stat_activity AS a USING (pid)
-WHERE l.locktype = 'relation' AND l.granted
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND l.relation IN (SELECT to_regclass(t) FROM unnest($1::text[]) AS t)
-"""
-BLOCKERS = """
-SELECT pid, application_name AS name FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids($1))
-"""
 IS_INVALID = "SELECT FROM pg_index WHERE indexrelid = to_regclass('{name}') AND NOT indisvalid"
 HAS_CONSTRAINT = (
     "SELECT FROM pg_constraint WHERE conrelid = to_regclass('{table}') AND conname = '{name}'"
@@ -75,9 +56,9 @@ class _Key:
 class OnlineMigration(MigrationManager):
     """A migration of Mailroom: declared as Piccolo's own are, and run without stopping writers.
 
-    Changes of tables are one short transaction that gives up its wait for a lock after two seconds
-    and is tried again. Unique columns and constraints get their index by a concurrent build, which
-    is attached then; CHECKs come as `NOT VALID` and are validated afterwards. Where a run was
+    Changes of tables are one short transaction that gives up its wait for a lock in less than a
+    second and is tried again. Unique columns and constraints get their index by a concurrent build,
+    which is attached then; CHECKs come as `NOT VALID` and are validated afterwards. Where a run was
     killed between two steps, the next one goes on. What PostgreSQL cannot do in this way (a
     column's new type, say) needs several migrations: a new column beside the old one.
     """
@@ -85,8 +66,14 @@ class OnlineMigration(MigrationManager):
     def __init__(self, migration_id: str, description: str) -> None:
         super().__init__(migration_id=migration_id, app_name="mailroom", description=description)
         self._built: dict[str, str] = {}
+        self._unique: set[str] = set()
         self._dropped: dict[str, str] = {}
         self._storage: dict[str, dict[str, int]] = {}
+        self._locked: set[str] = set()
+
+    def waits_for(self, table: str) -> None:
+        """What `add_raw` does needs a lock of this table."""
+        self._locked.add(table)
 
     def set_storage(self, table: str, **parameters: int) -> None:
         """Set storage parameters of a table, such as no lock against writers is needed for; the way
@@ -96,9 +83,11 @@ class OnlineMigration(MigrationManager):
         """
         self._storage[table] = parameters
 
-    def build_index(self, name: str, definition: str) -> None:
+    def build_index(self, name: str, definition: str, *, unique: bool = False) -> None:
         """Build an index after the changes of tables: `table (columns) ...`, as after ON."""
         self._built[name] = definition
+        if unique:
+            self._unique.add(name)
 
     def drop_index(self, name: str, definition: str) -> None:
         """Drop an index; the way back builds it by its definition."""
@@ -166,7 +155,7 @@ class OnlineMigration(MigrationManager):
             return
         if not backwards:
             await self._leave_out_what_is_there()
-        await _in_turn(self._tables(), lambda: super(OnlineMigration, self).run(backwards))
+        await in_turn(self._tables(), lambda: super(OnlineMigration, self).run(backwards))
 
     async def _leave_out_what_is_there(self) -> None:
         """A run that was killed after the tables' change has left all of it: it is not repeated."""
@@ -190,18 +179,19 @@ class OnlineMigration(MigrationManager):
                 constraints.add_constraints.remove(constrained)
 
     def _tables(self) -> list[str]:
-        """The tables that are changed."""
+        """The tables of which a lock is needed."""
         changes: tuple[Any, ...] = (
             *(*self.add_tables, *self.drop_tables, *self.add_columns.add_columns),
             *(*self.drop_columns.drop_columns, *self.alter_columns.alter_columns),
             *(*self.add_constraints.add_constraints, *self.drop_constraints.drop_constraints),
             *self.rename_columns.rename_columns,
         )
-        return sorted({change.tablename for change in changes})
+        return sorted({*self._locked, *(change.tablename for change in changes)})
 
     async def _change_indexes(self, *, build: dict[str, str], drop: dict[str, str]) -> None:
         for name, definition in build.items():
-            await self._build(name, definition)
+            kind = "UNIQUE INDEX" if name in self._unique else "INDEX"
+            await self._build(name, definition, kind)
         for name in drop:
             await self._drop(name)
 
@@ -242,7 +232,7 @@ class OnlineMigration(MigrationManager):
         if self.preview:
             print("\n", f"{attach};")
         else:
-            await _in_turn([key.table], lambda: DB.run_ddl(attach))
+            await in_turn([key.table], lambda: DB.run_ddl(attach))
 
     async def _alone(self, statement: str) -> None:
         """Run outside a transaction what takes long and does not stop writers."""
@@ -256,7 +246,7 @@ class OnlineMigration(MigrationManager):
                 await connection.execute(statement, timeout=LONGEST_BUILD_SECONDS)
                 return
             await connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
-            async with _told_who_blocks(connection.get_server_pid()):
+            async with told_who_blocks(connection.get_server_pid()):
                 await connection.execute(statement, timeout=LONGEST_BUILD_SECONDS)
         finally:
             await connection.close()
@@ -287,72 +277,3 @@ async def _is_there(added: AddColumnClass) -> bool:
         )
     )
     return bool(found)
-
-
-async def _in_turn(tables: list[str], work: Callable[[], Awaitable[object]]) -> None:
-    """Do some work in a short transaction, as often as a lock that it needs cannot be had."""
-    while True:
-        await _wait_for_holders(tables)
-        try:
-            async with DB.transaction():
-                await DB.run_ddl(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
-                await work()
-                return
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-            log.info("migration_repeats", tables=tables)
-
-
-async def _wait_for_holders(tables: list[str]) -> None:
-    """Wait until the transactions that hold the tables now are over, without a place in the line.
-
-    Whoever waits for their lock has all that come later wait behind; so the lock is asked for when
-    it can probably be had at once.
-    """
-    loop = asyncio.get_running_loop()
-    connection = await DB.get_new_connection()
-    try:
-        first = {row["transaction"] for row in await connection.fetch(HOLDERS, tables)}
-        started = tell_at = loop.time()
-        tell_at += TELL_AFTER_SECONDS
-        while first and loop.time() < started + HOLDERS_SECONDS:
-            rows = await connection.fetch(HOLDERS, tables)
-            holders = [row for row in rows if row["transaction"] in first]
-            first = {row["transaction"] for row in holders}
-            if holders and loop.time() >= tell_at:
-                tell_at += TELL_EVERY_SECONDS
-                _tell(holders)
-            await asyncio.sleep(POLL_SECONDS if holders else 0)
-    finally:
-        await connection.close()
-
-
-@contextlib.asynccontextmanager
-async def _told_who_blocks(pid: int) -> AsyncIterator[None]:
-    async def tell() -> None:
-        await asyncio.sleep(TELL_AFTER_SECONDS)
-        while True:
-            connection = await DB.get_new_connection()
-            try:
-                if rows := await connection.fetch(BLOCKERS, pid):
-                    _tell(rows)
-            finally:
-                await connection.close()
-            await asyncio.sleep(TELL_EVERY_SECONDS)
-
-    telling = asyncio.create_task(tell())
-    try:
-        yield
-    finally:
-        telling.cancel()
-        await asyncio.wait({telling})
-
-
-def _tell(blockers: Iterable[asyncpg.Record]) -> None:
-    sessions = sorted({f"{row['pid']} ({row['name'] or 'unknown'})" for row in blockers})
-    log.warning(
-        "migration_waits",
-        explanation=(
-            f"for transactions of the PostgreSQL sessions {', '.join(sessions)}; email goes on "
-            "being stored. End them, or with SELECT pg_terminate_backend(<number>)"
-        ),
-    )

@@ -52,7 +52,7 @@ def _columns(parameters: list[tuple[str, str]], config: TableConfig) -> list[tup
     heavy = [
         column._meta.name
         for column in config.table_class._meta.columns
-        if _is_heavy(column) and column._meta.name not in visible
+        if is_heavy(column) and column._meta.name not in visible
     ]
     if wrong := sorted(asked.intersection(heavy)):
         raise ClientException(
@@ -70,5 +70,6 @@ def _ids(parameters: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [pair for pair in parameters if pair[0] != "limit"] + [("limit", limit)]
 
 
-def _is_heavy(column: Column) -> bool:
+def is_heavy(column: Column) -> bool:
+    """Whether its values may be of any length."""
     return isinstance(column, WITHOUT_BOUND)

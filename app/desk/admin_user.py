@@ -1,4 +1,4 @@
-"""The administrator's login of development. Production has `piccolo user create`."""
+"""The administrator's login of development. Production has `mailroom user create`."""
 
 import hmac
 

@@ -51,11 +51,12 @@ def _as_text(answer: bytes) -> bytes:
     content = msgspec.json.decode(answer)
     # A count and the like have no rows.
     for row in content.get("rows", ()) if isinstance(content, dict) else ():
-        row.update({name: _cell(value) for name, value in row.items()})
+        row.update({name: harmless(value) for name, value in row.items()})
     return msgspec.json.encode(content)
 
 
-def _cell(value: Any) -> Any:
+def harmless(value: Any) -> Any:
+    """A cell that no spreadsheet runs."""
     if isinstance(value, str) and value.startswith(FORMULA_BEGINS):
         return f"'{value}"
     return value

@@ -1,14 +1,17 @@
-"""What each web process deletes now and then: sessions and attempts to sign in that are over."""
+"""What each web process does now and then: it deletes sessions, sign-ins and attempts that are
+over, and keeps up the counts that the overview shows."""
 
 import asyncio
 from datetime import datetime
+from typing import TypeAlias
 
 import asyncpg
 import structlog
 
 from app.database.errors import CANNOT_ASK
 from app.desk.login_limit import forget_old_attempts
-from app.jobs.transitions.common import Database
+from app.desk.sign_in_steps import forget_old_steps
+from app.jobs import throughput
 
 log = structlog.get_logger(__name__)
 
@@ -18,8 +21,11 @@ EVERY_SECONDS = 60.0
 END_SESSIONS = "DELETE FROM sessions WHERE LEAST(expiry_date, max_expiry_date) < $1"
 
 
-async def keep_house(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-    """Delete what is over, again and again, until it is cancelled."""
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+
+async def keep_house(pool: Pool) -> None:
+    """Do it again and again, until it is cancelled."""
     is_failing = False
     while True:
         try:
@@ -32,7 +38,9 @@ async def keep_house(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         await asyncio.sleep(EVERY_SECONDS)
 
 
-async def keep_house_once(database: Database) -> None:
-    """Delete what is over now."""
+async def keep_house_once(database: Pool) -> None:
+    """Do it now."""
     await database.execute(END_SESSIONS, datetime.now())  # noqa: DTZ005
     await forget_old_attempts(database)
+    await forget_old_steps(database)
+    await throughput.keep_up(database)

@@ -1,4 +1,6 @@
-"""How many passwords may be tried from one network, counted for all web processes together."""
+"""How many passwords may be tried from one network, how often one may go to the OpenID Connect
+provider from there, and how many codes may be tried for one user, counted for all web processes
+together."""
 
 from contextvars import ContextVar
 from datetime import timedelta
@@ -8,10 +10,20 @@ from litestar.exceptions import HTTPException
 from litestar.types import Scope
 
 from app.database.engine import running_pool
+from app.i18n.texts import N_
+from app.i18n.texts import gettext as _
 from app.jobs.transitions.common import Database
 from app.models.login_attempts import LoginAttempts
 
 MOST_ATTEMPTS = 20
+# Three of a million are right at a time: who has the password guesses for months, and each try is
+# in the audit log.
+MOST_CODES = 5
+# Each way there is a row, and may ask the provider for its documents.
+MOST_WAYS = 60
+TOO_MANY_PASSWORDS = N_("too many passwords were tried from this address: wait %(num)s seconds")
+TOO_MANY_CODES = N_("too many codes were tried for this user: wait %(num)s seconds")
+TOO_MANY_WAYS = N_("too many sign-ins were begun from this address: wait %(num)s seconds")
 SPAN = timedelta(minutes=5)
 
 # A provider gives a customer a whole network of so many bits.
@@ -38,16 +50,13 @@ network: ContextVar[str] = ContextVar("network", default="")
 
 
 class TooManyAttemptsError(HTTPException):
-    """So many passwords were tried from a network that it has to wait."""
+    """So many sign-ins were tried from a network, or codes for a user, that one has to wait."""
 
     status_code = 429
 
-    def __init__(self, rest: timedelta) -> None:
+    def __init__(self, message: str, rest: timedelta) -> None:
         seconds = max(int(rest.total_seconds()), 1)
-        super().__init__(
-            f"too many passwords were tried from this address: wait {seconds} seconds",
-            headers={"Retry-After": str(seconds)},
-        )
+        super().__init__(_(message, num=seconds), headers={"Retry-After": str(seconds)})
 
 
 def network_of(scope: Scope) -> str:
@@ -72,9 +81,31 @@ async def count_attempt() -> None:
     Raises:
         TooManyAttemptsError: it must not be.
     """
-    row = await running_pool().fetchrow(COUNT, network.get(), SPAN, MOST_ATTEMPTS)
-    if row is not None and row["attempts"] > MOST_ATTEMPTS:
-        raise TooManyAttemptsError(row["rest"])
+    await _count(network.get(), MOST_ATTEMPTS, TOO_MANY_PASSWORDS)
+
+
+async def count_code(user_id: int) -> None:
+    """Count that a code is tried for a user, from wherever.
+
+    Raises:
+        TooManyAttemptsError: it must not be.
+    """
+    await _count(f"user {user_id}", MOST_CODES, TOO_MANY_CODES)
+
+
+async def count_way() -> None:
+    """Count that somebody goes to the provider, or comes back without having gone.
+
+    Raises:
+        TooManyAttemptsError: they must not.
+    """
+    await _count(f"oidc {network.get()}"[:LONGEST_NAME], MOST_WAYS, TOO_MANY_WAYS)
+
+
+async def _count(key: str, most: int, message: str) -> None:
+    row = await running_pool().fetchrow(COUNT, key, SPAN, most)
+    if row is not None and row["attempts"] > most:
+        raise TooManyAttemptsError(message, row["rest"])
 
 
 async def forget_old_attempts(database: Database) -> None:

@@ -12,11 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from litestar.exceptions import ServiceUnavailableException
+from litestar.exceptions import PermissionDeniedException, ServiceUnavailableException
 from piccolo.apps.user.tables import BaseUser
 
+from app.api.search import Search
+from app.api.search_text import HANDLER_RESULT, SearchTextError
 from app.desk.login_limit import count_attempt
 from app.http.bodies import RETRY_AFTER_SECONDS
+from app.i18n.texts import gettext as _
+from app.models.operator_account import Role
+from app.settings import get_settings
 
 HASHES_AT_ONCE = 2
 """In this process. Strangers may make it compute as many as they like."""
@@ -37,24 +42,64 @@ class Hashed(str):
     """A new password that was checked and hashed. Piccolo would do both in the event loop."""
 
 
+class PasswordsOffError(PermissionDeniedException):
+    """Nobody signs in with a password."""
+
+
 class Operator(BaseUser, tablename="piccolo_user"):
     """Piccolo's user; whatever hashes a password here leaves the event loop free."""
+
+    role = Role.OPERATOR
+    """What it may do, where `signed_in` has read it."""
+
+    def may(self, role: Role) -> bool:
+        """Whether it may do what this role may."""
+        return self.role.includes(role)
+
+    @property
+    def sees_bodies(self) -> bool:
+        """Whether it sees what emails say."""
+        return self.may(Role.OPERATOR) or get_settings().viewers_see_bodies
+
+    def see_that_it_may_search(self, search: Search) -> None:
+        """See that what a search finds tells no more than this user sees.
+
+        Raises:
+            SearchTextError: it looks into what the handler returned, which is what emails say.
+        """
+        if search.handler_results and not self.sees_bodies:
+            raise SearchTextError(
+                _(
+                    "viewers do not see what emails say: leave out %(qualifier)s",
+                    qualifier=HANDLER_RESULT,
+                )
+            )
 
     @classmethod
     async def login(cls, username: str, password: str) -> int | None:
         """The id of the user with this name and password.
 
         Raises:
+            PasswordsOffError: nobody signs in with one.
             TooManyAttemptsError: from where it comes too many were tried.
             ServiceUnavailableException: too many are tried at the moment.
         """
+        if not get_settings().passwords:
+            raise PasswordsOffError(
+                _(
+                    "passwords are switched off (MAILROOM_PASSWORDS): sign in at /sign-in by "
+                    "%(provider)s",
+                    provider=get_settings().oidc_name,
+                )
+            )
+        _see_that_there_is_room()
+        # Whatever is tried counts: each leaves an entry in the audit log.
+        await count_attempt()
         if len(username) > LONGEST_NAME or len(password) > cls._max_password_length:
             return None
-        _see_that_there_is_room()
-        await count_attempt()
         row = await cls.select(cls.id, cls.password).where(cls.username == username).first().run()
         stored: str = row["password"] if row else NOBODY
-        _, rounds, salt, _ = cls.split_stored_password(stored)
+        rounds, salt = cls.split_stored_password(stored)[1:3]
         hashed = await hash_aside(password, salt, int(rounds))
         if row is None or not hmac.compare_digest(hashed, stored):
             return None
@@ -131,7 +176,7 @@ async def hash_aside(password: str, salt: str = "", rounds: int | None = None) -
 def _see_that_there_is_room() -> None:
     if _waiting >= MOST_WAITING:
         raise ServiceUnavailableException(
-            "too many people sign in at the moment: try again",
+            _("too many people sign in at the moment: try again"),
             headers={"Retry-After": RETRY_AFTER_SECONDS},
         )
 

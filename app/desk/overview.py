@@ -1,47 +1,39 @@
 """The overview at `/`: how the mailroom is doing, for an operator who has signed in to `/admin`."""
 
-import hashlib
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import structlog
-from litestar import Controller, Request, Router, get
-from litestar.contrib.jinja import JinjaTemplateEngine
-from litestar.datastructures import CacheControlHeader
+from litestar import Controller, Request, get
 from litestar.exceptions import NotAuthorizedException
 from litestar.response import Redirect, Template
-from litestar.static_files import create_static_files_router
-from litestar.template import TemplateConfig
 
 from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
-from app.desk.admin import PATH as ADMIN_PATH
-from app.desk.figures import (
-    COUNTED_AT_MOST,
-    DAY,
-    FAILURES_GROUPED,
-    HOUR,
-    Failures,
-    Figures,
-    Lookout,
-    Rates,
-)
+from app.database.migrations import schema_state
+from app.desk.addresses import EMAILS_PATH, address
+from app.desk.banners import Banner, banners_of
+from app.desk.charts import chart_of_emails, chart_of_line
+from app.desk.email_list import address_of_search
+from app.desk.figures import COUNTED_AT_MOST, DAY, FAILURES_GROUPED, Lookout, Span
+from app.desk.pages import NO_STORE, page, to_sign_in
+from app.desk.return_paths import sign_in_address
+from app.desk.seen import Failures, Figures
 from app.desk.sign_in import database_is_away, signed_in
+from app.durations import in_words
 from app.http.known_hosts import only_known_hosts
+from app.i18n.formats import number
+from app.i18n.texts import N_
+from app.i18n.texts import gettext as _
 from app.jobs.heartbeat import FORGOTTEN_AFTER
 from app.settings import get_settings
+from app.sync.counts import receiver_of
 
 log = structlog.get_logger(__name__)
 
-FOLDER = Path(__file__).parent
-STATIC = (FOLDER / "static", FOLDER.parent / "http" / "static")
-STATIC_PATH = "/overview/files"
 FIGURES_PATH = "/overview/figures"
-QUARANTINE_PATH = "/quarantine"
-
-CHART_WIDTH, CHART_HEIGHT = 600, 120
+SPANS = {Span.HOUR: N_("an hour"), Span.DAY: N_("a day"), Span.MONTH: N_("30 days")}
+PERCENTILES = ((N_("half of them"), 0.5), (N_("95 of 100"), 0.95), (N_("99 of 100"), 0.99))
 
 
 class OverviewController(Controller):
@@ -49,147 +41,100 @@ class OverviewController(Controller):
 
     include_in_schema = False
     guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = {"Cache-Control": "no-store"}  # noqa: RUF012 - Litestar declares it so
+    response_headers = NO_STORE
 
     @get("/")
-    async def page(self, request: Request[Any, Any, Any]) -> Template | Redirect:
+    async def show(
+        self, request: Request[Any, Any, Any], span: Span = Span.HOUR
+    ) -> Template | Redirect:
         """All of it, or the way to the login."""
         user = await signed_in(request.scope)
         if user is None:
-            return Redirect(admin_address(), status_code=303)
-        return Template(
-            "overview.html",
-            context={
-                "username": user.username,
-                "file": file_url,
-                "figures_address": address(FIGURES_PATH),
-                **await _context(request),
-            },
-        )
+            return to_sign_in(request)
+        context = await _context(request, span)
+        figures_address = f"{address(FIGURES_PATH)}?span={span}"
+        return page(request, "overview.html", user, figures_address=figures_address, **context)
 
     @get(FIGURES_PATH)
-    async def figures(self, request: Request[Any, Any, Any]) -> Template:
+    async def figures(self, request: Request[Any, Any, Any], span: Span = Span.HOUR) -> Template:
         """The figures alone."""
         if await signed_in(request.scope) is None:
-            raise NotAuthorizedException(f"sign in at {admin_address()} to see this")
-        return Template("figures.html", context=await _context(request))
+            raise NotAuthorizedException(f"sign in at {sign_in_address()} to see this")
+        return Template("figures.html", context=await _context(request, span))
 
 
-def template_config() -> TemplateConfig[JinjaTemplateEngine]:
-    """Where the pages' templates are."""
-    return TemplateConfig(directory=FOLDER / "templates", engine=JinjaTemplateEngine)
-
-
-def static_files() -> Router:
-    """The overview's style and script. Their addresses change with their content."""
-    return create_static_files_router(
-        path=STATIC_PATH,
-        directories=[*STATIC],
-        cache_control=CacheControlHeader(max_age=365 * 86_400, public=True, immutable=True),
-    )
-
-
-async def _context(request: Request[Any, Any, Any]) -> dict[str, object]:
-    state = request.app.state
-    if "lookout" not in state:
-        state.lookout = Lookout(running_pool())
+async def _context(request: Request[Any, Any, Any], span: Span) -> dict[str, object]:
+    lookout = _lookout_of(request)
     try:
-        figures: Figures = await state.lookout.look()
+        state = await schema_state()
+        if state.missing:
+            text, mend = state.explanation.rsplit(": ", 1)
+            return {"figures": None, "banners": [Banner(text, mend)]}
+        figures: Figures = await lookout.look()
+        throughput = await lookout.look_at(span)
+        health = await request.app.state.health.see()
+        day = throughput if span is Span.DAY else await lookout.look_at(Span.DAY)
     except CANNOT_ASK as error:
         # A query that is wrong comes here as well, so the log has the reason.
         log.error("overview_not_possible", error=type(error).__name__, exc_info=error)
         raise database_is_away() from error
+    day_ago = f"ended:{(figures.at - DAY).strftime('%Y-%m-%dT%H:%M')}.."
+    backlog_chart = chart_of_line("backlog", [part.backlog for part in throughput.parts])
+    ages = [part.oldest_seconds for part in throughput.parts]
     return {
         "figures": figures,
-        "charts": [
-            ("hour", "an hour", _since(figures, HOUR), _chart(figures.hour)),
-            ("24 hours", "24 hours", _since(figures, DAY), _chart(figures.day)),
+        "banners": banners_of(figures, get_settings().home, health.checks.get("broker", "")),
+        "spans": [
+            (_(name), f"{address('/')}?span={one}", one is span) for one, name in SPANS.items()
         ],
-        "day_ago": _since(figures, DAY),
+        "span": _(SPANS[span]),
+        "throughput": throughput,
+        "emails_chart": chart_of_emails(throughput),
+        "line_charts": [
+            (_("Emails that wait or are in work"), "backlog", backlog_chart, number),
+            (_("Age of the oldest of them"), "age", chart_of_line("age", ages), _seconds),
+        ],
+        "percentiles": [(_(name), throughput.percentile(share)) for name, share in PERCENTILES],
+        "completed_today": day.total.completed,
+        "completed_today_search": address_of_search(f"status:completed {day_ago}"),
         "counted_at_most": COUNTED_AT_MOST,
         "failures_grouped": FAILURES_GROUPED,
+        "failed_with": lambda failures: _search_of(failures, day_ago),
         "forgotten_after": FORGOTTEN_AFTER,
-        "admin": admin_address(),
-        "quarantine": address(QUARANTINE_PATH),
-        "emails": _list_of_emails,
-        "email": lambda email_id: f"{admin_address()}#/incoming_emails/{email_id}/",
-        "duration": _duration,
-        "with_error": _with_error,
+        "canary": _canary(figures),
+        "is_canary_well": figures.canary is None or figures.canary.is_well(get_settings()),
+        "is_zendesk_asked": bool(get_settings().zendesk_token),
+        "search": address_of_search,
+        "email": lambda email_id: f"{address(EMAILS_PATH)}/{email_id}",
+        "duration": in_words,
     }
 
 
-def _since(figures: Figures, span: timedelta) -> str:
-    return (figures.at - span).isoformat(timespec="minutes")
+def _canary(figures: Figures) -> str | None:
+    """How the canary stands, where one is sent."""
+    settings = get_settings()
+    if not settings.canary_seconds:
+        return None
+    return figures.canary.summary(settings) if figures.canary else _("none has been sent yet")
 
 
-def address(path: str) -> str:
-    """Where a browser finds this path of ours."""
-    return get_settings().root_path + path
-
-
-def admin_address() -> str:
-    """Where a browser finds Piccolo Admin."""
-    return address(f"{ADMIN_PATH}/")
-
-
-def _list_of_emails(**filters: object) -> str:
-    """The list in Piccolo Admin that holds these emails."""
-    return f"{admin_address()}#/incoming_emails/?{urlencode(filters)}"
-
-
-def _with_error(failures: Failures) -> dict[str, str]:
-    """The filter of Piccolo Admin that finds just these emails among the failed ones."""
-    if failures.match == "exact":
-        return {"processing_error": failures.error, "processing_error__match": "exact"}
-    pattern = failures.error.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    end = "\n" if failures.match == "line" else ""
-    return {"processing_error": pattern + end, "processing_error__match": "starts"}
-
-
-def _chart(rates: Rates) -> dict[str, object]:
-    peak = max(*rates.accepted, *rates.completed)
-    top = peak or 1.0
-
-    def points(values: list[float]) -> str:
-        return " ".join(
-            f"{index * CHART_WIDTH / (len(values) - 1):.0f},"
-            f"{CHART_HEIGHT - value * CHART_HEIGHT / top:.1f}"
-            for index, value in enumerate(values)
+def _lookout_of(request: Request[Any, Any, Any]) -> Lookout:
+    state = request.app.state
+    if "lookout" not in state:
+        state.lookout = Lookout(
+            running_pool(),
+            are_files_fetched=get_settings().attachments != "off",
+            receiver=receiver_of(get_settings()),
+            watched_every=get_settings().watched_every,
+            secrets=get_settings().webhook_secrets,
         )
-
-    return {
-        "rates": rates,
-        "peak": peak,
-        "accepted": points(rates.accepted),
-        "completed": points(rates.completed),
-        "width": CHART_WIDTH,
-        "height": CHART_HEIGHT,
-    }
+    lookout: Lookout = state.lookout
+    return lookout
 
 
-def _duration(time: timedelta) -> str:
-    """A length of time as people say it: its two largest units."""
-    seconds = time.total_seconds()
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    left = int(seconds)
-    parts: list[str] = []
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, length)
-        if count or parts:
-            parts.append(f"{count} {unit}")
-    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
+def _search_of(failures: Failures, day_ago: str) -> str:
+    return address_of_search(f'status:failed {day_ago} failure:"{failures.failure}"')
 
 
-def file_url(name: str) -> str:
-    """Where a browser finds a style or script of the desk."""
-    return address(f"{STATIC_PATH}/{name}?{_VERSIONS[name]}")
-
-
-_VERSIONS = {
-    file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-    for folder in STATIC
-    for file in folder.iterdir()
-}
+def _seconds(value: float) -> str:
+    return in_words(timedelta(seconds=value)) if value else "0 s"

@@ -39,26 +39,34 @@ def load_handler(path: str, *, threads: int) -> Handler:
         HandlerLoadError: its module fails to import, has no such function, or it takes other
             arguments than a handler gets.
     """
-    module_name, _, name = path.partition(":")
-    if not module_name or not name:
-        raise HandlerLoadError(
-            f"MAILROOM_HANDLER is {path!r}: it has to be `package.module:function`"
-        )
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        raise HandlerLoadError(
-            f"MAILROOM_HANDLER: the module {module_name} fails to import "
-            f"({type(error).__name__}: {error}): mend it, or see that it is installed where "
-            "the workers run"
-        ) from error
-    function = getattr(module, name, None)
-    if function is None:
-        raise HandlerLoadError(f"MAILROOM_HANDLER: the module {module_name} has no {name}")
+    function = import_function(path, setting="MAILROOM_HANDLER")
     try:
         return as_handler(function, threads=threads)
     except HandlerLoadError as error:
         raise HandlerLoadError(f"MAILROOM_HANDLER: {path} {error}") from error
+
+
+def import_function(path: str, *, setting: str) -> Callable[..., Any]:
+    """Import what a setting names as `package.module:function`.
+
+    Raises:
+        HandlerLoadError: its module fails to import, or has no such function.
+    """
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise HandlerLoadError(f"{setting} is {path!r}: it has to be `package.module:function`")
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise HandlerLoadError(
+            f"{setting}: the module {module_name} fails to import "
+            f"({type(error).__name__}: {error}): mend it, or see that it is installed where "
+            "the workers run"
+        ) from error
+    function: Callable[..., Any] | None = getattr(module, name, None)
+    if function is None:
+        raise HandlerLoadError(f"{setting}: the module {module_name} has no {name}")
+    return function
 
 
 def as_handler(function: Callable[..., Any], *, threads: int) -> Handler:

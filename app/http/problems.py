@@ -24,6 +24,8 @@ from app.telemetry.request_id import TOLD_KEY
 log = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
+# How Litestar says it of routes and of static files.
+NOTHING_THERE = (HTTPStatus.NOT_FOUND.phrase, "no file or directory match")
 
 
 def _about(description: str, example: object) -> Any:
@@ -93,17 +95,22 @@ def http_exception_to_problem(
     if wrong:
         said = "; ".join(f"{field['field']}: {field['message']}" for field in wrong)
         return problem(error.status_code, said, headers=error.headers, errors=wrong)
-    # Litestar's own words for these two say no more than the title.
-    if isinstance(error, NotFoundException) and detail == HTTPStatus.NOT_FOUND.phrase:
+    headers = error.headers
+    # Litestar's own words for these say no more than the title.
+    if isinstance(error, NotFoundException) and detail.startswith(NOTHING_THERE):
         schema = f"{get_settings().root_path}/schema/openapi.json"
         detail = f"nothing is at this path: {schema} lists what there is"
     elif isinstance(error, RequestEntityTooLarge):
         most = request.route_handler.resolve_request_max_body_size()
         detail = f"the body is larger than {most} bytes"
     elif isinstance(error, MethodNotAllowedException):
-        allowed = (error.headers or {}).get("allow", "")
+        allowed = (headers or {}).get("allow", "")
+        # Litestar knows nothing of `app.http.head_requests`.
+        if "HEAD" not in allowed:
+            allowed = allowed.replace("GET", "GET, HEAD")
+        headers = {**(headers or {}), "allow": allowed}
         detail = f"{request.method} is not possible at this path: use one of {allowed}"
-    return problem(error.status_code, detail, headers=error.headers)
+    return problem(error.status_code, detail, headers=headers)
 
 
 def _wrong_fields(error: HTTPException) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from app.settings import Settings
 # Whatever is not named here is forbidden: inline scripts, frames, plug-ins, other hosts.
 OWN_FILES_ONLY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "frame-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 # Piccolo Admin and Swagger UI add style elements, and draw arrows from `data:` images.
@@ -17,18 +18,17 @@ LIBRARIES = OWN_FILES_ONLY.replace("style-src 'self'", "style-src 'self' 'unsafe
     "img-src 'self'", "img-src 'self' data:"
 )
 
-COMMON = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"same-origin"),
-]
-FOR_OURS = [*COMMON, (b"content-security-policy", OWN_FILES_ONLY.encode())]
-FOR_LIBRARIES = [*COMMON, (b"content-security-policy", LIBRARIES.encode())]
+POLICY = b"content-security-policy"
+ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
+COMMON = [*ALWAYS, (b"x-frame-options", b"DENY")]
+FOR_OURS = [*COMMON, (POLICY, OWN_FILES_ONLY.encode())]
+FOR_LIBRARIES = [*COMMON, (POLICY, LIBRARIES.encode())]
 HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 class SecurityHeaders:
-    """An ASGI middleware that adds them to all answers: errors and the admin's too.
+    """An ASGI middleware that adds them to all answers: errors and the admin's too. One that has a
+    policy of its own, which is stricter about what it holds, says itself who may frame it.
 
     Args:
         library_paths: where the pages of libraries begin, which need more than ours.
@@ -49,6 +49,8 @@ class SecurityHeaders:
                 # A mounted application's `path` is that below its mount by now.
                 is_library = scope["raw_path"].startswith(self._library_paths)
                 headers = FOR_LIBRARIES if is_library else FOR_OURS
+                if any(name == POLICY for name, _ in message.get("headers", ())):
+                    headers = ALWAYS
                 hsts = self._hsts if scope["scheme"] == "https" else ()
                 message["headers"] = [*message.get("headers", ()), *headers, *hsts]
             return send(message)

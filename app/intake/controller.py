@@ -16,14 +16,16 @@ from opentelemetry.trace import SpanKind
 
 from app.http.bodies import RETRY_AFTER_SECONDS, TooMuchHeldError, read_body
 from app.http.problems import problem
+from app.intake.canary import read_canary
 from app.intake.intake import Intake
 from app.intake.openapi import PROBLEM_RESPONSES, WEBHOOK_PATH
 from app.intake.payload import InvalidPayloadError
 from app.intake.probe import PROBE_HEADER, answer_probe
 from app.intake.quarantine import Quarantine
-from app.intake.refusals import Refusal
+from app.intake.refusals import KEPT_HEADERS, Refusal
 from app.intake.refused import RefusedError
 from app.intake.row_writer import NotStoredError
+from app.intake.sender_ranges import SenderRanges
 from app.intake.signature import (
     INVOCATION_HEADER,
     SIGNATURE_HEADER,
@@ -54,18 +56,6 @@ MOST_BYTES = get_settings().max_body_bytes
 
 # `X-Forwarded-For` of a proxy that uvicorn trusts may hold anything.
 LONGEST_ADDRESS = QuarantinedWebhook.remote_address.length
-
-# What decides about a webhook, and what Zendesk knows it by.
-KEPT_HEADERS = (
-    "content-type",
-    "content-encoding",
-    SIGNATURE_HEADER,
-    TIMESTAMP_HEADER,
-    INVOCATION_HEADER,
-    "x-zendesk-webhook-id",
-    "x-zendesk-account-id",
-    "user-agent",
-)
 
 
 def encode_answer(status: WebhookStatus, email_id: UUID | None) -> bytes:
@@ -162,6 +152,17 @@ async def _receive(
         _check_media_type(headers)
         if headers.get(PROBE_HEADER) is not None:
             return answer_probe(request, body)
+        if (token := read_canary(body)) is not None:
+            # It comes from Mailroom itself, and counts nowhere.
+            canary = await intake.admit_canary(
+                body,
+                token,
+                signature=headers.get(SIGNATURE_HEADER),
+                timestamp=headers.get(TIMESTAMP_HEADER),
+            )
+            return _Written(encode_answer(canary.status, None))
+        ranges: SenderRanges = request.app.state.sender_ranges
+        sender = ranges.check((request.scope.get("client") or ("",))[0])
         admission = await intake.admit(
             body,
             email_id=email_id,
@@ -170,6 +171,7 @@ async def _receive(
             invocation_id=headers.get(INVOCATION_HEADER),
             content_type=headers.get("content-type"),
         )
+        ranges.count(sender)
         if admission.unreadable is not None and admission.email_id is not None:
             # Its row is an email that failed; here it can be mended and admitted in its place.
             # Where it cannot be kept now, the 503 has Zendesk repeat it.
@@ -181,9 +183,9 @@ async def _receive(
         WEBHOOKS.labels(RefusalReason.TOO_LARGE).inc()
         return problem(413, detail)
     except RefusedError as error:
-        if headers.get(PROBE_HEADER) is not None:
+        if headers.get(PROBE_HEADER) is not None or read_canary(body) is not None:
             return _refuse(error)
-        is_signed = error.reason is not RefusalReason.SIGNATURE and intake.is_signed(
+        is_signed = not isinstance(error, SignatureRefusedError) and intake.is_signed(
             body, headers.get(SIGNATURE_HEADER), headers.get(TIMESTAMP_HEADER)
         )
         refusal = _refusal(request, error.reason, str(error), body)

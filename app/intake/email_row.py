@@ -16,7 +16,13 @@ from app.intake.json_body import JsonBody
 from app.intake.payload import CheckedPayload
 from app.intake.received_at import parse_received_at
 from app.models.fit import to_fit_json
-from app.models.incoming_email import REPAIRED, UNREADABLE, IncomingEmail, ProcessingStatus
+from app.models.incoming_email import (
+    REPAIRED,
+    UNREADABLE,
+    IncomingEmail,
+    Origin,
+    ProcessingStatus,
+)
 
 _CERTAIN_BEGIN = re.compile(
     r'\s*\{\s*"ticket_id"\s*:\s*"?(?P<ticket>\d{1,64})"?\s*'
@@ -64,6 +70,7 @@ class EmailRow:
     processing_status: str = ProcessingStatus.RECEIVED.value
     processing_error: str | None = None
     completed_at: datetime | None = None
+    origin: str = Origin.WEBHOOK.value
 
 
 def make_row(
@@ -142,6 +149,7 @@ def make_event_row(
         zendesk_comment_id=event.comment_id,
         sent_at=event.happened_at,
         extracted_data=_what_was_mended(json_body),
+        origin=Origin.EVENT.value,
     )
 
 

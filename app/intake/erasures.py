@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from app.attachments import transitions as attachments
+from app.attachments import removing
 from app.intake.events import Event
 from app.intake.row_writer import Connection
 from app.intake.waiting_files import (
@@ -23,8 +23,10 @@ from app.intake.waiting_files import (
     forget_waiting,
     take_away,
 )
-from app.jobs.transitions import operators
+from app.jobs.transitions import erasing
+from app.jobs.transitions.erasing import Erased
 from app.models.entries import noted
+from app.models.erasure import ErasedBy
 from app.models.zendesk_event import ErasureKind
 
 log = structlog.get_logger(__name__)
@@ -66,13 +68,8 @@ SET attachment_urls = $2::json, updated_at = now(), original_body = NULL,
     attempt_errors = {noted("$3::text")}
 WHERE id = $1
 """  # noqa: S608 - a constant
-# An email that nobody could read has one.
-DELETE_COPIES = """
-DELETE FROM quarantined_webhooks AS copy USING incoming_emails AS email
-WHERE email.id = ANY($1::uuid[]) AND (
-    copy.id = email.id OR copy.headers ->> 'x-zendesk-webhook-signature' = email.delivery_signature
-)
-"""
+
+BY = "Zendesk"
 
 
 async def erase(pool: "asyncpg.Pool[asyncpg.Record]", event: Event, key: str) -> None:
@@ -127,7 +124,8 @@ async def _apply(connection: Connection, erasure: dict[str, Any], event: Event |
             what = "erased its ticket for good" if for_good else "put its ticket into the trash"
             # What came afterwards is of a ticket that was restored: the event is late or repeated.
             gone = emails if for_good else _sent_before(emails, erasure)
-            await _erase(connection, gone, f"erased, because Zendesk {what}", whole=for_good)
+            told = f"erased, because Zendesk {what}"
+            await _erase(connection, gone, told, of=ErasedBy.TICKET, whole=for_good)
             await connection.execute(
                 FORGET_WAITING_OF_TICKET,
                 erasure["ticket_id"],
@@ -154,15 +152,24 @@ def _sent_before(
 
 
 async def _erase(
-    connection: Connection, emails: Sequence["asyncpg.Record"], told: str, *, whole: bool = False
+    connection: Connection,
+    emails: Sequence["asyncpg.Record"],
+    told: str,
+    *,
+    of: ErasedBy,
+    whole: bool = False,
 ) -> None:
-    ids = [email["id"] for email in emails if email["erased_at"] is None]
+    # What went into the trash before it was deleted for good has its sender and subject still.
+    ids = [
+        email["id"]
+        for email in emails
+        if email["erased_at"] is None or (whole and email["is_of_somebody"])
+    ]
     if ids:
-        await connection.execute(DELETE_COPIES, ids)
-        await operators.erase_content(connection, ids, told=told, whole=whole)
-        await attachments.erase(connection, ids)
+        erased = await erasing.empty(connection, ids, told=told, whole=whole)
+        await erasing.record(connection, of, by=BY, erased=erased)
         for email_id in ids:
-            log.info("erased", email_id=str(email_id), by="Zendesk")
+            log.info("erased", email_id=str(email_id), by=BY)
 
 
 async def _erase_comment(
@@ -175,7 +182,7 @@ async def _erase_comment(
     told = "erased, because Zendesk redacted it"
     exact = [email for email in emails if comment_id and email["zendesk_comment_id"] == comment_id]
     if exact:
-        await _erase(connection, exact, told)
+        await _erase(connection, exact, told, of=ErasedBy.COMMENT)
         return
     # A trigger does not tell the comment, nor does the event of a new ticket. Where one email alone
     # can be meant it is; of several nobody knows which, though one of them be erased already.
@@ -185,7 +192,7 @@ async def _erase_comment(
     if event is None or event.is_by_staff:
         return
     if len(candidates) == 1:
-        await _erase(connection, candidates, told)
+        await _erase(connection, candidates, told, of=ErasedBy.COMMENT)
         return
     left = [email["id"] for email in candidates if email["erased_at"] is None]
     if not left:
@@ -220,7 +227,9 @@ async def _erase_file(
                 json.dumps(left) if left else None,
                 "a file was removed, because Zendesk redacted it",
             )
-            await attachments.erase_unlisted(connection, email["id"], left)
+            await removing.erase_unlisted(connection, email["id"], left)
+            erased = Erased(files=len(files) - len(left))
+            await erasing.record(connection, ErasedBy.COMMENT, by=BY, erased=erased)
     await connection.execute(
         "DELETE FROM waiting_attachments WHERE ticket_id = $1 AND comment_id = $2"
         " AND attachment ->> 'id' = $3",

@@ -3,8 +3,6 @@
 It knows nothing of HTTP beyond the three headers that Zendesk signs or sends.
 """
 
-import json
-from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
@@ -15,27 +13,26 @@ import structlog
 
 from app.attachments.hosts import own_hosts
 from app.intake import erasures, waiting_files
-from app.intake.email_row import EmailRow, entries, make_broken_row, make_event_row, make_row
+from app.intake.canary import make_canary_row
+from app.intake.doors import as_mended, as_recovered, unchanged
+from app.intake.email_row import EmailRow, make_broken_row, make_event_row, make_row
+from app.intake.encoded_texts import decode_texts
 from app.intake.events import Event, event_key, is_event, read_event
-from app.intake.json_body import (
-    CONTROL_CHARACTERS,
-    BrokenBodyError,
-    JsonBody,
-)
+from app.intake.field_orders import FieldOrders
+from app.intake.json_body import CONTROL_CHARACTERS, BrokenBodyError, JsonBody
 from app.intake.payload import CheckedPayload, check_payload
 from app.intake.placeholders import refuse_unrendered
 from app.intake.reader import BodyReader
+from app.intake.reused_ids import ReusedIds
+from app.intake.secret_uses import SecretUses
 from app.intake.signature import SignatureRefusedError, verify
 from app.intake.writer import Admission, EmailWriter
 from app.models.zendesk_event import EventKind
 from app.settings import Settings
-from app.telemetry.logs import is_told
 from app.telemetry.metrics import EVENTS, MENDED, Mending
 
 log = structlog.get_logger(__name__)
 
-# Enough to notice a constant `webhook_id`, which is the same in every delivery.
-REMEMBERED_WEBHOOK_IDS = 1_000
 # Stands for the sender while an email without one is checked; it is never stored.
 _NOBODY = "nobody@invalid"
 
@@ -59,12 +56,12 @@ class Intake:
         self._event_pool = event_pool or pool
         self._reader = BodyReader(settings, pool)
         self._secrets = settings.webhook_secrets
+        self.secret_uses = SecretUses(self._secrets)
         self._accept_unsigned = settings.accept_unsigned
         self._day_first = settings.day_first
         self._hosts = own_hosts(settings)
         self._max_age_seconds = settings.signature_max_age_seconds
-        self._seen: OrderedDict[str, str] = OrderedDict()
-        self._reused = 0
+        self._reused_ids = ReusedIds()
         self._writer = EmailWriter(
             pool,
             batch_rows=settings.intake_batch_rows,
@@ -82,8 +79,11 @@ class Intake:
         invocation_id: str | None,
         content_type: str | None = None,
         received_at: datetime | None = None,
+        recovered: str | None = None,
     ) -> Admission:
         """Verify, read and store one webhook, as if it were `received_at`; else it is now.
+
+        `recovered` tells by which record of Zendesk's it came, where it did not come by itself.
 
         `email_id` becomes the id of the email, unless it is a duplicate. What Zendesk signed and
         nobody can read is stored too, as `failed`.
@@ -96,32 +96,27 @@ class Intake:
             NotStoredError: it could not be made durable.
         """
         now = received_at or datetime.now(UTC)
+        finish = unchanged if recovered is None else as_recovered(recovered)
         is_signed = bool(signature or timestamp) or not self._accept_unsigned
         if is_signed:
-            verify(
-                signature=signature,
-                timestamp=timestamp,
-                body=body,
-                secrets=self._secrets,
-                max_age_seconds=self._max_age_seconds,
-                now=now,
-            )
+            label = self._verify(body, signature, timestamp, now)
+            if received_at is None:
+                self.secret_uses.saw(label)
         try:
             json_body = await self._reader.read(body, content_type, is_signed=is_signed)
         except BrokenBodyError as error:
             if not is_signed:
                 raise
             MENDED.labels(Mending.UNREADABLE).inc()
-            return await self._writer.store(
-                make_broken_row(
-                    body,
-                    str(error),
-                    email_id=email_id,
-                    invocation_id=invocation_id,
-                    signature=str(signature),
-                    now=now,
-                )
+            row = make_broken_row(
+                body,
+                str(error),
+                email_id=email_id,
+                invocation_id=invocation_id,
+                signature=str(signature),
+                now=now,
             )
+            return await self._writer.store(finish(row))
         return await self._take(
             body,
             json_body,
@@ -129,7 +124,20 @@ class Intake:
             invocation_id=invocation_id,
             signature=signature or None,
             now=now,
+            finish=finish,
         )
+
+    async def admit_canary(
+        self, body: bytes, token: UUID, *, signature: str | None, timestamp: str | None
+    ) -> Admission:
+        """Try whether an email could be verified, read and stored now; nothing is.
+
+        Raises:
+            SignatureRefusedError, NotStoredError: as in `admit`.
+        """
+        now = datetime.now(UTC)
+        self._verify(body, signature, timestamp, now)
+        return await self._writer.store(make_canary_row(token, now))
 
     async def admit_mended(
         self,
@@ -154,8 +162,6 @@ class Intake:
         Raises:
             UnreadableBodyError, InvalidPayloadError, NotStoredError: as in `admit`.
         """
-        done = "admitted" if original is None else "mended and admitted"
-        told = f"{done} from the quarantine by {by}; it came {received_at.isoformat()}"
         return await self._take(
             body,
             self._reader.read_whole(body),
@@ -164,9 +170,7 @@ class Intake:
             signature=signature,
             now=received_at,
             without_sender=without_sender,
-            finish=lambda row: attrs.evolve(
-                row, original_body=original, attempt_errors=_told(row, told)
-            ),
+            finish=as_mended(original, by, received_at),
         )
 
     async def _take(
@@ -179,7 +183,7 @@ class Intake:
         invocation_id: str | None,
         signature: str | None,
         without_sender: bool = False,
-        finish: Callable[[EmailRow], EmailRow] = lambda row: row,
+        finish: Callable[[EmailRow], EmailRow],
     ) -> Admission:
         if json_body.mended:
             MENDED.labels(Mending.REPAIRED).inc()
@@ -201,7 +205,7 @@ class Intake:
             )
             row = attrs.evolve(row, from_email="") if without_sender else row
             admission = await self._writer.store(finish(row))
-            self._warn_of_reused_id(row)
+            self._reused_ids.look_at(row)
             return admission
         event = read_event(json_body.fields, now)
         EVENTS.labels(event.kind).inc()
@@ -251,6 +255,11 @@ class Intake:
         if not is_event(json_body.fields):
             _check(json_body)
 
+    @property
+    def orders(self) -> FieldOrders:
+        """What is known of the fields of the templates."""
+        return self._reader.orders
+
     def is_signed(
         self,
         body: bytes,
@@ -261,49 +270,30 @@ class Intake:
     ) -> bool:
         """Whether it comes from Zendesk, whatever else is wrong with it."""
         try:
-            verify(
-                signature=signature,
-                timestamp=timestamp,
-                body=body,
-                secrets=self._secrets,
-                max_age_seconds=self._max_age_seconds,
-                now=now or datetime.now(UTC),
-            )
+            self._verify(body, signature, timestamp, now or datetime.now(UTC))
         except SignatureRefusedError:
             return False
         return True
+
+    def _verify(
+        self, body: bytes, signature: str | None, timestamp: str | None, now: datetime
+    ) -> str:
+        return verify(
+            signature=signature,
+            timestamp=timestamp,
+            body=body,
+            secrets=self._secrets,
+            max_age_seconds=self._max_age_seconds,
+            now=now,
+        )
 
     async def close(self) -> None:
         """Store what was accepted, then stop."""
         await self._writer.close()
 
-    def _warn_of_reused_id(self, row: EmailRow) -> None:
-        """Say it when different emails carry one `webhook_id`: a template filled with a constant.
-
-        The 1st, 2nd, 4th, 8th ... is logged, so a constant does not fill the log.
-        """
-        webhook_id, key = row.zendesk_webhook_id, row.idempotency_key
-        if webhook_id is None or key is None:
-            return
-        first_key = self._seen.setdefault(webhook_id, key)
-        self._seen.move_to_end(webhook_id)
-        if len(self._seen) > REMEMBERED_WEBHOOK_IDS:
-            self._seen.popitem(last=False)
-        if first_key != key:
-            self._reused += 1
-            if is_told(self._reused):
-                log.warning("webhook_id_reused", email_id=str(row.id), times=self._reused)
-
 
 def _check(json_body: JsonBody, *, without_sender: bool = False) -> CheckedPayload:
-    fields = json_body.fields
+    fields = decode_texts(json_body.fields)
     payload = check_payload({**fields, "from_email": _NOBODY} if without_sender else fields)
     refuse_unrendered(payload)
     return payload
-
-
-def _told(row: EmailRow, what: str) -> str:
-    """The entries of `attempt_errors` with one more: `mailroom show` tells them."""
-    return json.dumps(
-        json.loads(row.attempt_errors) + json.loads(entries([what], datetime.now(UTC)))
-    )

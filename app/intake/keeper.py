@@ -9,6 +9,8 @@ import structlog
 
 from app.intake.erasures import settle
 from app.intake.quarantine import expire
+from app.intake.secret_uses import SecretUses
+from app.intake.sender_ranges import SenderRanges
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -19,17 +21,30 @@ EXPIRE_EVERY_SECONDS = 10.0
 class IntakeKeeper:
     """Runs in each web process; several at once do not hurt each other."""
 
-    def __init__(self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        ranges: SenderRanges | None = None,
+        secret_uses: SecretUses | None = None,
+    ) -> None:
         self._pool = pool
+        self._ranges = ranges
+        self._secret_uses = secret_uses
         self._max_age = timedelta(days=settings.quarantine_max_age_days)
         self._is_failing = False
         self._task = asyncio.create_task(self._run(), name=type(self).__name__)
 
     async def run_once(self) -> None:
-        """Delete all that is too old now, and settle what erasures and late files left."""
+        """Read Zendesk's addresses anew if it is time, delete all that is too old now, settle what
+        erasures and late files left, and note which secrets are in use."""
+        if self._ranges is not None:
+            await self._ranges.run_once()
         while await expire(self._pool, self._max_age):
             pass
         await settle(self._pool)
+        if self._secret_uses is not None:
+            await self._secret_uses.write_down(self._pool)
 
     async def close(self) -> None:
         """Stop."""

@@ -6,13 +6,17 @@ from uuid import UUID
 import asyncpg
 import attrs
 
+from app.audit.actors import Actor
+from app.audit.acts import Act
 from app.errors import MailroomError
+from app.i18n.texts import gettext as _
 from app.intake.charset import decode_with_gaps
 from app.intake.intake import Intake
 from app.intake.refusals import Refusal, discard
 from app.intake.refused import RefusedError
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.intake.writer import Admission
+from app.models.quarantined_webhook import RefusalReason
 from app.telemetry.request_id import uuid7
 
 # Larger ones are mended in a file.
@@ -28,7 +32,7 @@ class Findings:
     """What an operator has to know of a refused webhook."""
 
     is_genuine: bool
-    """Its signature is right by today's secrets, so Zendesk sent it."""
+    """Its signature is right by today's secrets, or it is of Zendesk's API: Zendesk's it is."""
 
     wrong: list[str]
     """What is wrong with the text, in words; empty where it is an email."""
@@ -37,9 +41,13 @@ class Findings:
 def examine_for_page(intake: Intake, refusal: Refusal, body: bytes | None = None) -> Findings:
     """As `examine`, for a page or an API: what is large holds up no other request."""
     if len((refusal.body if body is None else body) or b"") > LARGEST_ON_A_PAGE:
-        said = f"it is not looked at here, because it is larger than {LARGEST_ON_A_PAGE} bytes"
-        how = f"`mailroom quarantine show {refusal.id}` does it"
-        return Findings(is_genuine=_is_genuine(intake, refusal), wrong=[f"{said}: {how}"])
+        said = _(
+            "it is not looked at here, because it is larger than %(most)s bytes: "
+            "`mailroom quarantine show %(id)s` does it",
+            most=LARGEST_ON_A_PAGE,
+            id=refusal.id,
+        )
+        return Findings(is_genuine=_is_genuine(intake, refusal), wrong=[said])
     return examine(intake, refusal, body)
 
 
@@ -47,7 +55,7 @@ def examine(intake: Intake, refusal: Refusal, body: bytes | None = None) -> Find
     """Look at a refused webhook as it came, or with a mended body."""
     text = _readable(refusal) if body is None else body
     if text is None:
-        wrong = ["the body was not kept, because it was too large"]
+        wrong = [_("the body was not kept, because it was too large")]
     else:
         wrong = what_is_wrong(intake, text)
     return Findings(is_genuine=_is_genuine(intake, refusal), wrong=wrong)
@@ -75,6 +83,7 @@ async def admit_mended(
     *,
     body: bytes | None = None,
     by: str,
+    actor: Actor | None = None,
     accept_unsigned: bool = False,
     without_sender: bool = False,
 ) -> Admission:
@@ -95,27 +104,29 @@ async def admit_mended(
     text = _readable(refusal) if body is None else body
     if text is None:
         raise MendingError(
-            "its body was not kept, because it was too large: give the text that Zendesk sent"
+            _("its body was not kept, because it was too large: give the text that Zendesk sent")
         )
     is_genuine = _is_genuine(intake, refusal)
     if not is_genuine and not accept_unsigned:
         raise MendingError(
-            "its signature fits none of the active secrets, so anybody may have sent it: mend "
-            "MAILROOM_WEBHOOK_SECRETS and retry it, or say that it is to be accepted unsigned, "
-            "where a proxy changed the body or you know its sender"
+            _(
+                "its signature fits none of the active secrets, so anybody may have sent it: mend "
+                "MAILROOM_WEBHOOK_SECRETS and retry it, or say that it is to be accepted unsigned, "
+                "where a proxy changed the body or you know its sender"
+            )
         )
     admission = await intake.admit_mended(
         text,
         email_id=uuid7(),
         original=refusal.body if text != refusal.body else None,
         # Whoever admits it twice gets one email, and so does a replay of what Zendesk signed.
-        signature=refusal.headers[SIGNATURE_HEADER] if is_genuine else _own_signature(refusal.id),
+        signature=_signature(refusal) if is_genuine else _own_signature(refusal.id),
         invocation_id=refusal.headers.get(INVOCATION_HEADER),
         received_at=refusal.received_at,
         without_sender=without_sender,
         by=by,
     )
-    await discard(pool, [refusal.id])
+    await discard(pool, [refusal.id], actor=actor, act=Act.QUARANTINE_ADMIT)
     return admission
 
 
@@ -131,12 +142,19 @@ def _readable(refusal: Refusal) -> bytes | None:
 
 
 def _is_genuine(intake: Intake, refusal: Refusal) -> bool:
+    if refusal.reason is RefusalReason.SUSPENDED:
+        # It came from Zendesk's API, which needs no signature.
+        return True
     return refusal.body is not None and intake.is_signed(
         refusal.body,
         refusal.headers.get(SIGNATURE_HEADER),
         refusal.headers.get(TIMESTAMP_HEADER),
         now=refusal.received_at,
     )
+
+
+def _signature(refusal: Refusal) -> str:
+    return refusal.headers.get(SIGNATURE_HEADER) or _own_signature(refusal.id)
 
 
 def _own_signature(refusal_id: UUID) -> str:

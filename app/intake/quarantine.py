@@ -83,11 +83,7 @@ class Quarantine(RowWriter[Refusal, bool]):
         self, connection: Connection, rows: Sequence[Refusal]
     ) -> Sequence[bool | NotStoredError]:
         async with connection.transaction():
-            # The keeper comes every few seconds; room that is to be had now is taken now.
-            await expire(connection, self._max_age)
-            kept = await self._what_fits(connection, rows)
-            if kept:
-                await connection.execute(INSERT, *zip(*map(_columns, kept), strict=True))
+            kept = await self.keep(connection, rows)
             dropped = len(rows) - len(kept)
             if dropped:
                 await connection.execute(COUNT_DROPPED, datetime.now(UTC).date(), dropped)
@@ -95,6 +91,16 @@ class Quarantine(RowWriter[Refusal, bool]):
         self._say_what_is_refused(rows)
         ids = {refusal.id for refusal in kept}
         return [refusal.id in ids for refusal in rows]
+
+    async def keep(self, connection: Connection, rows: Sequence[Refusal]) -> list[Refusal]:
+        """Keep what there is room for, in the caller's transaction. Returns what that is; the rest
+        is not counted as dropped, for it can be brought again."""
+        # The keeper comes every few seconds; room that is to be had now is taken now.
+        await expire(connection, self._max_age)
+        kept = await self._what_fits(connection, rows)
+        if kept:
+            await connection.execute(INSERT, *zip(*map(_columns, kept), strict=True))
+        return kept
 
     def _say_what_is_refused(self, rows: Sequence[Refusal]) -> None:
         """The 1st, 2nd, 4th, 8th ... of each reason is logged, so a flood does not fill the log."""

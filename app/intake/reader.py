@@ -37,7 +37,7 @@ class BodyReader:
 
     def __init__(self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
-        self._orders = FieldOrders(settings.webhook_fields)
+        self.orders = FieldOrders(settings.webhook_fields)
         self._has_looked = False
 
     async def read(self, body: bytes, content_type: str | None, *, is_signed: bool) -> JsonBody:
@@ -54,11 +54,11 @@ class BodyReader:
                 raise
             await self._look_back()
             if len(body) < LARGE_BODY:
-                return read_mended(body, content_type, self._orders)
-            return await asyncio.to_thread(read_mended, body, content_type, self._orders)
+                return read_mended(body, content_type, self.orders)
+            return await asyncio.to_thread(read_mended, body, content_type, self.orders)
         if not is_signed:
             return json_body
-        return read_without_intruders(body, json_body, content_type, self._orders)
+        return read_without_intruders(body, json_body, content_type, self.orders)
 
     def read_whole(self, body: bytes) -> JsonBody:
         """Read a body in UTF-8 for which an operator answers: it is JSON, or it is refused.
@@ -67,11 +67,11 @@ class BodyReader:
             BrokenBodyError: it is not JSON, or a field comes twice.
             UnreadableBodyError: it is blank, or JSON that is no object.
         """
-        return read_without_intruders(body, read_json_object(body), None, self._orders)
+        return read_without_intruders(body, read_json_object(body), None, self.orders)
 
     def learn(self, names: Iterable[str]) -> None:
         """Remember the fields of a payload that came whole."""
-        self._orders.learn(names)
+        self.orders.learn(names)
 
     async def _look_back(self) -> None:
         """Once, when the first broken body comes: which fields did payloads have before?"""
@@ -84,5 +84,5 @@ class BodyReader:
             log.warning("field_orders_not_read", error=type(error).__name__)
         else:
             for order in orders:
-                self._orders.learn(order["names"])
+                self.orders.learn(order["names"])
         self._has_looked = True

@@ -9,12 +9,13 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from uuid import uuid4
 
 from app.intake.refused import RefusedError
 from app.models.fit import in_utc
 from app.models.quarantined_webhook import RefusalReason
-from app.settings import WebhookSecret
+from app.setting_groups.secrets import WebhookSecret
 
 SIGNATURE_HEADER = "x-zendesk-webhook-signature"
 TIMESTAMP_HEADER = "x-zendesk-webhook-signature-timestamp"
@@ -34,6 +35,17 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
     """The signature that Zendesk would send for a body at a time."""
     digest = hmac.digest(secret.encode(), timestamp.encode() + body, hashlib.sha256)
     return base64.b64encode(digest).decode()
+
+
+def signed_headers(secret: str, body: bytes) -> dict[str, str]:
+    """The headers that Zendesk would send with a body now, for a new invocation."""
+    timestamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "content-type": "application/json; charset=utf-8",
+        SIGNATURE_HEADER: sign(secret, timestamp, body),
+        TIMESTAMP_HEADER: timestamp,
+        INVOCATION_HEADER: uuid4().hex,
+    }
 
 
 def verify(

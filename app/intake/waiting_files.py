@@ -12,11 +12,13 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from app.attachments import transitions as attachments
+from app.attachments import enrolling, removing
 from app.intake.erasure_rules import covers_file, erasures_of
 from app.intake.events import Event
 from app.intake.row_writer import Connection
+from app.jobs.transitions.erasing import IS_OF_SOMEBODY
 from app.models.entries import noted
+from app.models.erasure import comment_key
 from app.models.fit import to_fit_json
 from app.settings import get_settings
 
@@ -28,6 +30,7 @@ WAITS_AT_MOST = timedelta(days=7)
 # Emails and files of one ticket are joined one after the other, or each could miss the other.
 LOCK_TICKET = "SELECT pg_advisory_xact_lock(hashtextextended('mailroom ticket ' || $1, 0))"
 
+HAS_TOMBSTONE = "SELECT EXISTS (SELECT FROM tombstones WHERE key = $1)"
 FIND_EMAIL = """
 SELECT id, zendesk_comment_id, attachment_urls FROM incoming_emails
 WHERE zendesk_ticket_id = $1 AND zendesk_account_id IS NOT DISTINCT FROM $2
@@ -69,12 +72,13 @@ RETURNING account_id, ticket_id, comment_id, attachment
 """
 # An email of a trigger does not tell its account, and an installation has one. Nor does it tell
 # when Zendesk sent it: it was when it came, at the latest.
-FIND_OF_TICKET = """
+FIND_OF_TICKET = f"""
 SELECT id, zendesk_account_id, zendesk_comment_id, attachment_urls, erased_at,
+    {IS_OF_SOMEBODY} AS is_of_somebody,
     CASE WHEN zendesk_account_id IS NULL THEN created_at ELSE received_at END AS sent_at
 FROM incoming_emails
 WHERE zendesk_ticket_id = $1 AND (zendesk_account_id IS NULL OR zendesk_account_id = $2)
-"""
+"""  # noqa: S608 - a constant
 TELL = f"""
 UPDATE incoming_emails
 SET attempt_errors = {noted("$2::text")}
@@ -99,6 +103,9 @@ async def keep_attachment(
         for erasure in await erasures_of(connection, [event.ticket_id]):
             if covers_file(erasure, event):
                 return None
+        key_of_email = comment_key(event.account_id, event.ticket_id or "", event.comment_id)
+        if await connection.fetchval(HAS_TOMBSTONE, key_of_email):
+            return None
         email = await connection.fetchrow(
             FIND_EMAIL, event.ticket_id, event.account_id, event.comment_id, event.is_of_opening
         )
@@ -189,7 +196,7 @@ async def _add_files(
         settings = get_settings()
         if settings.attachments != "off":
             # Its email may have been queued before, and have ended by now.
-            await attachments.enrol(connection, [email["id"]], most=settings.attachment_max_count)
+            await enrolling.enrol(connection, [email["id"]], most=settings.attachment_max_count)
 
 
 async def take_away(
@@ -210,7 +217,7 @@ async def take_away(
             await connection.execute(
                 SET_FILES, email["id"], to_fit_json(left) if left else None, told
             )
-            await attachments.erase_unlisted(connection, email["id"], left)
+            await removing.erase_unlisted(connection, email["id"], left)
 
 
 def files_of(email: "asyncpg.Record") -> list[Any]:

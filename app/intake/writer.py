@@ -9,45 +9,68 @@ import attrs
 import structlog
 
 from app.database.group_commit import ROW_ERRORS
+from app.intake.canary import CanaryRow, try_out
 from app.intake.email_row import EmailRow, as_json_string
 from app.intake.erasure_rules import erasures_of, is_erased
+from app.intake.late_webhooks import LOCK_TICKETS, find_made
 from app.intake.row_writer import Connection, NotStoredError, RowWriter
+from app.models.erasure import comment_key, comment_key_sql
 from app.models.webhook_status import WebhookStatus
 from app.telemetry.metrics import BATCH_ROWS
 
 log = structlog.get_logger(__name__)
 
+_COMMENT = comment_key_sql("account", "ticket", "comment")
+
 # The unique keys decide what is a duplicate, inside the INSERT: a query before it would race.
-# NOTIFY rings the Dispatchers at commit.
-INSERT = """
-WITH stored AS (
+# NOTIFY rings the Dispatchers at commit. What has a tombstone is left out by the same statement:
+# who erases waits for those that began before it was there (`app.jobs.transitions.erasing`).
+INSERT = f"""
+WITH buried AS MATERIALIZED (
+    SELECT ARRAY(
+        SELECT tombstones.key::text FROM tombstones
+        WHERE tombstones.key = ANY($10::text[] || $13::text[] || ARRAY(
+            SELECT {_COMMENT}
+            FROM unnest($16::text[], $2::text[], $17::text[]) AS asked (account, ticket, comment)
+            WHERE comment IS NOT NULL
+        ))
+    ) AS keys
+),
+stored AS (
     INSERT INTO incoming_emails (
         id, zendesk_ticket_id, zendesk_webhook_id, from_email, from_name, subject,
         raw_body_html, raw_body_text, received_at, idempotency_key, attachment_urls,
         raw_payload, delivery_signature, attempt_errors, original_body, zendesk_account_id,
-        zendesk_comment_id, extracted_data, processing_status, processing_error, completed_at
+        zendesk_comment_id, extracted_data, processing_status, processing_error, completed_at,
+        origin
     )
-    SELECT *
-    FROM unnest(
+    SELECT arrived.*
+    FROM buried, unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
         $7::text[], $8::text[], $9::timestamptz[], $10::text[], $11::json[],
         $12::json[], $13::text[], $14::jsonb[], $15::bytea[], $16::text[], $17::text[],
-        $18::json[], $19::text[], $20::text[], $21::timestamptz[]
-    ) AS arrived (id, ticket)
-    {condition}
+        $18::json[], $19::text[], $20::text[], $21::timestamptz[], $22::text[]
+    ) AS arrived (
+        id, ticket, webhook, sender, name, subject, html, text, received, key, files,
+        payload, signature, told, original, account, comment
+    )
+    WHERE (buried.keys = '{{{{}}}}' OR NOT ARRAY[key, signature, {_COMMENT}] && buried.keys)
+    {{condition}}
     ON CONFLICT DO NOTHING
     RETURNING id
 )
 SELECT id, pg_notify('mailroom_received', '') FROM stored
-"""
+"""  # noqa: S608 - a constant
 
-# What Zendesk erased is not brought back by a replay. Of most tickets nothing was erased, and a
-# query before would cost each batch a second journey. An erasure that comes at the same moment is
-# done again a little later.
-INSERT_UNLESS_ERASED = INSERT.format(
+# What Zendesk erased is not brought back by a replay, nor what was made of a comment by a webhook
+# that is late. Of most tickets there is neither, and a query before would cost each batch a second
+# journey. An erasure that comes at the same moment is done again a little later.
+INSERT_UNLESS_IN_QUESTION = INSERT.format(
     # Looked up once by the index: for a join the planner reads the whole table if it is small.
-    condition="""WHERE arrived.ticket <> ALL (ARRAY(
+    condition="""AND arrived.ticket <> ALL (ARRAY(
         SELECT ticket_id::text FROM zendesk_erasures WHERE ticket_id = ANY($2::text[])
+        UNION ALL
+        SELECT ticket_id::text FROM zendesk_tickets_in_question WHERE ticket_id = ANY($2::text[])
     ))"""
 )
 INSERT_ANYWAY = INSERT.format(condition="")
@@ -68,7 +91,7 @@ SET zendesk_ticket_id = arrived.ticket, zendesk_webhook_id = arrived.webhook,
     )),
     extracted_data = arrived.data, processing_status = 'received', processing_error = NULL,
     completed_at = NULL, processed_at = NULL, retry_count = 0, claims = 0, lost_claims = 0,
-    updated_at = now()
+    bodies_removed_at = NULL, updated_at = now()
 FROM (
     SELECT $1::uuid, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text, $8::text,
         $9::timestamptz, $10::json, $11::json, $12::jsonb, $13::json, $14::bytea,
@@ -82,9 +105,15 @@ WHERE email.id = arrived.id AND email.processing_status = 'failed'
 RETURNING pg_notify('mailroom_received', '')
 """
 
+# Tombstones come first: what is there counts, until it has gone.
 FIND_FIRST = """
-SELECT id, idempotency_key, delivery_signature,
-    processing_status = 'failed' AND extracted_data::text LIKE '{"unreadable": %' AS is_unreadable
+SELECT email AS id, key AS idempotency_key, key AS delivery_signature, key AS comment_key,
+    false AS is_unreadable
+FROM tombstones
+WHERE key = ANY($1::text[] || $2::text[] || $3::text[])
+UNION ALL
+SELECT id, idempotency_key, delivery_signature, NULL,
+    processing_status = 'failed' AND extracted_data::text LIKE '{"unreadable": %'
 FROM incoming_emails
 WHERE idempotency_key = ANY($1::text[]) OR delivery_signature = ANY($2::text[])
 """
@@ -95,7 +124,8 @@ INSERT_TRIES = 3
 
 @attrs.frozen
 class Admission:
-    """An email that is stored: under this id, now or since an earlier delivery."""
+    """An email that is stored: under this id, now or since an earlier delivery; or that was stored
+    and is erased for good, which is a duplicate, too."""
 
     email_id: UUID | None
     """None where no email was stored, nor found."""
@@ -116,7 +146,7 @@ class Admission:
         return WebhookStatus.DUPLICATE if self.is_duplicate else WebhookStatus.ACCEPTED
 
 
-ERASED = Admission(None, is_duplicate=False, is_email=False)
+NO_EMAIL = Admission(None, is_duplicate=False, is_email=False)
 
 _columns = operator.attrgetter(
     *(field.name for field in attrs.fields(EmailRow) if field.name != "sent_at")
@@ -129,14 +159,20 @@ class EmailWriter(RowWriter[EmailRow, Admission]):
     async def write(
         self, connection: Connection, rows: Sequence[EmailRow]
     ) -> Sequence[Admission | NotStoredError]:
-        BATCH_ROWS.observe(len(rows))
         # In one order everywhere: web processes that insert the same keys in different orders
         # would wait for each other. There are two keys, so it may happen all the same.
-        in_order = sorted(rows, key=_keys)
-        try:
-            admissions = await _insert_rows(connection, in_order)
-        except asyncpg.TransactionRollbackError:
-            admissions = await _insert_rows(connection, in_order)
+        in_order = sorted((row for row in rows if not isinstance(row, CanaryRow)), key=_keys)
+        admissions: dict[UUID, Admission | NotStoredError] = {}
+        if in_order:
+            BATCH_ROWS.observe(len(in_order))
+            try:
+                admissions |= await _insert_rows(connection, in_order)
+            except asyncpg.TransactionRollbackError:
+                admissions |= await _insert_rows(connection, in_order)
+        for row in rows:
+            if isinstance(row, CanaryRow):
+                is_open = await try_out(connection, row, insert_anyway)
+                admissions[row.id] = NO_EMAIL if is_open else NotStoredError("no email is taken")
         return [admissions.get(row.id) or _collided() for row in rows]
 
     async def write_alone(
@@ -144,6 +180,8 @@ class EmailWriter(RowWriter[EmailRow, Admission]):
     ) -> Admission | NotStoredError:
         """If the row is the refused one, its payload is tried as a JSON string, which is never too
         deep."""
+        if isinstance(row, CanaryRow):
+            return await super().write_alone(connection, row)
         flat = attrs.evolve(row, raw_payload=as_json_string(row.raw_payload.encode()))
         for attempt in (row, flat):
             try:
@@ -163,57 +201,93 @@ def _collided() -> NotStoredError:
     return NotStoredError("the email collided with one that was being erased: send it again")
 
 
+async def insert_anyway(connection: Connection, rows: Sequence[EmailRow]) -> set[UUID]:
+    """Store rows without a look at their tickets, which the caller has locked. Returns the ids of
+    those that found a place."""
+    records = await connection.fetch(INSERT_ANYWAY, *zip(*map(_columns, rows), strict=True))
+    return {record["id"] for record in records}
+
+
 async def _insert_rows(connection: Connection, rows: Sequence[EmailRow]) -> dict[UUID, Admission]:
     """Store rows. Returns what became of each, by its id; without those that found no place."""
-    admissions: dict[UUID, Admission] = {}
-    missing = list(rows)
-    unreadable = {row.id: row.processing_error for row in rows}
-    insert = INSERT_UNLESS_ERASED
-    for _ in range(INSERT_TRIES):
-        stored = await connection.fetch(insert, *zip(*map(_columns, missing), strict=True))
-        for record in stored:
-            admissions[record["id"]] = Admission(
-                record["id"], is_duplicate=False, unreadable=unreadable[record["id"]]
-            )
-        if len(stored) == len(missing):
-            break
-        missing = [row for row in missing if row.id not in admissions]
-        erasures = await erasures_of(connection, list({row.zendesk_ticket_id for row in missing}))
-        admissions |= {row.id: ERASED for row in missing if is_erased(erasures, row)}
+    records = await connection.fetch(
+        INSERT_UNLESS_IN_QUESTION, *zip(*map(_columns, rows), strict=True)
+    )
+    admissions = _stored({record["id"] for record in records}, rows)
+    missing = [row for row in rows if row.id not in admissions]
+    if not missing:
+        return admissions
+    erasures = await erasures_of(connection, list({row.zendesk_ticket_id for row in missing}))
+    admissions |= {row.id: NO_EMAIL for row in missing if is_erased(erasures, row)}
+    for attempt in range(INSERT_TRIES):
         missing = [row for row in missing if row.id not in admissions]
         if missing:
             await _find_first(connection, missing, admissions)
-            missing = [row for row in missing if row.id not in admissions]
-        if not missing:
+        missing = [row for row in missing if row.id not in admissions]
+        if not missing or attempt == INSERT_TRIES - 1:
             break
-        # Something of its ticket was erased, or the email that it repeats has just been.
-        insert = INSERT_ANYWAY
+        # Something of its ticket was erased or made of a comment, or the email that it repeats has
+        # just been erased.
+        async with connection.transaction():
+            await connection.execute(LOCK_TICKETS, [row.zendesk_ticket_id for row in missing])
+            readable = await _find_first(connection, missing, admissions)
+            missing = [row for row in missing if row.id not in admissions]
+            made = await find_made(connection, missing, readable)
+            admissions |= {
+                row_id: Admission(email_id, is_duplicate=True) for row_id, email_id in made.items()
+            }
+            missing = [row for row in missing if row.id not in made]
+            for row in missing:
+                if (first := readable.get(row.id)) is not None:
+                    replaced = await connection.fetch(REPLACE_UNREADABLE, first, *_content(row))
+                    admissions[row.id] = Admission(first, is_duplicate=not replaced)
+            missing = [row for row in missing if row.id not in admissions]
+            if missing:
+                admissions |= _stored(await insert_anyway(connection, missing), missing)
     return admissions
+
+
+def _stored(ids: set[UUID], rows: Sequence[EmailRow]) -> dict[UUID, Admission]:
+    return {
+        row.id: Admission(row.id, is_duplicate=False, unreadable=row.processing_error)
+        for row in rows
+        if row.id in ids
+    }
 
 
 async def _find_first(
     connection: Connection,
     rows: list[EmailRow],
     admissions: dict[UUID, Admission],
-) -> None:
+) -> dict[UUID, UUID]:
+    """Find what these repeat. Returns the rows that nobody could read, by the ids of those that can
+    be read now: unless their email was made of its comment meanwhile, these take their places."""
     found = await connection.fetch(
         FIND_FIRST,
         [row.idempotency_key for row in rows if row.idempotency_key],
         [row.delivery_signature for row in rows if row.delivery_signature],
+        [key for row in rows if (key := _comment_key(row))],
     )
     by_key = {record["idempotency_key"]: record["id"] for record in found}
     by_signature = {record["delivery_signature"]: record["id"] for record in found}
+    by_comment = {record["comment_key"]: record["id"] for record in found}
+    readable: dict[UUID, UUID] = {}
     replaceable = {record["id"] for record in found if record["is_unreadable"]}
     for row in rows:
         first = row.idempotency_key and by_key.get(row.idempotency_key)
         first = first or (row.delivery_signature and by_signature.get(row.delivery_signature))
+        first = first or by_comment.get(_comment_key(row) or "")
         if first and row.processing_error is None and first in replaceable:
-            replaced = await connection.fetch(REPLACE_UNREADABLE, first, *_content(row))
-            admissions[row.id] = Admission(first, is_duplicate=not replaced)
+            readable[row.id] = first
         elif first:
             # What was mended meanwhile is read, whatever comes again.
             unreadable = row.processing_error if first in replaceable else None
             admissions[row.id] = Admission(first, is_duplicate=True, unreadable=unreadable)
+    return readable
+
+
+def _comment_key(row: EmailRow) -> str | None:
+    return comment_key(row.zendesk_account_id, row.zendesk_ticket_id, row.zendesk_comment_id)
 
 
 _content = operator.attrgetter(

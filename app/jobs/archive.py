@@ -6,9 +6,7 @@ no file from coming, and a file that is being hashed keeps no lease from being e
 """
 
 import asyncio
-import contextlib
-import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -20,7 +18,9 @@ from app.attachments.downloads import Downloads
 from app.attachments.fetcher import Fetcher
 from app.attachments.store import AttachmentStore, StoreError
 from app.database.engine import DB
+from app.jobs.chores import Chore, ChoreContext
 from app.jobs.duty import without_end
+from app.jobs.own_loop import OwnLoopThread
 from app.jobs.transitions import dispatching
 from app.jobs.transitions.dispatching import Files
 from app.settings import Settings
@@ -32,6 +32,9 @@ REMOVE_EVERY_SECONDS = 5.0
 END_WAITS_EVERY_SECONDS = 10.0
 ENDED_AT_ONCE = 500
 STOP_SECONDS = 5.0
+DAY_SECONDS = 86_400.0
+# Whoever writes has ended long before.
+LEFT_AFTER = timedelta(hours=24)
 
 
 def files_of(settings: Settings) -> Files | None:
@@ -45,38 +48,41 @@ def files_of(settings: Settings) -> Files | None:
     )
 
 
-class ArchiveThread:
+def leftovers_chore(settings: Settings) -> Chore:
+    """Removes what killed processes had begun to write into the store, where it is a folder. What
+    they had written whole is known by its hash, and leaves as what was erased does."""
+
+    async def run(context: ChoreContext) -> str | None:
+        if settings.attachments == "off":
+            return None
+        store = await asyncio.to_thread(AttachmentStore.from_url, settings.attachment_store_url)
+        count = await asyncio.to_thread(store.remove_leftovers, datetime.now(UTC) - LEFT_AFTER)
+        return f"{count} half-written files removed from the store"
+
+    return Chore("attachment-leftovers", DAY_SECONDS, run)
+
+
+class ArchiveThread(OwnLoopThread):
     """Runs the archivist of this process; where nothing is fetched, what removes erased files."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__("archive")
         self._settings = settings
         self._archivist: Archivist | None = None
         self._said = ""
-        self._loop = asyncio.new_event_loop()
-        self._stopping = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def ring(self) -> None:
         """There are files to be fetched. May be called from any thread."""
         # Not while this process stops: others fetch them.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._heard)
+        self._call(self._heard)
 
     def stop(self) -> None:
         """Give back what is being fetched."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(timeout=STOP_SECONDS)
+        self._end(STOP_SECONDS)
 
     def _heard(self) -> None:
         if self._archivist is not None:
             self._archivist.ring()
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._keep())
 
     async def _keep(self) -> None:
         pool = await DB.make_pool(max_size=POOL_SIZE)

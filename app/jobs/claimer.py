@@ -15,6 +15,7 @@ import structlog
 
 from app.handlers.loading import Handler
 from app.handlers.surroundings import Surroundings
+from app.jobs import canary
 from app.jobs.claimed_email import LateColumns
 from app.jobs.heartbeat import worker_name
 from app.jobs.leases import LONGEST_PAUSE_OF_LEASE, HeldClaims
@@ -27,6 +28,7 @@ from app.jobs.transitions import claiming
 from app.jobs.transitions.claiming import Claimed, Refusal
 from app.pauses import GrowingPause
 from app.settings import Settings
+from app.sync.asking import DeliveredEnds
 
 T = TypeVar("T")
 # The ids of emails, and by which token the claim that is made of each is known again.
@@ -51,6 +53,7 @@ class Claimer:
 
     Args:
         late: whether handlers look at what is not always fetched.
+        ring: called when ended emails are to be delivered.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Claimer:
         pool: "asyncpg.Pool[asyncpg.Record]",
         held_claims: HeldClaims,
         late: LateColumns,
+        ring: Callable[[], None] | None = None,
     ) -> None:
         self._settings = settings
         self._late = late
@@ -79,7 +83,12 @@ class Claimer:
             handler,
             held_claims=held_claims,
             places=self._places,
-            results=Results(pool, longest_pause=self._longest_pause),
+            results=Results(
+                pool,
+                longest_pause=self._longest_pause,
+                delivered=DeliveredEnds.from_settings(settings),
+                ring=ring,
+            ),
             notes=Notes(pool),
             surroundings=self._surroundings,
             late=late,
@@ -106,6 +115,19 @@ class Claimer:
             left = {**_of(made, left, Refusal.NO_ROOM), **_without(left, made)}
         if busy:
             self._start("busy", self._take_when_free(busy))
+
+    def ahead(self) -> int:
+        """How many emails may be claimed beyond those that are handled. Any thread may ask."""
+        return self._places.ahead
+
+    async def take_canary(self, token: UUID) -> None:
+        """Let a canary go through in a place for an email, when there is one."""
+        share = await self._places.take(1, until=time.monotonic() + FULL_SECONDS)
+        if share is not None:
+            try:
+                await canary.go_through(self._pool, token, lease=self._lease, worker=self._worker)
+            finally:
+                self._places.settle(share, [])
 
     def close(self) -> None:
         """Take nothing more. To be called in its event loop."""
@@ -141,6 +163,9 @@ class Claimer:
         finally:
             self._places.settle(share, [one.body_bytes for one in claimed])
         self._processor.begin(claimed, asked_at)
+        if paused := _of(made, first, Refusal.PAUSED):
+            # Nobody sends them again until processing is resumed.
+            await self._give_back(list(paused))
         for email_id, one in made.items():
             if one is Refusal.SUSPECT:
                 self._start(f"suspect-{email_id}", self._take_suspect(email_id, wanted[email_id]))
@@ -209,7 +234,7 @@ class Claimer:
         return made is not None
 
     async def _give_back(self, email_ids: Sequence[UUID]) -> None:
-        log.debug("no_place_free", emails=len(email_ids))
+        log.debug("given_back", emails=len(email_ids))
         await self._patiently("give_back", lambda: claiming.give_back(self._pool, email_ids))
 
     async def _patiently(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:

@@ -15,6 +15,8 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from app.jobs import canary
+from app.jobs.canary import SendCanary
 from app.jobs.messages import ids_of_message
 from app.jobs.transitions import dispatching
 from app.jobs.transitions.common import Database
@@ -30,6 +32,9 @@ BATCH = 200
 # A notification may be lost, with its connection or behind a pooler.
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 2.0
+# The first one sends thousands in that time. With a backlog the others would disturb the order of
+# receipt, and take from the first one's places.
+REST_SECONDS = 0.5
 # What a broker may take for a batch. Where it took one message at least it is slow, and not away.
 BROKER_SECONDS = 30.0
 CHANNEL = "mailroom_received"
@@ -47,8 +52,11 @@ class Dispatcher:
         send: gives the message of some emails to the broker; it blocks, and is called in a thread.
         depth: how many emails may wait in the broker at once.
         concurrency: how many of them a process handles at once.
+        ahead: how many more of them it may claim at the moment.
         files: what is done about the files of emails; None: nothing.
         ring: called when there are files to be fetched.
+        send_canary: gives the message of a canary to the broker, as `send` does; None: there is
+            none.
     """
 
     def __init__(
@@ -58,13 +66,17 @@ class Dispatcher:
         send: Send,
         depth: int,
         concurrency: int,
+        ahead: Callable[[], int] = lambda: 0,
         files: Files | None = None,
         ring: Callable[[], None] = lambda: None,
+        send_canary: SendCanary | None = None,
     ) -> None:
         self._pool = pool
         self._send = send
+        self._send_canary = send_canary
         self._depth = depth
         self._concurrency = concurrency
+        self._ahead = ahead
         self._files = files
         self._ring = ring
         self._rung = asyncio.Event()
@@ -113,7 +125,12 @@ class Dispatcher:
         """Dispatch what there is, then wait until more comes or so much time has passed."""
         self._rung.clear()
         while await self.dispatch_batch(database):
-            pass
+            if not self._is_first:
+                await _wait_for(self._rung, REST_SECONDS)
+        if self._send_canary is not None and (token := await canary.queue(database)) is not None:
+            # One that the broker does not take goes no further, which is what it is to show.
+            async with asyncio.timeout(BROKER_SECONDS):
+                await asyncio.to_thread(self._send_canary, token)
         if not self._was_whole:
             seconds = min(seconds, max(0.0, self._whole_looks.next_at - time.monotonic()))
         await _wait_for(self._rung, seconds)
@@ -139,7 +156,7 @@ class Dispatcher:
         self._odd_to_fresh = not self._odd_to_fresh
         # The others wait for their files first.
         with_message = [one for one in queued if one.queued_at is not None]
-        sending = _Sending(self._send, with_message, self._concurrency)
+        sending = _Sending(self._send, with_message, self._concurrency + self._ahead())
         try:
             if waiting := [one.email_id for one in queued if one.queued_at is None]:
                 self._ring()
@@ -174,10 +191,10 @@ class Dispatcher:
 class _Sending:
     """Messages on their way to the broker."""
 
-    def __init__(self, send: Send, queued: Sequence[Queued], concurrency: int) -> None:
+    def __init__(self, send: Send, queued: Sequence[Queued], at_once: int) -> None:
         self._send = send
         self._queued = queued
-        self._ids_of_message = ids_of_message(len(queued), concurrency=concurrency)
+        self._ids_of_message = ids_of_message(len(queued), at_once=at_once)
         self._sent = 0
         self._is_over = False
 

@@ -7,7 +7,6 @@ actors cannot keep it from extending leases, dispatching and rescuing.
 import asyncio
 import faulthandler
 import os
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +16,8 @@ import structlog
 from app.database.engine import DB
 from app.database.errors import CANNOT_ASK
 from app.jobs.archive import files_of
+from app.jobs.canary import SendCanary
+from app.jobs.changes import TELL_EVERY_SECONDS, ChangeTeller
 from app.jobs.dispatcher import Dispatcher, Send
 from app.jobs.duty import without_end
 from app.jobs.heartbeat import BEAT_SECONDS, beat, leave, worker_name
@@ -32,10 +33,12 @@ from app.jobs.leases import (
     where_blocked,
 )
 from app.jobs.outcome import Outcome, result_of, tell
+from app.jobs.own_loop import OwnLoopThread
 from app.jobs.rescuer import Rescuer
 from app.jobs.results import record_all
 from app.jobs.transitions.ending import HandBack
 from app.settings import Settings
+from app.sync.asking import DeliveredEnds
 from app.telemetry.metrics import FailureKind
 
 log = structlog.get_logger(__name__)
@@ -52,7 +55,7 @@ STDERR = 2
 BLOCKED_EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
 
 
-class Keeper:
+class Keeper(OwnLoopThread):
     """Extends leases, dispatches, rescues, says that this process lives, and watches over the event
     loop of the actors.
 
@@ -61,8 +64,10 @@ class Keeper:
         actors_loop: the event loop in which the handlers run.
         actors_thread_id: the thread of that loop.
         concurrency: how many emails this process handles at once.
+        ahead: how many more of them it may claim at the moment.
         send: gives the message of some emails to the broker; it blocks.
         ring: called when there are files to be fetched.
+        send_canary: gives the message of a canary to the broker; it blocks.
     """
 
     def __init__(
@@ -73,33 +78,27 @@ class Keeper:
         actors_loop: asyncio.AbstractEventLoop,
         actors_thread_id: int | None,
         concurrency: int,
+        ahead: Callable[[], int],
         send: Send,
         ring: Callable[[], None],
+        send_canary: SendCanary,
     ) -> None:
+        super().__init__("keeper")
         self._settings = settings
         self._lease = timedelta(seconds=settings.lease_seconds)
         self._held_claims = held_claims
         self._actors_loop = actors_loop
         self._actors_thread_id = actors_thread_id
         self._concurrency = concurrency
+        self._ahead = ahead
         self._send = send
         self._ring = ring
+        self._send_canary = send_canary
         self._started_at = datetime.now(UTC)
-        self._loop = asyncio.new_event_loop()
-        self._stopping = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def stop(self) -> None:
         """Stop what it does, and wait for its connections to be closed."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(timeout=LAST_WORDS_SECONDS)
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._keep())
+        self._end(LAST_WORDS_SECONDS)
 
     async def _keep(self) -> None:
         # A statement to a server that went silent must not hold up the leases.
@@ -112,8 +111,10 @@ class Keeper:
             send=self._send,
             depth=self._settings.queue_depth,
             concurrency=self._concurrency,
+            ahead=self._ahead,
             files=files_of(self._settings),
             ring=self._ring,
+            send_canary=self._send_canary if self._settings.canary_seconds else None,
         )
         seconds = self._lease.total_seconds()
         rescuer = Rescuer(
@@ -122,6 +123,7 @@ class Keeper:
             lost_after=timedelta(seconds=self._settings.message_lost_seconds),
             concurrency=self._concurrency,
         )
+        teller = ChangeTeller(self._held_claims)
         duties = [
             without_end("dispatch", dispatcher.run),
             without_end(
@@ -139,6 +141,11 @@ class Keeper:
             ),
             without_end(
                 "heartbeat", lambda: self._beat(pool, dispatcher), every_seconds=BEAT_SECONDS
+            ),
+            without_end(
+                "tell_changes",
+                lambda: teller.run_once(pool),
+                every_seconds=TELL_EVERY_SECONDS,
             ),
             without_end("watch", lambda: self._watch(pool), every_seconds=WATCH_EVERY_SECONDS),
         ]
@@ -204,7 +211,8 @@ class Keeper:
             async with asyncio.timeout(LAST_WORDS_SECONDS):
                 failed = [result_of(self._settings, held.claim, outcome) for held in late]
                 others = [HandBack(held.claim) for held in all_held if held not in late]
-                stood = await record_all(pool, [*failed, *others])
+                delivered = DeliveredEnds.from_settings(self._settings)
+                stood = await record_all(pool, [*failed, *others], delivered=delivered)
                 for result in failed:
                     tell(result, claim_stood=result.claim in stood)
         finally:

@@ -88,16 +88,20 @@ class HeldClaims:
 
     def __init__(self) -> None:
         self.contact = Contact()
+        self.changes = 0
+        """How often one was made or ended."""
         self._lock = threading.Lock()
         self._held: set[Held] = set()
 
     def add(self, held: Held) -> None:
         with self._lock:
             self._held.add(held)
+            self.changes += 1
 
     def remove(self, held: Held) -> None:
         with self._lock:
             self._held.discard(held)
+            self.changes += 1
 
     def give_up(self, held: Held, reason: str | None = None) -> None:
         """Cancel its handler: the claim is lost, or has to be handed back."""

@@ -14,14 +14,15 @@ import dramatiq
 
 ACTOR_NAME = "process_email"
 FURTHER_IDS = "email_ids"
+CANARY = "canary"
 MOST_IDS = 100
 # So many messages at least are made of a batch, so that several processes share it.
 MESSAGES_OF_BATCH = 4
 
 
-def ids_of_message(batch: int, *, concurrency: int) -> int:
-    """How many emails of a batch one message asks for, where a process handles so many at once."""
-    return max(1, min(batch // MESSAGES_OF_BATCH, MOST_IDS, concurrency))
+def ids_of_message(batch: int, *, at_once: int) -> int:
+    """How many emails of a batch one message asks for, where a process takes so many at once."""
+    return max(1, min(batch // MESSAGES_OF_BATCH, MOST_IDS, at_once))
 
 
 def make_message(queue: str, email_ids: Sequence[UUID]) -> dramatiq.Message[None]:
@@ -34,6 +35,16 @@ def make_message(queue: str, email_ids: Sequence[UUID]) -> dramatiq.Message[None
         kwargs={},
         options={FURTHER_IDS: further} if further else {},
     )
+
+
+def make_canary_message(queue: str, token: UUID) -> dramatiq.Message[None]:
+    """The message of a canary. An older version finds no email of this id, and does nothing."""
+    return make_message(queue, [token]).copy(options={CANARY: True})
+
+
+def is_canary(message: dramatiq.Message[Any]) -> bool:
+    """Whether a message asks for a canary."""
+    return bool(message.options.get(CANARY))
 
 
 def ids_in(message: dramatiq.Message[Any]) -> list[UUID]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 
 import attrs
 
@@ -9,6 +10,16 @@ import attrs
 MOST_BYTES = 32 * 1024 * 1024
 # Results that wait for the database. Their handlers have ended, but not their claims.
 MOST_UNRECORDED = 500
+# Emails are claimed before there are places for them, where these become free in about the time
+# that a claim takes: handlers that are quick would wait for claims else. It is told from what ended
+# lately. Handlers that began together end together, so of these at least two generations count.
+AHEAD_SECONDS = 0.05
+MOST_AHEAD = 100
+LEAST_ENDS = 100
+GENERATIONS = 2
+# Handlers that take longer gain nothing by it: a claim is short beside them, and where they end
+# together, what was claimed ahead is handed back before that, again and again.
+QUICK_SECONDS = 1.0
 
 
 @attrs.frozen
@@ -23,7 +34,8 @@ class Places:
     """The places for handlers in this process; of one event loop.
 
     A place is taken before an email is claimed, and free again when its handler has ended. The
-    result may wait for the database beyond that, as long as not too many do.
+    result may wait for the database beyond that, as long as not too many do. Where handlers are
+    quick, emails may be claimed ahead of the places in which they run.
 
     Args:
         number: handlers that may run at once.
@@ -34,6 +46,8 @@ class Places:
         self._number = number
         self._most_bytes = most_bytes
         self._taken = 0
+        self._running = 0
+        self._ends = deque[float](maxlen=max(LEAST_ENDS, GENERATIONS * number + 1))
         self._unrecorded = 0
         self._bytes = 0
         self._turn = asyncio.Lock()
@@ -41,11 +55,25 @@ class Places:
         self._is_closed = False
 
     @property
+    def ahead(self) -> int:
+        """How many emails may be claimed beyond those that are handled. Any thread may ask."""
+        ends = self._ends
+        if len(ends) < (ends.maxlen or 0):
+            return 0
+        seconds = max(time.monotonic() - ends[0], AHEAD_SECONDS)
+        if seconds * self._number > len(ends) * QUICK_SECONDS:
+            return 0
+        return min(MOST_AHEAD, int(len(ends) * AHEAD_SECONDS / seconds))
+
+    @property
     def free(self) -> int:
-        """How many handlers may begin now."""
+        """How many emails may be claimed now."""
         if self._bytes >= self._most_bytes:
             return 0
-        return min(self._number - self._taken, self._number + MOST_UNRECORDED - self._unrecorded)
+        return min(
+            self._number + self.ahead - self._taken,
+            self._number + MOST_UNRECORDED - self._unrecorded,
+        )
 
     async def take(self, most: int, *, until: float) -> Share | None:
         """Take as many places as are free, when there is one, and half of the bytes that are: there
@@ -89,9 +117,21 @@ class Places:
         self._bytes -= share.body_bytes - sum(claimed)
         self._freed.set()
 
-    def handled(self) -> None:
-        """The handler in one place has ended."""
+    @property
+    def has_room(self) -> bool:
+        """Whether a handler may begin."""
+        return self._running < self._number
+
+    def occupy(self) -> None:
+        """A handler begins."""
+        self._running += 1
+
+    def handled(self, *, has_run: bool) -> None:
+        """The handler in one place has ended, or will not begin."""
         self._taken -= 1
+        if has_run:
+            self._running -= 1
+            self._ends.append(time.monotonic())
         self._freed.set()
 
     def recorded(self, body_bytes: int) -> None:

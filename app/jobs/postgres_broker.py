@@ -2,10 +2,11 @@
 
 The library waits for an answer without end, and tries ten times ten times. Whoever uses it here
 asks again by itself, cannot wait for minutes when it is to stop, and must notice a connection that
-a router forgot. So it is given a pool of our own, and nothing of it is changed.
+a router forgot. So it is given a pool of our own, and its consumer a bell that it cannot miss.
 """
 
 import logging
+import threading
 import time
 from typing import Any
 
@@ -34,6 +35,8 @@ from app.jobs.watched_broker import WatchedBroker
 # What the engine asks is answered in milliseconds.
 ANSWER_SECONDS = 10.0
 POOL_SIZE = 16
+# One that answered so lately is not tried again before it is lent.
+TRIED_FOR_SECONDS = 1.0
 PROBE_EVERY_SECONDS = 10.0
 IS_READ_ONLY = "SELECT current_setting('transaction_read_only') = 'on'"
 # A message lost in a crash of PostgreSQL is sent again, so its durability is not worth a disk flush
@@ -55,6 +58,9 @@ BROKER_AWAY = (BrokerAwayError, psycopg.OperationalError, psycopg.errors.ReadOnl
 
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that waits for no answer without end, and closes itself when it is spent."""
+
+    tried_at = -TRIED_FOR_SECONDS
+    """When it could write, by the monotonic clock."""
 
     def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
@@ -127,10 +133,14 @@ def _set_up(connection: BoundedConnection) -> None:
 
 
 def _try(connection: BoundedConnection) -> None:
+    now = time.monotonic()
+    if now < connection.tried_at + TRIED_FOR_SECONDS:
+        return
     (is_read_only,) = _alone(connection, IS_READ_ONLY).fetchone() or (True,)
     if is_read_only:
         connection.close()
         raise psycopg.OperationalError("the broker's database is read-only")
+    connection.tried_at = now
 
 
 def _alone(connection: BoundedConnection, statement: str) -> "psycopg.Cursor[Any]":
@@ -159,8 +169,39 @@ class ProbingNotifier(Notifier):  # type: ignore[misc]
         return connection
 
 
+class Bell(threading.Event):
+    """An event that whoever waits hears once, even if it came before.
+
+    The library's consumer clears its event after it has looked, and before it waits: a message that
+    comes in between would lie until the next one comes, or for a second.
+    """
+
+    def clear(self) -> None:
+        """Keep what was not heard yet."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        has_rung = super().wait(timeout)
+        super().clear()
+        return has_rung
+
+
 class ForgettingConsumer(PostgresConsumer):  # type: ignore[misc]
-    """Does not count a message as in hand for ever whose acknowledgement failed."""
+    """Does not count a message as in hand for ever whose acknowledgement failed, and misses no
+    notification of a new one."""
+
+    def __init__(self, **options: Any) -> None:
+        self._bell = Bell()
+        super().__init__(**options)
+
+    @property
+    def wakeup(self) -> threading.Event:
+        """What its notifications ring."""
+        return self._bell
+
+    @wakeup.setter
+    def wakeup(self, _: threading.Event) -> None:
+        """Keep the bell. To listen for the library's own event first, and then for the bell, would
+        lose what is told between the two."""
 
     def ack(self, message: MessageProxy) -> None:
         try:

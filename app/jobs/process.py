@@ -5,9 +5,11 @@ after that is done for many at once, since it would cost more than a handler tha
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import attrs
@@ -25,6 +27,7 @@ from app.jobs.outcome import CANCELLED, Outcome, outcome_of, result_of, tell
 from app.jobs.places import Places
 from app.jobs.progress import Notes, Progress
 from app.jobs.results import FIRST_BUSY_PAUSE_SECONDS, LONGEST_BUSY_PAUSE_SECONDS, Results
+from app.jobs.time_limit import TimeLimit
 from app.jobs.transitions.claiming import FIRST_COLUMN, Claimed
 from app.jobs.transitions.ending import STOPPED, Completion, End, HandBack, Result
 from app.pauses import GrowingPause
@@ -36,6 +39,9 @@ log = structlog.get_logger(__name__)
 
 # What a cancelled handler gets for its clean-up.
 CANCEL_SECONDS = 5.0
+# How long an email that was claimed ahead waits for its place here, before others may have it.
+LINE_SECONDS = 2.0
+NO_PLACE = "handed back untried: its worker had no place for it"
 
 
 class Processor:
@@ -70,9 +76,8 @@ class Processor:
         self._timeout = settings.handler_timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._in_hand: set[_InHand] = set()
-        # In the order in which they began, which is that of their ends of time.
-        self._running: dict[_InHand, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._running = TimeLimit[_InHand](self._timeout, self._cancel)
+        self._line = TimeLimit[_InHand](LINE_SECONDS, self._let_others_have)
         self._settling: set[asyncio.Task[None]] = set()
 
     def begin(self, claimed: Sequence[Claimed], asked_at: float) -> None:
@@ -82,15 +87,35 @@ class Processor:
             asked_at: when they were asked for, by the monotonic clock.
         """
         self._late.handled(len(claimed))
-        gives_up_at = time.monotonic() + self._timeout + 2 * CANCEL_SECONDS
         lease_ends_at = asked_at + self._lease.total_seconds()
         for one in claimed:
             email = _InHand(self, one)
-            task = self._loop.create_task(self._attempt(email))
-            email.held = Held(one.claim, task, gives_up_at=gives_up_at, lease_ends_at=lease_ends_at)
-            task.add_done_callback(email.handled)
+            place = self._loop.create_future()
+            place.add_done_callback(email.handled)
+            email.held = Held(one.claim, place, gives_up_at=math.inf, lease_ends_at=lease_ends_at)
             self._in_hand.add(email)
             self._held_claims.add(email.held)
+            self._line.begin(email)
+        self._start_next()
+
+    def _start_next(self) -> None:
+        """Have those handled that wait for places, as far as there are some."""
+        while self._places.has_room and (email := self._line.end_first()) is not None:
+            held = email.held
+            if held.task.done():
+                # It was given up just now, and its callback is on its way.
+                continue
+            self._places.occupy()
+            email.has_place = True
+            held.task.remove_done_callback(email.handled)
+            held.gives_up_at = time.monotonic() + self._timeout + 2 * CANCEL_SECONDS
+            # Whoever gives the claim up meanwhile has said so before it looked for the task.
+            held.task = self._loop.create_task(self._attempt(email))
+            held.task.add_done_callback(email.handled)
+
+    def _let_others_have(self, email: "_InHand") -> None:
+        """Handlers are not as quick as they were when it was claimed."""
+        self._held_claims.give_up(email.held, NO_PLACE)
 
     @property
     def is_idle(self) -> bool:
@@ -134,7 +159,8 @@ class Processor:
         )
         # The lines of the handler carry the id, too. This task has a context of its own.
         structlog.contextvars.bind_contextvars(email_id=str(claim.email_id))
-        self._watch(email)
+        email.began_at = time.monotonic()
+        self._running.begin(email)
         with span("process email", claim.email_id, SpanKind.CONSUMER):
             outcome = await outcome_of(self._run(email, row))
             if email.is_over_time:
@@ -164,33 +190,18 @@ class Processor:
         row.attachments = self._surroundings.attachments(claim.email_id)
         return await run(self._handler, row, context)
 
-    def _watch(self, email: "_InHand") -> None:
-        """Cancel its handler when its time is over. One timer serves all, since they began in the
-        order in which their times end."""
-        email.began_at = time.monotonic()
-        self._running[email] = None
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._timeout, self._cancel_late_ones)
+    def _cancel(self, email: "_InHand") -> None:
+        """The time of its handler is over."""
+        email.is_over_time = True
+        email.held.task.cancel()
+        self._loop.call_later(CANCEL_SECONDS, email.say_if_it_runs_on)
 
-    def _cancel_late_ones(self) -> None:
-        self._timer = None
-        now = time.monotonic()
-        late = []
-        for email in self._running:
-            if (left := email.began_at + self._timeout - now) > 0:
-                self._timer = self._loop.call_later(left, self._cancel_late_ones)
-                break
-            late.append(email)
-        for email in late:
-            del self._running[email]
-            email.is_over_time = True
-            email.held.task.cancel()
-            self._loop.call_later(CANCEL_SECONDS, email.say_if_it_runs_on)
-
-    def handled(self, email: "_InHand", task: "asyncio.Task[Result]") -> None:
+    def handled(self, email: "_InHand", task: "asyncio.Future[Any]") -> None:
         """The task of an email has ended."""
-        self._places.handled()
-        self._running.pop(email, None)
+        self._places.handled(has_run=email.has_place)
+        self._running.end(email)
+        self._line.end(email)
+        self._start_next()
         claim, held = email.claimed.claim, email.held
         if task.cancelled():
             if held.given_up_at is not None or not email.began_at:
@@ -245,13 +256,14 @@ class _InHand:
     held: Held = attrs.field(init=False)
     began_at: float = 0.0
     """When its handler was called, by the monotonic clock."""
+    has_place: bool = False
     is_over_time: bool = False
     progress: Progress | None = None
     result: Result = attrs.field(init=False)
     _pause: GrowingPause | None = None
     _ended: "asyncio.Future[None] | None" = None
 
-    def handled(self, task: "asyncio.Task[Result]") -> None:
+    def handled(self, task: "asyncio.Future[Any]") -> None:
         self._processor.handled(self, task)
 
     def tell(self, text: str) -> None:

@@ -7,7 +7,7 @@ somebody has locked, nor by a value that PostgreSQL refuses.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
 import attrs
@@ -18,6 +18,7 @@ from app.jobs.patience import patiently
 from app.jobs.transitions import ending
 from app.jobs.transitions.common import Claim, Database
 from app.jobs.transitions.ending import Completion, End, Failure, HandBack, LaterRetry, Result
+from app.sync.asking import NOTHING, DeliveredEnds
 from app.telemetry.metrics import FailureKind
 
 log = structlog.get_logger(__name__)
@@ -29,11 +30,11 @@ BATCH_BYTES = 8 * 1024 * 1024
 FIRST_BUSY_PAUSE_SECONDS = 0.02
 LONGEST_BUSY_PAUSE_SECONDS = 1.0
 
-Transition: TypeAlias = Callable[[Database, Sequence[Any]], Awaitable[list[End]]]
-TRANSITIONS: dict[type[Result], Transition] = {
-    Completion: ending.complete,
+Transition: TypeAlias = Callable[..., Awaitable[list[End]]]
+# The ends of jobs, whose results may have to be delivered, and what only ends a claim.
+ENDS: dict[type[Result], Transition] = {Completion: ending.complete, Failure: ending.fail}
+OTHERS: dict[type[Result], Transition] = {
     LaterRetry: ending.retry_later,
-    Failure: ending.fail,
     HandBack: ending.hand_back,
 }
 
@@ -44,48 +45,66 @@ class Results(GroupCommit[Result, End]):
     Args:
         pool: connections to the database.
         longest_pause: in seconds, before a database that is away is asked again.
+        delivered: which ends are delivered.
+        ring: called when some are to be.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, longest_pause: float) -> None:
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        *,
+        longest_pause: float,
+        delivered: DeliveredEnds = NOTHING,
+        ring: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(batch_rows=BATCH_ROWS)
         self._pool = pool
         self._longest_pause = longest_pause
+        self._delivered = delivered
+        self._ring = ring
 
     async def commit(self, results: Sequence[Result]) -> Sequence[End | Exception]:
         ends: dict[int, End | Exception] = {}
-        for kind, transition in TRANSITIONS.items():
+        for kind in (*ENDS, *OTHERS):
             places = [place for place, result in enumerate(results) if isinstance(result, kind)]
             for batch in _batches(places, results):
-                batch_ends = await self._write(transition, [results[place] for place in batch])
+                batch_ends = await self._write(kind, [results[place] for place in batch])
                 ends.update(zip(batch, batch_ends, strict=True))
+            if places and kind in ENDS and self._ring is not None:
+                self._ring()
         return [ends[place] for place in range(len(results))]
 
     async def _write(
-        self, transition: Transition, results: Sequence[Result]
+        self, kind: type[Result], results: Sequence[Result]
     ) -> Sequence[End | Exception]:
         try:
-            return await self._patiently(transition, results)
+            return await self._patiently(kind, results)
         except ROW_ERRORS as error:
             if len(results) > 1:
                 # A result must not fail for another's fault.
-                return [(await self._write(transition, [result]))[0] for result in results]
+                return [(await self._write(kind, [result]))[0] for result in results]
             (result,) = results
             log.error(
                 "result_refused", email_id=str(result.claim.email_id), error=type(error).__name__
             )
             mended = _without_what_is_refused(result, error)
-            return await self._patiently(TRANSITIONS[type(mended)], [mended])
+            return await self._patiently(type(mended), [mended])
 
-    async def _patiently(self, transition: Transition, results: Sequence[Result]) -> list[End]:
+    async def _patiently(self, kind: type[Result], results: Sequence[Result]) -> list[End]:
         return await patiently(
-            transition.__name__,
-            lambda: transition(self._pool, results),
+            (ENDS.get(kind) or OTHERS[kind]).__name__,
+            lambda: _record(self._pool, kind, results, self._delivered),
             longest_pause=self._longest_pause,
         )
 
 
-async def record_all(database: Database, results: Sequence[Result]) -> set[Claim]:
+async def record_all(
+    database: Database, results: Sequence[Result], *, delivered: DeliveredEnds = NOTHING
+) -> set[Claim]:
     """Record results at once, and again those whose emails are locked, until none is.
+
+    Args:
+        delivered: which ends are delivered.
 
     Returns:
         The claims that still stood.
@@ -96,9 +115,9 @@ async def record_all(database: Database, results: Sequence[Result]) -> set[Claim
     left, stood = list(results), set[Claim]()
     while left:
         busy: list[Result] = []
-        for kind, transition in TRANSITIONS.items():
+        for kind in (*ENDS, *OTHERS):
             if batch := [result for result in left if isinstance(result, kind)]:
-                ends = await transition(database, batch)
+                ends = await _record(database, kind, batch, delivered)
                 for result, end in zip(batch, ends, strict=True):
                     if end is End.BUSY:
                         busy.append(result)
@@ -108,6 +127,14 @@ async def record_all(database: Database, results: Sequence[Result]) -> set[Claim
         if left:
             await asyncio.sleep(FIRST_BUSY_PAUSE_SECONDS)
     return stood
+
+
+async def _record(
+    database: Database, kind: type[Result], results: Sequence[Result], delivered: DeliveredEnds
+) -> list[End]:
+    if kind in ENDS:
+        return await ENDS[kind](database, results, delivered=delivered)
+    return await OTHERS[kind](database, results)
 
 
 def _batches(places: Sequence[int], results: Sequence[Result]) -> Iterator[list[int]]:

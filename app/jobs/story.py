@@ -5,67 +5,41 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import attrs
 
-from app.attachments.reasons import sentence_of
+from app.i18n.texts import gettext as _
+from app.jobs.story_events import (
+    Event,
+    event_of_entry,
+    event_of_file,
+    events_of_email,
+    last_delivery,
+)
 from app.jobs.transitions.common import Database
-from app.jobs.transitions.keeping import MESSAGE_LOST
-from app.models.email_attachment import AttachmentState
-from app.models.incoming_email import ProcessingStatus
+from app.models.incoming_email import ProcessingStatus, SyncStatus
 from app.settings import Settings
+from app.sync.counts import find_receiver, receiver_of
 
 SELECT_EMAIL = """
 SELECT id, zendesk_ticket_id, processing_status, processing_error, received_at, created_at,
     queued_at, started_at, completed_at, next_attempt_at, lease_expires_at, retry_count, claims,
-    lost_claims, claimed_by, attempt_errors, now() AS now
+    lost_claims, claimed_by, attempt_errors, sync_status, sync_error, sync_retry_count,
+    sync_version, sync_next_attempt_at, sync_lease_expires_at, synced_at, bodies_removed_at,
+    now() AS now
 FROM incoming_emails
 WHERE id = $1
 """
 SELECT_FILES = """
-SELECT position, filename, state, reason, detail, size, tries, token IS NOT NULL AS is_fetched_now,
-    created_at, next_attempt_at, ended_at
+SELECT position, filename, state, reason, detail, size, tries, created_at, ended_at,
+    token IS NOT NULL AS is_taken, next_attempt_at > now() AS is_later
 FROM email_attachments WHERE email = $1 ORDER BY position
 """
-
-# Older than anything should be in its state while the workers run. What is `queued` counts from the
-# moment at which a worker could have had it. Sending a message again or postponing a suspect does
-# not renew that: both go on for as long as no worker comes. What is `processing` should have ended
-# with its lease, and with the handler's time even if the lease is extended for ever.
-SELECT_STUCK = f"""
-SELECT id, processing_status, since, now() - since AS age
-FROM (
-    SELECT id, processing_status,
-        CASE processing_status
-            WHEN 'received' THEN created_at
-            WHEN 'queued' THEN GREATEST(
-                created_at, started_at,
-                CASE WHEN lost_claims = 0 THEN next_attempt_at END,
-                (
-                    SELECT max(GREATEST(
-                        (entry ->> 'at')::timestamptz, (entry ->> 'next_attempt_at')::timestamptz
-                    ))
-                    FROM jsonb_array_elements(attempt_errors) AS entry
-                    WHERE entry ->> 'error' <> '{MESSAGE_LOST}'
-                )
-            )
-            ELSE COALESCE(LEAST(lease_expires_at, started_at + $3::interval), created_at)
-        END AS since
-    FROM incoming_emails
-    WHERE processing_status IN ('received', 'queued', 'processing')
-) AS unfinished
-WHERE since < now() - $1::interval
-ORDER BY since
-LIMIT $2
-"""  # noqa: S608 - a constant
-
-
-@attrs.frozen
-class Event:
-    """Something that happened to an email."""
-
-    at: datetime
-    what: str
+# The newest; each is short.
+MOST_ENTRIES = 1_000
+SELECT_ENTRIES = """
+SELECT at, kind, who, worker, attempt, text FROM email_events
+WHERE email = $1 ORDER BY at DESC, id DESC LIMIT $2
+"""
 
 
 @attrs.frozen
@@ -82,119 +56,108 @@ class Story:
     """When the next step happens at the latest, where that is known."""
 
 
-@attrs.frozen
-class Stuck:
-    """An email that is older in its state than expected."""
-
-    id: UUID
-    status: ProcessingStatus
-    since: datetime
-    age: timedelta
-
-
 async def tell_story(database: Database, email_id: UUID, settings: Settings) -> Story | None:
     """The story of an email; None where there is no such email."""
     row = await database.fetchrow(SELECT_EMAIL, email_id)
     if row is None:
         return None
     files = await database.fetch(SELECT_FILES, email_id)
+    entries = await database.fetch(SELECT_ENTRIES, email_id, MOST_ENTRIES)
     next_step, next_at = _next_step(dict(row), settings)
+    if _is_being_delivered(dict(row)):
+        next_step, next_at = _next_of_delivery(dict(row), await _what_holds_up(database, settings))
     return Story(
         id=row["id"],
         zendesk_ticket_id=row["zendesk_ticket_id"],
         status=ProcessingStatus(row["processing_status"]),
         events=sorted(
-            [*_events(dict(row)), *map(_event_of_file, files)], key=lambda event: event.at
+            [
+                *events_of_email(dict(row)),
+                *map(event_of_file, files),
+                *map(event_of_entry, reversed(entries)),
+                *last_delivery(row["synced_at"], entries),
+            ],
+            key=lambda event: event.at,
         ),
         next_step=next_step,
         next_at=next_at,
     )
 
 
-async def find_stuck(database: Database, settings: Settings, *, limit: int) -> list[Stuck]:
-    """Emails that are older in their state than they can be while workers run; the oldest first."""
-    patience = timedelta(seconds=2 * max(settings.message_lost_seconds, settings.lease_seconds))
-    longest_run = timedelta(seconds=settings.handler_timeout_seconds)
-    rows = await database.fetch(SELECT_STUCK, patience, limit, longest_run)
-    return [
-        Stuck(row["id"], ProcessingStatus(row["processing_status"]), row["since"], row["age"])
-        for row in rows
-    ]
-
-
-def _events(row: dict[str, Any]) -> list[Event]:
-    events = [Event(row["created_at"], "received: stored durably, and Zendesk was told 200")]
-    entries = json.loads(row["attempt_errors"])
-    for entry in entries:
-        attempt = f"attempt {entry['attempt']}: " if entry["attempt"] else ""
-        worker = f" (by {entry['worker']})" if entry.get("worker") else ""
-        events.append(
-            Event(datetime.fromisoformat(entry["at"]), f"{attempt}{entry['error']}{worker}")
-        )
-    # The columns know the last claim only.
-    begun = {
-        datetime.fromisoformat(entry["started_at"]): entry["worker"] or "a worker"
-        for entry in entries
-        if entry.get("started_at")
-    }
-    if row["started_at"]:
-        last = f"{row['claimed_by'] or 'a worker'}, claim {row['claims']}"
-        begun.setdefault(row["started_at"], last)
-    events += [Event(at, f"processing: claimed by {claim}") for at, claim in begun.items()]
-    if row["queued_at"]:
-        events.append(Event(row["queued_at"], "queued: its message went to the broker"))
-    if row["completed_at"]:
-        error = f": {row['processing_error']}" if row["processing_error"] else ""
-        events.append(Event(row["completed_at"], f"{row['processing_status']}{error}"))
-    return events
-
-
-def _event_of_file(row: "asyncpg.Record") -> Event:
-    name = f" ({row['filename']})" if row["filename"] else ""
-    why = ""
-    if row["reason"] is not None:
-        detail = f" [{row['detail']}]" if row["detail"] else ""
-        why = f": {row['reason']}. {sentence_of(row['reason'])}{detail}"
-    file = f"file {row['position']}{name}"
-    match AttachmentState(row["state"]):
-        case AttachmentState.KEPT:
-            return Event(row["ended_at"], f"{file}: kept, {row['size']} bytes")
-        case AttachmentState.PENDING:
-            tries = f", {row['tries']} tries so far" if row["tries"] else ""
-            now = ", fetched now" if row["is_fetched_now"] else ""
-            return Event(row["created_at"], f"{file}: to be fetched{tries}{now}{why}")
-        case state:
-            return Event(row["ended_at"], f"{file}: {state}{why}")
-
-
 def _next_step(row: dict[str, Any], settings: Settings) -> tuple[str, datetime | None]:
     match ProcessingStatus(row["processing_status"]):
         case ProcessingStatus.RECEIVED:
-            return "a worker's Dispatcher queues it, the oldest email first", None
+            return _("a worker's Dispatcher queues it, the oldest email first"), None
         case ProcessingStatus.QUEUED if _is_later(row["next_attempt_at"], row["now"]):
             if row["claims"] == 0 and row["retry_count"] == 0:
-                step = "it begins when its files are there, or without those that are not"
+                step = _("it begins when its files are there, or without those that are not")
             elif _is_postponed(row):
-                step = (
+                step = _(
                     "its message is sent again: a worker of it vanished, so a process takes it "
                     "only while it has no other such email in work"
                 )
             else:
-                step = f"retry {row['retry_count']} of {settings.max_retries} begins"
+                step = _(
+                    "retry %(retry)s of %(most)s begins",
+                    retry=row["retry_count"],
+                    most=settings.max_retries,
+                )
             return step, row["next_attempt_at"]
         case ProcessingStatus.QUEUED if row["queued_at"] is None:
-            return "a worker's Dispatcher sends its message anew", None
+            return _("a worker's Dispatcher sends its message anew"), None
         case ProcessingStatus.QUEUED:
             lost_at = row["queued_at"] + timedelta(seconds=settings.message_lost_seconds)
-            return "a worker claims it; if none has, its message is sent again", lost_at
+            return _("a worker claims it; if none has, its message is sent again"), lost_at
         case ProcessingStatus.PROCESSING:
-            return "its worker finishes; if it vanished, another takes over", row[
-                "lease_expires_at"
-            ]
+            step = _("its worker finishes; if it vanished, another takes over")
+            return step, row["lease_expires_at"]
         case ProcessingStatus.COMPLETED:
-            return "nothing: it is done", None
+            return _("nothing: it is done"), None
         case ProcessingStatus.FAILED:
-            return "nothing, until an operator retries it", None
+            return _("nothing, until an operator retries it"), None
+
+
+def _is_being_delivered(row: dict[str, Any]) -> bool:
+    has_ended = row["processing_status"] in (ProcessingStatus.COMPLETED, ProcessingStatus.FAILED)
+    return has_ended and row["sync_status"] in (SyncStatus.PENDING, SyncStatus.FAILED)
+
+
+async def _what_holds_up(database: Database, settings: Settings) -> str | None:
+    """Why nothing is delivered at all now."""
+    if not settings.delivers:
+        return _("nothing is delivered, as MAILROOM_SYNC_URL and MAILROOM_SYNC are empty")
+    receiver = await find_receiver(database, receiver_of(settings))
+    if receiver is None or receiver.is_well:
+        return None
+    if receiver.is_paused:
+        return _("its receiver wants nothing more (410); once it is back: `mailroom sync resume`")
+    return _("its receiver is down, and is tried by itself: `mailroom sync status` says when")
+
+
+def _next_of_delivery(row: dict[str, Any], held_up: str | None) -> tuple[str, datetime | None]:
+    number = row["sync_retry_count"] + 1
+    if row["sync_status"] == SyncStatus.FAILED:
+        return (
+            _(
+                "nothing: its delivery was given up (%(why)s); `mailroom reconcile --id %(id)s "
+                "--apply` has it delivered again",
+                why=row["sync_error"],
+                id=row["id"],
+            ),
+            None,
+        )
+    if _is_later(row["sync_lease_expires_at"], row["now"]):
+        step = _(
+            "try %(number)s to deliver it ends; if its worker vanished, another delivers it",
+            number=number,
+        )
+        return step, row["sync_lease_expires_at"]
+    if held_up is not None:
+        return _("it is delivered later: %(why)s", why=held_up), None
+    if _is_later(row["sync_next_attempt_at"], row["now"]):
+        step = _("try %(number)s to deliver it begins", number=number)
+        return step, row["sync_next_attempt_at"]
+    return _("a worker delivers it"), None
 
 
 def _is_postponed(row: dict[str, Any]) -> bool:

@@ -22,10 +22,11 @@ class Scope(StrEnum):
     OPERATE = "operate"
     """Retry and erase emails."""
 
-    def includes(self, other: "Scope") -> bool:
-        """Whether a token with this scope may do what the other one allows."""
-        ordered = list(Scope)
-        return ordered.index(self) >= ordered.index(other)
+    def is_included_in(self, granted: str) -> bool:
+        """Whether a token with the granted scope may do what this one allows. Nothing, where a
+        newer version of Mailroom made it with a scope that this one does not know."""
+        ordered = [scope.value for scope in Scope]
+        return granted in ordered[ordered.index(self) :]
 
 
 class ApiToken(Table, tablename="api_tokens", db=DB):

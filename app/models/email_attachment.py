@@ -1,6 +1,6 @@
 """The `email_attachments` table: the files of emails, where each stands, and what became of it.
 
-Only `app.attachments.transitions` writes it.
+Only `enrolling`, `transitions`, `removing` and `expiry` of `app.attachments` write it.
 """
 
 from enum import StrEnum
@@ -15,7 +15,7 @@ from app.database.engine import DB
 
 
 class AttachmentState(StrEnum):
-    """Where a file stands: `pending -> kept | skipped | failed | flagged`.
+    """Where a file stands: `pending -> kept | skipped | failed | flagged`; `kept -> skipped`.
 
     An operator's request leads from each of the last three, and from `kept` where the bytes are
     damaged, back to `pending`.
@@ -28,7 +28,8 @@ class AttachmentState(StrEnum):
     """Its bytes are in the store, under `storage_key`."""
 
     SKIPPED = "skipped"
-    """Not fetched, because a limit or a rule says so. `reason` says which."""
+    """Not fetched, or not kept any longer, because a limit or a rule says so. `reason` says
+    which."""
 
     FAILED = "failed"
     """Given up: it cannot be had, or every try was used. `reason` says why."""

@@ -94,3 +94,8 @@ def in_utc(moment: datetime) -> datetime:
         OverflowError: that lies outside the calendar.
     """
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def containing(text: str) -> str:
+    """The pattern by which PostgreSQL's LIKE finds what contains a text."""
+    return "%" + re.sub(r"[\\%_]", r"\\\g<0>", fit_text(text)) + "%"

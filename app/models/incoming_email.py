@@ -56,13 +56,37 @@ UNREADABLE = "unreadable"
 """Key of `extracted_data`: why the payload cannot be read. No handler is asked then."""
 
 
+class Origin(StrEnum):
+    """By which way an email came."""
+
+    WEBHOOK = "webhook"
+    """A trigger's call of the webhook."""
+
+    EVENT = "event"
+    """An event subscription's call of it."""
+
+    RECOVERED = "recovered"
+    """Zendesk's record of a call that was not delivered."""
+
+    BACKFILL = "backfill"
+    """Its ticket at Zendesk: no call brought it."""
+
+
 class SyncStatus(StrEnum):
-    """Where the delivery of a finished email to the user's own system stands."""
+    """Where the delivery of a finished email to the user's own system stands:
+    `pending -> synced | failed`; `app.sync.transitions` has every step."""
 
     PENDING = "pending"
+    """To be delivered, at `sync_next_attempt_at` at the earliest; or a worker does so now."""
+
     SYNCED = "synced"
+    """The receiver took the result whose number is `sync_version`."""
+
     FAILED = "failed"
+    """Given up: every try was used. `sync_error` says why."""
+
     NOT_APPLICABLE = "not_applicable"
+    """Nothing is to be delivered: it has not ended, or nobody was configured then."""
 
 
 class IncomingEmail(Table, tablename="incoming_emails", db=DB):
@@ -108,8 +132,8 @@ class IncomingEmail(Table, tablename="incoming_emails", db=DB):
         choices=SyncStatus,
         help_text="not_applicable until a system to deliver to is configured",
     )
-    sync_error = Text(null=True, default=None)
-    sync_retry_count = Integer(default=0)
+    sync_error = Text(null=True, default=None, help_text="Why the last try failed")
+    sync_retry_count = Integer(default=0, help_text="Tries of this result that failed")
     idempotency_key = Varchar(
         length=64,
         null=True,
@@ -175,6 +199,29 @@ class IncomingEmail(Table, tablename="incoming_emails", db=DB):
     )
     erased_at = Timestamptz(
         null=True, default=None, help_text="When its content was erased, because Zendesk did"
+    )
+
+    # Of the delivery. Only `app.sync` writes these, and its part of the UPDATE that ends a job.
+    sync_version = Integer(
+        default=0, help_text="Number of its result: each end of its job makes a new one"
+    )
+    sync_next_attempt_at = Timestamptz(
+        null=True, default=None, help_text="Not to be delivered before"
+    )
+    sync_token = UUID(
+        null=True, default=None, help_text="Of the delivery that is under way; its fencing token"
+    )
+    sync_lease_expires_at = Timestamptz(null=True, default=None)
+    synced_at = Timestamptz(
+        null=True, default=None, help_text="When its receiver took it the last time"
+    )
+
+    bodies_removed_at = Timestamptz(
+        null=True, default=None, help_text="When its texts were removed, since they were old enough"
+    )
+
+    origin = Varchar(
+        length=20, default=Origin.WEBHOOK, help_text="webhook, event, recovered or backfill"
     )
 
     check_processing_status = Check(

@@ -8,10 +8,11 @@ from app.database.engine import DB
 
 
 class LoginAttempts(Table, tablename="login_attempts", db=DB):
-    """The passwords that were tried from one network in one span of time."""
+    """What was tried from one network, or for one user, in one span of time."""
 
     network = Varchar(length=64, primary_key=True, default="")
-    """An IPv4 address, or the /64 of an IPv6 address, which one person has to himself."""
+    """An IPv4 address, or the /64 of an IPv6 address, which one person has to himself; of sign-ins
+    by a provider `oidc` and that; of codes `user` and the user's id."""
 
     began_at = Timestamptz(default=TimestamptzNow())
     attempts = Integer(default=0)

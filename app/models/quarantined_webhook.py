@@ -39,6 +39,13 @@ class RefusalReason(StrEnum):
     MEDIA_TYPE = "media_type"
     """Not sent as plain JSON: 415."""
 
+    SUSPENDED = "suspended"
+    """No webhook: mail that Zendesk suspended, kept from its API before it deletes it."""
+
+
+AT_THE_WEBHOOK = tuple(reason for reason in RefusalReason if reason is not RefusalReason.SUSPENDED)
+"""Why webhooks are refused."""
+
 
 class QuarantinedWebhook(Table, tablename="quarantined_webhooks", db=DB):
     """One refused webhook. Mended secrets or templates may admit it later."""

@@ -76,6 +76,14 @@ class ZendeskWebhookEmail:
         ),
     ] = None
     attachments: Annotated[list[Attachment] | None, _about("The files of the email")] = None
+    text_encoding: Annotated[
+        str | None,
+        _about(
+            "`{{ 'url %' | url_encode }}`: the sender, the subject, the bodies and the file names "
+            "went through the same filter, and are decoded.",
+            "url+%25",
+        ),
+    ] = None
 
 
 @attrs.frozen(kw_only=True)

@@ -154,12 +154,18 @@ class OutboundClient:
         *,
         ca_file: Path | None = None,
         resolve: Resolve = resolve,
+        kept_connections: int = 20,
     ) -> None:
-        """`ca_file` names certificate authorities (PEM) that are trusted beside the system's."""
+        """`ca_file` names certificate authorities (PEM) that are trusted beside the system's;
+        `kept_connections` stay open for a while for further requests."""
         self._rules = rules
         self._limits = limits
         self._http = httpx2.AsyncClient(
-            transport=CheckedTransport(CheckedNetwork(rules, resolve), trusted(ca_file)),
+            transport=CheckedTransport(
+                CheckedNetwork(rules, resolve),
+                trusted(ca_file),
+                kept_connections=kept_connections,
+            ),
             follow_redirects=False,
             trust_env=False,
         )

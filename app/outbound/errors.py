@@ -51,3 +51,7 @@ class TooLargeError(OutboundError):
 
 class EncodedError(OutboundError):
     """The answer is compressed, though that was not asked for: it could unfold without end."""
+
+
+class MailRefusedError(OutboundError):
+    """A mail server does not take a message."""

@@ -10,7 +10,8 @@ import httpx2
 from app.http.host_names import PORTS, Origin, host_name
 from app.outbound.addresses import Address, AddressKind, kind_of
 from app.outbound.errors import AddressNotAllowedError, HostNotAllowedError, NotAUrlError
-from app.settings import LOOPBACK, Settings
+from app.setting_groups.group import LOOPBACK
+from app.settings import Settings
 
 # Characters. Longer ones exist, in nobody's template.
 LONGEST_URL = 8_192

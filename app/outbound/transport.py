@@ -14,7 +14,10 @@ from app.outbound.network import CheckedNetwork
 class CheckedTransport(httpx2.AsyncHTTPTransport):
     """The library's own transport, on a pool that opens its connections through our network."""
 
-    def __init__(self, network: CheckedNetwork, trusted: ssl.SSLContext) -> None:
+    def __init__(
+        self, network: CheckedNetwork, trusted: ssl.SSLContext, *, kept_connections: int = 20
+    ) -> None:
+        """`kept_connections` stay open for a while for further requests."""
         super().__init__(verify=trusted, trust_env=False)
         # There is no public way to hand a network in. Should this attribute ever be another one,
         # nothing must go out unchecked.
@@ -23,7 +26,7 @@ class CheckedTransport(httpx2.AsyncHTTPTransport):
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=trusted,
             max_connections=None,
-            max_keepalive_connections=20,
+            max_keepalive_connections=kept_connections,
             keepalive_expiry=5.0,
             network_backend=network,
         )

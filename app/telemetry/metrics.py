@@ -11,9 +11,10 @@ from enum import StrEnum
 from prometheus_client import Counter, Histogram, disable_created_metrics
 
 from app.models.email_attachment import AttachmentState
-from app.models.quarantined_webhook import RefusalReason
+from app.models.quarantined_webhook import AT_THE_WEBHOOK
 from app.models.webhook_status import WebhookStatus
 from app.models.zendesk_event import EventKind
+from app.setting_groups.alerts import AlertWay
 from app.telemetry.process_metrics import take_place
 
 take_place()
@@ -25,7 +26,7 @@ UNAVAILABLE = "unavailable"
 ENDED = tuple(state for state in AttachmentState if state is not AttachmentState.PENDING)
 """The states in which a file needs no further try."""
 
-RESULTS = (*WebhookStatus, *RefusalReason, UNAVAILABLE)
+RESULTS = (*WebhookStatus, *AT_THE_WEBHOOK, UNAVAILABLE)
 
 
 class FailureKind(StrEnum):
@@ -70,6 +71,50 @@ class RescueKind(StrEnum):
     """Its message in the broker."""
 
 
+class Pruned(StrEnum):
+    """What is removed when it is old enough."""
+
+    COMPLETED = "completed"
+    """Completed emails."""
+
+    FAILED = "failed"
+    """Failed emails."""
+
+    BODIES = "bodies"
+    """Texts of emails."""
+
+    ATTACHMENTS = "attachments"
+    """Files of emails."""
+
+    EVENTS = "events"
+    """Entries of their histories."""
+
+    TOLD = "told"
+    """What the receiver was told besides the ends of emails."""
+
+    AUDIT = "audit"
+    """Entries of the audit log."""
+
+    BULK = "bulk"
+    """Bulk actions that ended."""
+
+
+class Sender(StrEnum):
+    """Where a webhook came from."""
+
+    INSIDE = "inside"
+    """An address that Zendesk publishes."""
+
+    OUTSIDE = "outside"
+    """Another address of the internet."""
+
+    HIDDEN = "hidden"
+    """A proxy's address: the sender's is not known."""
+
+    UNKNOWN = "unknown"
+    """There is no list to compare it with."""
+
+
 class BrokerUse(StrEnum):
     """What the broker was asked for."""
 
@@ -78,6 +123,11 @@ class BrokerUse(StrEnum):
 
 
 WEBHOOKS = Counter("mailroom_webhooks", "Webhooks answered, by result.", ["result"])
+SENDERS = Counter(
+    "mailroom_webhook_senders",
+    "Signed webhooks, and those refused for it, by what their sender's address is.",
+    ["origin"],
+)
 MISDIRECTED = Counter(
     "mailroom_webhooks_misdirected", "Webhooks with a signature that came to a wrong path."
 )
@@ -106,7 +156,9 @@ CLAIMS = Counter("mailroom_claims", "Emails that a worker claimed.")
 COMPLETIONS = Counter("mailroom_completions", "Emails that became completed.")
 FAILURES = Counter("mailroom_failures", "Emails that became failed, by the last failure.", ["kind"])
 RETRIES = Counter("mailroom_retries", "Failed attempts that are tried again.", ["kind"])
-HAND_BACKS = Counter("mailroom_hand_backs", "Claims handed back untried by a worker that stopped.")
+HAND_BACKS = Counter(
+    "mailroom_hand_backs", "Claims handed back untried: their worker stopped, or had no place."
+)
 RESCUES = Counter("mailroom_rescues", "Emails brought back, by what of them was lost.", ["kind"])
 HANDLER_SECONDS = Histogram(
     "mailroom_handler_duration_seconds",
@@ -118,8 +170,89 @@ BROKER_ERRORS = Counter("mailroom_broker_errors", "Errors of the broker, by its 
 ATTACHMENTS = Counter("mailroom_attachments", "Files of emails, by what became of them.", ["state"])
 ATTACHMENT_BYTES = Counter("mailroom_attachment_bytes", "Bytes of the files that were kept.")
 
+PRUNED = Counter(
+    "mailroom_pruned", "What was removed because it was old enough, by its kind.", ["kind"]
+)
+
+ALERTS = Counter(
+    "mailroom_alerts",
+    "Messages about alarms, by way and by what became of them.",
+    ["way", "result"],
+)
+for way in AlertWay:
+    for result in ("told", "failed"):
+        ALERTS.labels(way, result)
+DELIVERIES = Counter("mailroom_deliveries", "Tries to deliver, by how they ended.", ["result"])
+DELIVERY_FAILURES = Counter(
+    "mailroom_delivery_failures", "Requests of deliveries that failed, by why.", ["kind"]
+)
+HUNG_CALLS = Counter(
+    "mailroom_delivery_hung_calls",
+    "Calls of MAILROOM_SYNC's function that went on after their time, and those that ended then.",
+    ["state"],
+)
+ERASURE_FAILURES = Counter(
+    "mailroom_erasure_failures", "Erasures that a worker could not bring to their ends."
+)
+DELIVERY_SECONDS = Histogram(
+    "mailroom_delivery_seconds",
+    "Time from a delivery's request to its answer.",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+
+
+class HungCall(StrEnum):
+    """What became of a call that took longer than it may. The difference hangs now."""
+
+    BEGUN = "begun"
+    """Its time was over, and it went on."""
+
+    ENDED = "ended"
+    """It ended after all."""
+
+
+class DeliveryFailure(StrEnum):
+    """Why a request of a delivery failed."""
+
+    UNREACHED = "unreached"
+    """There was no answer, or none in time."""
+
+    BROKEN = "broken"
+    """The receiver answered 5xx."""
+
+    BUSY = "busy"
+    """It gets too much at once: 408, 425, 429, 502, 504."""
+
+    REFUSED = "refused"
+    """It refused what was delivered: any other 4xx."""
+
+    REDIRECTED = "redirected"
+    """It answered with a redirect, which is not followed."""
+
+    GONE = "gone"
+    """It wants nothing more: 410."""
+
+    FUNCTION = "function"
+    """A function that delivers refused it, or asked for a retry."""
+
+
+class DeliveryResult(StrEnum):
+    """How a try to deliver ended."""
+
+    DELIVERED = "delivered"
+    RETRIED = "retried"
+    """It failed, and is tried again."""
+    FAILED = "failed"
+    """It failed, and no further try is left."""
+
+
 for counter, values in (
+    (DELIVERIES, DeliveryResult),
+    (DELIVERY_FAILURES, DeliveryFailure),
     (WEBHOOKS, RESULTS),
+    (SENDERS, Sender),
+    (PRUNED, Pruned),
+    (HUNG_CALLS, HungCall),
     (EVENTS, EventKind),
     (MENDED, Mending),
     (FAILURES, FailureKind),

@@ -42,7 +42,7 @@ _STATUS_CODE = re.compile(
     r"\b[45]\d\d[ -][45]\.\d{1,3}\.\d{1,3}\b|\b5\d\d 5\.\d|#?5\.[0-7]\.\d{1,3}\b"
 )
 _AUTO_SUBJECT = re.compile(
-    r"^\s*+(?:(?:re|aw|antw|sv|rv)\s?[:：]\s*+)?+\W*+(?:auto(?:matic|mated)?[ -]?(?:reply|response|responder|antwort)|automatische (?:antwort|beantwortung|reactie|rückmeldung)|out of (?:the )?office|ooo\b|abwesenheit|abwesend|nicht im (?:büro|haus)|urlaub"
+    r"^\s*+(?:(?:re|aw|antw|sv|rv)\s?[:：]\s*+)?\W*+(?:auto(?:matic|mated)?[ -]?(?:reply|response|responder|antwort)|automatische (?:antwort|beantwortung|reactie|rückmeldung)|out of (?:the )?office|ooo\b|abwesenheit|abwesend|nicht im (?:büro|haus)|urlaub"
     r"|réponse automatique|absence du bureau|message d['’]absence|absent|respuesta automática|fuera de (?:la )?oficina|risposta automatica|fuori (?:sede|ufficio)|resposta automática|fora do escritório|ausência"
     r"|automatisch antwoord|afwezig|autosvar|automatiskt svar|automatisk svar|frånvaro|fravær|poissa|automaattinen vastaus|autoodpowiedź|odpowiedź automatyczna|automatická odpověď|mimo kancelář|automatikus válasz"
     r"|автоответ|автоматический ответ|自動応答|自動返信|不在|自动回复|自動回覆|자동 ?(?:회신|응답)|otomatik yanıt|otomatik cevap|رد تلقائي|תשובה אוטומטית)",

@@ -15,7 +15,7 @@ MOST_ROWS = 60_000
 
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _NEW_LINE = re.compile(r"\r\n|[\r\n]")
-_TAG = re.compile(r"<(?:/?[a-zA-Z!?](?:[^>\"']++|\"[^\"]*+\"|'[^']*+'|[\"'])*+(?:>|\Z))")
+_TAG = re.compile(r"<(?:/?[a-zA-Z!?](?:[^>\"']++|\"[^\"]*+\"|'[^']*+'|[\"'])*(?:>|\Z))")
 _LINE_TAG = re.compile(r"(?=<(?:br|/p|/div|/tr|/li|/h[1-6]|/blockquote|/pre)\b)", re.IGNORECASE)
 _CELL_TAG = re.compile(r"(?=</t[dh]\b)", re.IGNORECASE)
 _SPACE_IN_ROW = re.compile(r"[ \f\r]+")

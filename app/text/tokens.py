@@ -3,14 +3,17 @@ comes, without building a tree. The rules are those of the HTML standard's token
 
 import re
 
-# An attribute's value in quotes may hold `>`. A quote that is never closed is no quote. Each
-# repetition is possessive: nothing that was read is read again.
-_ATTRIBUTES = r"""(?:[^>"'=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+|["'])*+"""
+# An attribute's value in quotes may hold `>`. A quote that is never closed is no quote. At each
+# place there is one way to read on, so that nothing is read again where an end is missing.
+# Repetitions of groups are not possessive, because Python before 3.11.5 reads on in them behind a
+# part that failed: https://github.com/python/cpython/issues/106052
+_QUOTED = r""""[^"]*+"|'[^']*+'"""
+_ATTRIBUTES = rf"""(?:[^>"'=]++|=\s*+(?:{_QUOTED}|(?!{_QUOTED}))|["'])*"""
 _RAW = "script|style|title|xmp|iframe|noembed|noframes|textarea|template"
 
 TOKEN = re.compile(
     rf"""
-    (?P<text>(?:[^<]++|<(?![a-z/!?]))++)
+    (?P<text>(?:[^<]++|<(?![a-z/!?]))+)
   | <(?P<raw>{_RAW})(?=[\s/>])(?P<raw_attributes>{_ATTRIBUTES})>
     (?P<content>.*?)(?:</(?P=raw)(?=[\s/>]){_ATTRIBUTES}(?:>|\Z)|\Z)
   | <(?P<slash>/?)(?P<name>[a-z][^\s/>]*+)(?P<attributes>{_ATTRIBUTES})(?P<end>>|\Z)
@@ -21,7 +24,7 @@ TOKEN = re.compile(
 )
 
 _ATTRIBUTE = re.compile(
-    r"""([^\s/>="'][^\s/>=]*+)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>]++)))?+"""
+    r"""([^\s/>="'][^\s/>=]*+)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>]++)))?"""
 )
 # More is read by no client that people use.
 LONGEST_ATTRIBUTES = 16_384

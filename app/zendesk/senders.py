@@ -1,7 +1,6 @@
 """Who wrote an email that came as an event: events name a user's id and no address, so Zendesk is
 asked before the handler runs."""
 
-import asyncio
 import functools
 import json
 from collections.abc import Callable
@@ -17,20 +16,13 @@ from app.handlers.seam import Email, Retry
 from app.models.entries import noted
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings
-from app.zendesk.client import (
-    User,
-    ZendeskAwayError,
-    ZendeskBusyError,
-    ZendeskClient,
-    ZendeskError,
-)
+from app.zendesk.client import ZendeskClient
+from app.zendesk.errors import ZendeskAwayError, ZendeskError
+from app.zendesk.users import User, Users
 
 log = structlog.get_logger(__name__)
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
-
-# A shorter wait is waited for here; a longer one makes place for other emails.
-SHORT_WAIT_SECONDS = 5.0
 
 LONGEST_ADDRESS = IncomingEmail.from_email.length
 LONGEST_NAME = IncomingEmail.from_name.length
@@ -68,7 +60,7 @@ class _Senders:
     def __init__(self, settings: Settings, pool: Callable[[], Pool]) -> None:
         self._settings = settings
         self._pool = pool
-        self._client: ZendeskClient | None = None
+        self._users: Users | None = None
 
     async def complete(self, email: IncomingEmail) -> None:
         """Fill in the sender.
@@ -106,16 +98,10 @@ class _Senders:
         )
 
     async def _find(self, user_id: str) -> User | None:
-        if self._client is None:
+        if self._users is None:
             # Made here, in the event loop that uses it.
-            self._client = ZendeskClient(self._settings)
-        try:
-            return await self._client.find_user(user_id)
-        except ZendeskBusyError as error:
-            if error.seconds > SHORT_WAIT_SECONDS:
-                raise
-            await asyncio.sleep(error.seconds)
-            return await self._client.find_user(user_id)
+            self._users = Users(ZendeskClient(self._settings))
+        return await self._users.find(user_id)
 
     async def _tell(self, email: IncomingEmail, what: str) -> None:
         await self._pool().execute(TELL, email.id, what)

@@ -1,10 +1,13 @@
-"""A real browser, for the tests of pages."""
+"""A real browser and operators for the tests of pages, and older versions for those of upgrades."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
-from support import WAIT_SECONDS, need
+from support import WAIT_SECONDS, Services, create_operators, need, sign_in
+from versions import OLDEST, released, unpack
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +23,24 @@ def browser() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def operated(web: Services) -> Services:
+    """A web process with operators."""
+    create_operators(web)
+    return web
+
+
+@pytest.fixture
+def client(operated: Services) -> Iterator[httpx.Client]:
+    """An operator who has signed in."""
+    with httpx.Client(base_url=operated.url, timeout=60, follow_redirects=True) as client:
+        sign_in(client, "olga")
+        yield client
+
+
+@pytest.fixture(scope="module", params=[OLDEST, *released()])
+def older(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an older version: of each of the released ones, and of one before them."""
+    return unpack(request.param, tmp_path_factory.mktemp("version") / "older")

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import psycopg
@@ -22,6 +21,7 @@ from support import (
 from app.intake.openapi import WEBHOOK_PATH
 
 EMAILS = "/admin/api/tables/incoming_emails/"
+FILES = "/admin/api/tables/email_attachments/"
 
 
 @pytest.fixture
@@ -54,8 +54,15 @@ def test_the_page_and_its_files_load_with_and_without_the_slash(web: Services) -
     assert bare.status_code == 308
     assert bare.headers["location"] == "/admin/"
     page = httpx.get(f"{web.url}/admin/")
-    assert page.status_code == 200
-    assert "text/html" in page.headers["content-type"]
+    assert page.status_code == 303
+    assert page.headers["location"] == "/sign-in?next=%2Fadmin%2F"
+    with httpx.Client(base_url=web.url) as client:
+        sign_in(client, "olga").raise_for_status()
+        page = client.get("/admin/")
+        assert page.status_code == 200
+        assert "text/html" in page.headers["content-type"]
+        for address in re.findall(r'(?:href|src)="(\./[^"]+)"', page.text):
+            client.get(f"/admin/{address}").raise_for_status()
 
 
 def test_nobody_sees_an_email_without_signing_in(web: Services) -> None:
@@ -91,21 +98,69 @@ def test_emails_cannot_be_made_changed_or_deleted_by_hand(
     assert connection.execute("SELECT * FROM incoming_emails").fetchall() == before
 
 
+def test_an_operator_sees_what_became_of_files_and_changes_nothing(
+    web: Services,
+    operator: httpx.Client,
+    connection: "psycopg.Connection[dict[str, object]]",
+) -> None:
+    older, newer = stored(web), stored(web)
+    connection.execute(
+        "INSERT INTO email_attachments (email, position, url, filename, state, reason)"
+        " SELECT email, n, 'https://example.com/secret-link', n || '.pdf', state, reason"
+        " FROM unnest(%s::uuid[]) AS email,"
+        " (VALUES (0, 'kept', NULL), (1, 'failed', 'gone')) AS file (n, state, reason)",
+        [[older, newer]],
+    )
+    schema = operator.get(f"{FILES}schema/").json()
+    order = ",".join(
+        f"{'' if by['ascending'] else '-'}{by['column']}" for by in schema["extra"]["order_by"]
+    )
+    listed = operator.get(FILES, params={"__order": order}).json()["rows"]
+    assert [(row["email"], row["position"]) for row in listed] == [
+        (newer, 1),
+        (newer, 0),
+        (older, 1),
+        (older, 0),
+    ]
+    assert listed[0]["reason"] == "gone"
+    failed = operator.get(FILES, params={"state": "failed", "email": older}).json()["rows"]
+    assert [row["filename"] for row in failed] == ["1.pdf"]
+    # Whoever has its link may have the file.
+    row = f"{FILES}{failed[0]['id']}/"
+    single = operator.get(row)
+    assert single.json()["filename"] == "1.pdf"
+    assert "secret-link" not in single.text + operator.get(FILES).text
+    before = connection.execute("SELECT * FROM email_attachments").fetchall()
+    content = {"email": newer, "state": "kept"}
+    assert operator.post(FILES, json=content).status_code == 403
+    assert operator.patch(row, json=content).status_code == 403
+    assert operator.put(row, json=content).status_code in (403, 405)
+    assert operator.delete(row).status_code == 403
+    assert operator.delete(FILES).status_code in (403, 405)
+    assert connection.execute("SELECT * FROM email_attachments").fetchall() == before
+    with httpx.Client(base_url=web.url) as client:
+        assert client.get(FILES).status_code in (401, 403)
+
+
+def at_the_desk(operator: httpx.Client, email_id: str, **form: str) -> httpx.Response:
+    """What a form of the email's page does."""
+    found = re.search(r'name="token" value="([0-9a-f]+)"', operator.get("/lint").text)
+    assert found is not None
+    return operator.post(f"/emails/{email_id}", data={"token": found[1], **form})
+
+
 def test_an_operator_retries_a_failed_email_and_it_says_who_did(
     web: Services,
     operator: httpx.Client,
     connection: "psycopg.Connection[dict[str, object]]",
 ) -> None:
     email_id = stored(web)
-    form = "/admin/api/forms/retry-by-id/"
-    refused = operator.post(form, json={"email_ids": email_id, "force": False})
-    assert refused.status_code == 422
-    assert "Not failed" in refused.text
+    refused = at_the_desk(operator, email_id, action="retry")
+    assert "nothing was done: the email is received by now" in refused.text
+    assert states(connection) == {email_id: "received"}
     connection.execute("UPDATE incoming_emails SET processing_status = 'failed'")
-    answer = operator.post(form, json={"email_ids": email_id, "force": False})
-    assert answer.status_code == 200, answer.text
-    row = connection.execute("SELECT * FROM incoming_emails").fetchone()
-    assert row is not None
+    assert at_the_desk(operator, email_id, action="retry").status_code == 303
+    row = operator.get(f"{EMAILS}{email_id}/").json()
     assert row["processing_status"] == "queued"
     assert "olga" in str(row["attempt_errors"])
     web.start_worker()
@@ -115,68 +170,21 @@ def test_an_operator_retries_a_failed_email_and_it_says_who_did(
     )
 
 
-def test_an_operator_counts_failed_emails_and_retries_those_with_an_error(
-    web: Services,
-    operator: httpx.Client,
-    connection: "psycopg.Connection[dict[str, object]]",
-) -> None:
-    wanted, other = stored(web), stored(web)
-    connection.execute(
-        "UPDATE incoming_emails SET processing_status = 'failed', completed_at = now(),"
-        " processing_error = CASE id WHEN %s THEN 'the CRM is away' ELSE 'no text' END",
-        [wanted],
-    )
-    form = "/admin/api/forms/retry-failed-emails/"
-    counted = operator.post(form, json={"error": "CRM", "only_count": True})
-    assert "1 failed emails would be retried" in counted.text
-    assert states(connection) == {wanted: "failed", other: "failed"}
-    retried = operator.post(form, json={"error": "CRM", "only_count": False})
-    assert "1 emails are queued again" in retried.text
-    assert states(connection) == {wanted: "queued", other: "failed"}
-
-
 def test_an_operator_settles_a_failed_email_with_a_reason(
     web: Services,
     operator: httpx.Client,
     connection: "psycopg.Connection[dict[str, object]]",
 ) -> None:
     email_id = stored(web)
-    form = "/admin/api/forms/settle-by-id/"
-    content = {"email_ids": email_id, "reason": "answered by phone"}
-    assert operator.post(form, json=content).status_code == 422
+    form = {"action": "settle", "reason": "answered by phone"}
+    assert "nothing was done" in at_the_desk(operator, email_id, **form).text
     connection.execute("UPDATE incoming_emails SET processing_status = 'failed'")
-    assert operator.post(form, json={**content, "reason": ""}).status_code == 422
-    assert operator.post(form, json=content).status_code == 200
+    assert "say why" in at_the_desk(operator, email_id, action="settle", reason="").text
+    assert states(connection) == {email_id: "failed"}
+    assert at_the_desk(operator, email_id, **form).status_code == 303
     assert states(connection) == {email_id: "completed"}
     told = web.run("mailroom", "show", email_id).stdout
     assert "completed by olga: answered by phone" in " ".join(told.split())
-
-
-def test_an_operator_retries_and_settles_a_list_of_emails(
-    web: Services,
-    operator: httpx.Client,
-    connection: "psycopg.Connection[dict[str, object]]",
-) -> None:
-    retry, settle = "/admin/api/forms/retry-by-id/", "/admin/api/forms/settle-by-id/"
-    one, two, three, done = (stored(web) for _ in range(4))
-    connection.execute(
-        "UPDATE incoming_emails SET completed_at = now(), processing_status ="
-        " CASE id WHEN %s THEN 'completed' ELSE 'failed' END",
-        [done],
-    )
-    answer = operator.post(retry, json={"email_ids": f" {one},{done}\r\n{one}\t{two} ,"})
-    assert answer.json()["custom_form_success"] == (
-        f"2 emails are queued again. Not failed, so left alone: {done}."
-    )
-    assert states(connection) == {one: "queued", two: "queued", three: "failed", done: "completed"}
-    content = {"email_ids": f"{three} {done}", "reason": "answered by phone"}
-    answer = operator.post(settle, json=content)
-    assert answer.json()["custom_form_success"] == (
-        f"1 email is completed. Not failed, so left alone: {done}."
-    )
-    answer = operator.post(retry, json={"email_ids": f"{three}{done}", "force": True})
-    assert answer.json()["custom_form_success"] == "2 emails are queued again."
-    assert set(states(connection).values()) == {"queued"}
 
 
 def test_the_log_says_what_an_operator_did_without_a_name(
@@ -184,43 +192,20 @@ def test_the_log_says_what_an_operator_did_without_a_name(
     operator: httpx.Client,
     connection: "psycopg.Connection[dict[str, object]]",
 ) -> None:
-    one, two = sorted((stored(web), stored(web)))
-    for form, content in (
-        ("retry-by-id", {"email_ids": f"{one} {two}"}),
-        ("settle-by-id", {"email_ids": one, "reason": "by phone", "discard": True}),
-        ("retry-failed-emails", {"only_count": False}),
-    ):
-        connection.execute("UPDATE incoming_emails SET processing_status = 'failed'")
-        operator.post(f"/admin/api/forms/{form}/", json=content).raise_for_status()
+    one, two = stored(web), stored(web)
+    connection.execute("UPDATE incoming_emails SET processing_status = 'failed'")
+    at_the_desk(operator, one, action="retry")
+    at_the_desk(operator, two, action="discard", reason="by phone")
     row = connection.execute("SELECT id FROM piccolo_user WHERE username = 'olga'").fetchone()
     assert row is not None
     by = f"by=user:{row['id']}"
-    told = re.findall(r"(\w+) +\[app\.desk\.admin_forms\] (.*) request_id=", web.log())
-    assert told == [
-        ("retried", f"{by} email_id={one}"),
-        ("retried", f"{by} email_id={two}"),
-        ("settled", f"{by} discarded=True email_id={one}"),
-        ("retried_in_bulk", f"{by} emails=2"),
-    ]
+    told = re.findall(r"operator_acted +\[app\.desk\.email_page\] (.*) request_id=", web.log())
+    assert told == [f"action=retry {by} email_id={one}", f"action=discard {by} email_id={two}"]
     assert "olga" not in web.log()
 
 
-@pytest.mark.parametrize(
-    ("ids", "told"),
-    [
-        ("", "No id is given"),
-        (" ,\n", "No id is given"),
-        (f"{uuid4()} x1 x2", "This is no id of an email: x1"),
-        (" ".join(str(uuid4()) for _ in range(201)), "These are 201 ids: 200 at once are possible"),
-        (" ".join(str(uuid4()) for _ in range(200)), "Nothing was changed. Not failed"),
-    ],
-    ids=["empty", "blank", "wrong", "too many", "unknown"],
-)
-def test_a_list_of_ids_is_checked(operator: httpx.Client, ids: str, told: str) -> None:
-    for form, others in (("retry-by-id", {}), ("settle-by-id", {"reason": "by phone"})):
-        refused = operator.post(f"/admin/api/forms/{form}/", json={"email_ids": ids, **others})
-        assert refused.status_code == 422, refused.text
-        assert told in refused.json()["custom_form_error"]
+def test_there_are_no_forms_beside_those_of_the_desk(operator: httpx.Client) -> None:
+    assert operator.get("/admin/api/forms/").json() == []
 
 
 def states(connection: "psycopg.Connection[dict[str, object]]") -> dict[str, object]:
@@ -230,7 +215,6 @@ def states(connection: "psycopg.Connection[dict[str, object]]") -> dict[str, obj
 
 def test_only_a_superuser_sees_and_manages_users(web: Services, operator: httpx.Client) -> None:
     users = "/admin/api/tables/piccolo_user/"
-    assert operator.get("/admin/api/tables/").json() == ["incoming_emails"]
     for path in ("", "1/", "ids/", "count/", "schema/", "new/", "?password__match=starts"):
         assert operator.get(users + path).status_code == 404, path
     new = {"username": "otto", "password": PASSWORD, "email": "otto@example.com", "active": True}
@@ -258,7 +242,7 @@ def test_a_demoted_superuser_manages_users_no_longer(
     with httpx.Client(base_url=web.url) as ada:
         sign_in(ada, "ada").raise_for_status()
         assert ada.get(users).is_success
-        connection.execute("UPDATE piccolo_user SET superuser = false WHERE username = 'ada'")
+        connection.execute("UPDATE piccolo_user SET superuser = (username <> 'ada')")
         assert ada.get(users).status_code == 404
 
 
@@ -297,7 +281,13 @@ def test_the_pages_of_operators_answer_under_known_host_names_alone(services: Se
     def status(path: str, host: str) -> int:
         return httpx.get(services.url + path, headers={"host": host}).status_code
 
-    for path, known in (("/", 303), ("/admin", 308), ("/admin/", 200), ("/overview/figures", 401)):
+    for path, known in (
+        ("/", 303),
+        ("/admin", 308),
+        ("/admin/", 303),
+        ("/sign-in", 200),
+        ("/overview/figures", 401),
+    ):
         for host in ("desk.example.com", "Desk.Example.com:8443", "localhost:8000"):
             assert status(path, host) == known, (path, host)
         for host in ("evil.example", "desk.example.com.evil.example", "127.0.0.1", "[::1", ""):
@@ -335,7 +325,7 @@ def test_production_behind_https_asks_for_https_and_marks_its_cookies(
 ) -> None:
     services.start_web(**PRODUCTION, MAILROOM_ALLOWED_HOSTS="mail.example.com")
     forwarded = {"X-Forwarded-Proto": "https", "Host": "mail.example.com"}
-    answer = httpx.get(f"{services.url}/admin/", headers=forwarded)
+    answer = httpx.get(f"{services.url}/admin/public/meta/", headers=forwarded)
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
     assert "Secure" in answer.headers["set-cookie"]
     del forwarded["X-Forwarded-Proto"]

@@ -8,7 +8,7 @@ import pytest
 from databases import Databases
 from support import Services, create_operators, sign_in
 
-from app.desk.admin import EMAILS as EMAILS_TABLE
+from app.desk.admin_tables import EMAILS as EMAILS_TABLE
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

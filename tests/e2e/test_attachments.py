@@ -11,8 +11,8 @@ from fake_zendesk import Asked, answer, begin, zendesk_in_thread
 from psycopg.rows import dict_row
 from support import Services, wait_until
 
+from app.attachments.removing import erasing
 from app.attachments.store import storage_key
-from app.attachments.transitions import erasing
 
 
 async def endless(asked: Asked, writer: asyncio.StreamWriter) -> None:

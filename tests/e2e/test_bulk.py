@@ -48,16 +48,16 @@ async def claim(*arguments, **named):
         strike()
     return made
 
-async def complete(database, completions):
+async def complete(database, completions, **named):
     if WHEN == "before the results" and len(completions) > 1:
         strike()
-    ends = await real_complete(database, completions)
+    ends = await real_complete(database, completions, **named)
     if WHEN == "after the results" and len(completions) > 1:
         strike()
     return ends
 
 claiming.claim = claim
-app.jobs.results.TRANSITIONS[ending.Completion] = complete
+app.jobs.results.ENDS[ending.Completion] = complete
 """
 
 

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 from databases import Databases
+from fake_zendesk import zendesk_in_thread
 from support import (
     PASSWORD,
     PRODUCTION,
@@ -30,7 +31,8 @@ from support import (
 
 from app.cli.main import COMMANDS, main
 from app.intake.openapi import WEBHOOK_PATH
-from app.settings import ZENDESK_PUBLIC_TEST_SECRET, Settings, environment_name
+from app.setting_groups.secrets import ZENDESK_PUBLIC_TEST_SECRET
+from app.settings import Settings, environment_name
 
 
 def states(connection: "psycopg.Connection[dict[str, object]]") -> dict[object, object]:
@@ -215,6 +217,28 @@ def test_doctor_names_what_is_wrong_and_the_mend(
     assert "geheim" not in ended.stdout + ended.stderr
 
 
+def test_doctor_takes_a_folder_that_cannot_be_used_for_no_fault_of_the_database(
+    services: Services, tmp_path: Path
+) -> None:
+    # One that root cannot use either.
+    home = str(tmp_path / ("x" * 300))
+    ended = services.run("mailroom", "doctor", "--json", MAILROOM_HOME=home)
+    found = {finding["check"]: finding["explanation"] for finding in json.loads(ended.stdout)}
+    for check in ("secrets", "disk"):
+        assert "MAILROOM_HOME" in found[check], found
+        assert home in found[check] and "database" not in found[check], found
+
+
+def test_doctor_says_whether_zendesk_accepts_the_token(services: Services, tmp_path: Path) -> None:
+    with zendesk_in_thread(tmp_path) as zendesk:
+        right = services.run("mailroom", "doctor", **zendesk.environment)
+        wrong = {**zendesk.environment, "MAILROOM_ZENDESK_TOKEN": "geheim"}
+        other = services.run("mailroom", "doctor", **wrong)
+    assert re.search("ok   zendesk .*accepts the token, as that of an agent", right.stdout)
+    assert re.search("FAIL zendesk .*see MAILROOM_ZENDESK_EMAIL", other.stdout)
+    assert "geheim" not in other.stdout + other.stderr
+
+
 def test_doctor_sees_a_server_that_does_not_wait_for_its_disk(services: Services) -> None:
     ended = services.run("mailroom", "doctor")
     assert ended.returncode == 1
@@ -253,7 +277,8 @@ def test_up_prints_what_works_and_stops_in_order(
     admin = re.search(r"Admin +(\S+)\n +user (\S+), password (\S+)", said)
     assert admin is not None
     with httpx.Client() as client:
-        client.get(admin[1]).raise_for_status()
+        client.get(admin[1], follow_redirects=True).raise_for_status()
+        client.get(f"{admin[1]}public/meta/").raise_for_status()
         signed_in = client.post(
             f"{admin[1]}public/login/",
             json={"username": admin[2], "password": admin[3]},

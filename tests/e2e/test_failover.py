@@ -2,9 +2,8 @@
 standby that is promoted."""
 
 import os
+import random
 import shutil
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,12 @@ import httpx
 import psycopg
 import pytest
 from databases import Databases
-from support import Services, email, free_port, need, signed, wait_until
+from servers import Pair, make_folder_of_servers, programs_of_16
+from support import Services, email, need, signed, wait_until
 
+from app.database.embedded.programs import find_binaries
+from app.drill.load import Load, Webhook
+from app.drill.verdict import Verdict, judge
 from app.intake.openapi import WEBHOOK_PATH
 
 Connection: TypeAlias = "psycopg.Connection[dict[str, Any]]"
@@ -31,6 +34,11 @@ COUNT_SESSIONS = (
     "SELECT application_name, count(*) AS sessions FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid() GROUP BY 1"
 )
+
+
+# Claims and messages that are lost with a primary come again after these; by default that takes as
+# long as a test waits.
+SOON = {"MAILROOM_LEASE_SECONDS": "4", "MAILROOM_MESSAGE_LOST_SECONDS": "2"}
 
 
 def post(services: Services) -> int:
@@ -49,7 +57,7 @@ def states(connection: Connection) -> dict[str, int]:
 def test_sessions_that_stay_read_only_are_replaced(
     services: Services, connection: Connection, databases: Databases, broker_url: str
 ) -> None:
-    services.environment["BROKER_URL"] = broker_url
+    services.environment |= {"BROKER_URL": broker_url, **SOON}
     name = databases.name_of(services.environment["DATABASE_URL"])
     services.start_web()
     services.start_worker()
@@ -82,79 +90,12 @@ def sessions(connection: Connection) -> list[dict[str, Any]]:
     return connection.execute(COUNT_SESSIONS).fetchall()
 
 
-class Replicas:
-    """A primary with a streaming standby, made for one test and run as an ordinary user."""
-
-    def __init__(self, folder: Path, programs: Path) -> None:
-        self._folder = folder
-        self._programs = programs
-        self._user = "nobody" if os.geteuid() == 0 else None
-        self.ports = (free_port(), free_port())
-        self._start_primary()
-        self._start_standby()
-
-    @property
-    def url(self) -> str:
-        """Of both, for whoever wants the one that can write."""
-        first, second = self.ports
-        return f"postgresql://mailroom@127.0.0.1:{first},127.0.0.1:{second}/mailroom"
-
-    def url_of(self, number: int) -> str:
-        return f"postgresql://mailroom@127.0.0.1:{self.ports[number]}/mailroom"
-
-    def promote(self) -> None:
-        """Cut off the primary, and let the standby take over."""
-        self._control(0, "stop", "--mode=immediate")
-        self._control(1, "promote")
-
-    def end(self) -> None:
-        for number in (0, 1):
-            self._run("pg_ctl", "stop", "-m", "immediate", "-D", self._data(number), check=False)
-
-    def _data(self, number: int) -> str:
-        return str(self._folder / f"data-{number}")
-
-    def _start_primary(self) -> None:
-        self._run("initdb", "-D", self._data(0), "-U", "mailroom", "-A", "trust", "-E", "UTF8")
-        self._start(0)
-        with psycopg.connect(
-            f"postgresql://mailroom@127.0.0.1:{self.ports[0]}/postgres", autocommit=True
-        ) as connection:
-            connection.execute("CREATE DATABASE mailroom")
-
-    def _start_standby(self) -> None:
-        primary = f"host=127.0.0.1 port={self.ports[0]} user=mailroom"
-        self._run("pg_basebackup", "-D", self._data(1), "-d", primary, "-R", "-c", "fast")
-        self._start(1)
-
-    def _start(self, number: int) -> None:
-        options = (
-            f"-p {self.ports[number]} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' "
-            "-c shared_buffers=16MB -c max_connections=60 -c wal_level=replica"
-        )
-        self._control(number, "start", "-o", options, "-l", f"{self._data(number)}.log")
-
-    def _control(self, number: int, *command: str) -> None:
-        self._run("pg_ctl", *command, "-w", "-t", "120", "-D", self._data(number))
-
-    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
-        done = subprocess.run(
-            [str(self._programs / program), *arguments],
-            user=self._user,
-            cwd="/",
-            check=False,
-            stdout=subprocess.PIPE if program != "pg_ctl" else subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-        )
-        assert not check or done.returncode == 0, done.stdout
-
-
-@pytest.fixture
-def replicas() -> Iterator[Replicas]:
-    folder = Path(tempfile.mkdtemp(prefix="rep-"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "nobody")
-    made = Replicas(folder, server_programs())
+@pytest.fixture(params=["16", "18", "system"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Of the versions that come along, and of the one that this system has."""
+    programs = {"16": programs_of_16, "18": find_binaries, "system": server_programs}
+    folder = make_folder_of_servers()
+    made = Pair(folder, programs[request.param]())
     yield made
     made.end()
     shutil.rmtree(folder, ignore_errors=True)
@@ -169,21 +110,23 @@ def server_programs() -> Path:
         return Path(need("pg_basebackup")).resolve().parent
 
 
-def test_a_standby_that_is_promoted_takes_over(replicas: Replicas, tmp_path: Path) -> None:
-    services = Services(replicas.url, tmp_path)
+@pytest.mark.parametrize("pair", ["system"], indirect=True)
+def test_a_standby_that_is_promoted_takes_over(pair: Pair, tmp_path: Path) -> None:
+    services = Services(pair.url, tmp_path)
+    services.environment.update(SOON)
     try:
         assert services.run("mailroom", "migrate").returncode == 0
         services.start_web()
         services.start_worker()
         assert post(services) == 200
         with psycopg.connect(
-            replicas.url_of(1), autocommit=True, row_factory=psycopg.rows.dict_row
+            pair.standby.url(), autocommit=True, row_factory=psycopg.rows.dict_row
         ) as standby:
             # It has all that was promised before the primary is lost.
             wait_until(lambda: states(standby) == {"completed": 1}, services.log)
-            only_standby = services.run("mailroom", "doctor", DATABASE_URL=replicas.url_of(1))
+            only_standby = services.run("mailroom", "doctor", DATABASE_URL=pair.standby.url())
             assert "standby" in only_standby.stdout
-            replicas.promote()
+            pair.promote()
             wait_until(lambda: post(services) == 200, services.log)
             assert [post(services) for _ in range(3)] == [200] * 3
             wait_until(lambda: states(standby) == {"completed": 5}, services.log)
@@ -191,4 +134,47 @@ def test_a_standby_that_is_promoted_takes_over(replicas: Replicas, tmp_path: Pat
             doctor = services.run("mailroom", "doctor")
             assert doctor.returncode == 0, doctor.stdout
     finally:
+        services.end()
+
+
+def start(services: Services) -> Load:
+    """A web process, a worker and a load of webhooks."""
+    services.environment.update(SOON)
+    assert services.run("mailroom", "migrate").returncode == 0
+    services.start_web()
+    services.start_worker()
+    url = services.url + WEBHOOK_PATH
+    load = Load([url], 40, lambda: [Webhook(**signed(email()))], random.Random(1))
+    load.start()
+    return load
+
+
+def judged(load: Load, standby: Connection, services: Services) -> Verdict:
+    """What holds once all that is there has ended."""
+    wait_until(lambda: set(states(standby)) == {"completed"}, services.log)
+    rows = standby.execute("SELECT id, processing_status FROM incoming_emails").fetchall()
+    return judge(load.accepted, {row["id"]: row["processing_status"] for row in rows})
+
+
+@pytest.mark.long
+def test_a_promotion_under_load_loses_nothing_where_replication_is_synchronous(
+    pair: Pair, tmp_path: Path
+) -> None:
+    services = Services(pair.url, tmp_path)
+    pair.be_synchronous()
+    load = start(services)
+    try:
+        wait_until(lambda: len(load.accepted) > 50, services.log)
+        pair.promote()
+        accepted = len(load.accepted)
+        wait_until(lambda: len(load.accepted) > accepted + 50, services.log)
+        load.stop()
+        with psycopg.connect(
+            pair.standby.url(), autocommit=True, row_factory=psycopg.rows.dict_row
+        ) as standby:
+            verdict = judged(load, standby, services)
+        assert (verdict.lost, verdict.twice) == (frozenset(), frozenset())
+        assert verdict.states == {"completed": len(load.accepted)}
+    finally:
+        load.give_up()
         services.end()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fork_server import Forked, can_fork
-from support import FORK_SERVER, wait_until
+from support import FORK_SERVER, PROJECT, wait_until
 
 SCRIPT = """
 import json, os, sys, my_module
@@ -21,6 +21,14 @@ print(json.dumps({
 }))
 print("in vain", file=sys.stderr)
 sys.exit(3)
+"""
+
+READ_SETTINGS = """
+import os
+from app.settings import get_settings
+print(get_settings.cache_info().currsize, end=" ")
+os.environ.update(MAILROOM_PORT="4711", MAILROOM_HOME=os.getcwd())
+print(get_settings().port)
 """
 
 
@@ -66,8 +74,10 @@ def test_it_has_arguments_environment_folder_session_files_and_status_of_its_own
         "leads": True,
         "files": ["0", "1", "2"],
     }
-    assert {"litestar", "dramatiq"} <= set(modules)
-    assert not [name for name in modules if name.partition(".")[0] in ("app", "piccolo_conf")]
+    assert {"litestar", "dramatiq", "app.settings", "app.text.email_text"} <= set(modules)
+    # These read the settings when they are imported, so each process has to do so itself.
+    reading = {"app.database.engine", "app.main", "app.telemetry.tracing", "app.worker"}
+    assert not {*reading, "piccolo_conf"} & set(modules)
     assert other.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
         other.wait(0.01)
@@ -85,7 +95,24 @@ def test_signals_reach_it_as_they_reach_another(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in (folder / "err").read_text()
 
 
-def test_what_has_to_be_known_before_the_fork_is_not_forked() -> None:
-    assert can_fork({**os.environ, "PYTHONPATH": "/elsewhere", "MAILROOM_PORT": "1"})
+def test_settings_are_read_after_the_fork(tmp_path: Path) -> None:
+    process = start(tmp_path / "own", READ_SETTINGS)
+    assert process.wait(60) == 0, (tmp_path / "own" / "err").read_text()
+    assert (tmp_path / "own" / "out").read_text() == "0 4711\n"
+
+
+def test_what_has_to_be_known_before_the_fork_is_not_forked(tmp_path: Path) -> None:
+    path = f"/elsewhere{os.pathsep}{PROJECT}"
+    assert can_fork({**os.environ, "PYTHONPATH": path, "MAILROOM_PORT": "1"})
     assert not can_fork({**os.environ, "PYTHONUTF8": "0"})
-    assert not can_fork({**os.environ, "OTEL_TRACES_SAMPLER": "always_off"})
+    assert not can_fork({**os.environ, "OTEL_PROPAGATORS": "none"})
+    # Another version.
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").touch()
+    assert not can_fork({**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"})
+
+
+def test_it_leads_a_group_as_soon_as_anybody_hears_of_it(tmp_path: Path) -> None:
+    process = start(tmp_path / "own", "import time; time.sleep(1000)")
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL

@@ -22,8 +22,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import PROJECT, Services, create_token, email, need, signed, wait_until
 
-from app.api.emails import Cursor, Search, page_query
+from app.api.email_pages import page_query
 from app.api.job_schemas import BulkRetryRequest
+from app.api.search import Cursor, Search
 from app.intake.openapi import WEBHOOK_PATH
 from app.models.incoming_email import ProcessingStatus
 
@@ -106,6 +107,18 @@ def test_tokens_open_what_their_scope_says_until_they_are_revoked(
     secrets = [headers["Authorization"].split()[1] for headers in (reads, operates)]
     stored = str(connection.execute("SELECT * FROM api_tokens").fetchall())
     assert not any(secret in stored + web.log() for secret in secrets)
+
+
+def test_a_scope_of_a_newer_version_opens_nothing_and_is_told(
+    web: Services, connection: Connection
+) -> None:
+    headers = create_token(web, "crm", "--scope", "operate")
+    connection.execute("UPDATE api_tokens SET scope = 'conduct'")
+    for path in (PATH, "/metrics"):
+        refused = httpx.get(web.url + path, headers=headers)
+        assert refused.status_code == 403, path
+        assert "`conduct`" in refused.json()["detail"]
+    assert web.run("mailroom", "token", "list").stdout.split()[:2] == ["crm", "conduct"]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +218,25 @@ def test_emails_are_found_by_each_filter(api: httpx.Client, connection: Connecti
     ]
     for parameters, found in expected:
         assert ids(api.get(PATH, params=parameters)) == found, parameters
+
+
+def test_lists_and_details_tell_of_the_delivery(api: httpx.Client, connection: Connection) -> None:
+    delivery = {
+        "sync_status": "pending",
+        "sync_error": "the receiver answered 503",
+        "sync_retry_count": 2,
+        "sync_next_attempt_at": NOON + timedelta(days=36_500),
+        "synced_at": NOON,
+    }
+    email_id = store(connection, processing_status="completed", **delivery)
+    (listed,) = api.get(PATH, params={"sync_status": "pending"}).json()["items"]
+    detail = api.get(f"{PATH}/{email_id}").json()
+    for told in (listed, detail["job"]):
+        for name, value in delivery.items():
+            found = datetime.fromisoformat(told[name]) if name.endswith("_at") else told[name]
+            assert found == value, name
+    # Nothing is delivered here.
+    assert "MAILROOM_SYNC_URL" in detail["next_step"]
 
 
 def test_pages_stay_right_while_emails_arrive(api: httpx.Client, connection: Connection) -> None:

@@ -119,7 +119,7 @@ def test_errors_of_ours_are_logged_without_their_messages(
     log = production.log()
     assert not [secret for secret in KEPT_OUT if secret in log]
     by_event = {line["event"].split(" ")[0]: line for line in lines(production)}
-    for event, function in (("unhandled_error", "erase"), ("Failed", "claim")):
+    for event, function in (("unhandled_error", "erase_email"), ("Failed", "claim")):
         (told,) = by_event[event]["exception"]
         assert told["exc_type"] == "RaiseError"
         assert function in [frame["name"] for frame in told["frames"]]

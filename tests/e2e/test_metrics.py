@@ -367,7 +367,11 @@ def test_a_real_prometheus_scrapes_them_and_knows_what_the_dashboard_asks_for(
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         for target in panel["targets"]:
             expression = target["expr"].replace("$__rate_interval", "5m")
-            assert query(prometheus, expression), expression
+            # Chores, say, are done after a worker's start.
+            wait_until(
+                lambda expression=expression: query(prometheus, expression) != [],
+                lambda expression=expression: f"{expression}\n{running.log()}",
+            )
     wait_until(lambda: all(rule["health"] == "ok" for rule in rules(prometheus)))
     for name in ("MailroomOldestEmailWaits", "MailroomNoAccepts"):
         wait_until(lambda name=name: alert(prometheus, name) == "inactive")

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import http.client
 import json
+import re
 import select
 import signal
 import socket
@@ -483,6 +484,35 @@ def test_another_method_is_405_and_told_the_right_one(
     assert allowed in [name.strip() for name in answer.headers["allow"].split(",")]
     assert allowed in content["detail"]
     assert rows() == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/health/live", "/health/ready", "/schema", "/overview/files/overview.css"]
+)
+def test_head_is_answered_as_get_is_without_the_body(client: httpx.Client, path: str) -> None:
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == got.headers[name]
+
+
+def test_head_is_possible_where_get_is_and_nowhere_else(client: httpx.Client) -> None:
+    paths = client.get("/schema/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        answer = client.head(re.sub(r"{[^}]*}", "00000000-0000-0000-0000-000000000000", path))
+        assert (answer.status_code == 405) == ("get" not in methods), path
+        assert answer.status_code < 500, (path, answer.status_code)
+    allowed = client.post("/health/live").headers["allow"]
+    assert sorted(allowed.split(", ")) == ["GET", "HEAD", "OPTIONS"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["", "/schema", "/schema/files", "/overview/files", "/health", "/api/v1"]
+)
+def test_unknown_paths_are_told_as_problems(client: httpx.Client, folder: str) -> None:
+    for path in ("nothing", "nothing.html", "nothing/below"):
+        content = assert_problem(client.get(f"{folder}/{path}"), 404)
+        assert "/schema/openapi.json" in content["detail"]
 
 
 # --- What a fuzzer sends ---------------------------------------------------------------------

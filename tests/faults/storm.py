@@ -4,7 +4,6 @@ What is promised has to hold at its end, whatever struck: an email that was answ
 and finished, by the worker whose claim stood, and nothing is left in between.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import itertools
@@ -29,7 +28,9 @@ import pika
 import psutil
 import psycopg
 import redis
+from fake_receiver import SECRET as SYNC_SECRET
 from flaky_files import GONE, HOST, FlakyFiles, content_of, name_of
+from flaky_receiver import FlakyReceiver
 from proxy import Proxy
 from psycopg.rows import dict_row
 from strangers import flood
@@ -50,19 +51,22 @@ from support import (
 
 from app.attachments.store import storage_key
 from app.database.embedded.server import EmbeddedPostgres
+from app.drill import load
+from app.drill.load import Webhook
+from app.drill.verdict import judge
 from app.intake.openapi import WEBHOOK_PATH
 
 # Workers that are paused are to lose their leases; where each email is handled once, none may be
 # lost on a machine that stands still for a while.
 STORM_LEASE_SECONDS = 4.0
 CALM_LEASE_SECONDS = 60.0
-SENDERS = 12
 EVENTS_SHARE = 0.1
 FILES_SHARE = 0.1
 QUIET_SECONDS = 180
 # A worker that is paused and has handlers to wait for.
 STOP_SECONDS = 60
 READY = "Worker process is ready for action."
+SOON_SECONDS = 0.02
 # Slower than any machine should be.
 SLOWEST_PER_SECOND = 50
 
@@ -73,7 +77,7 @@ async def handle(email):
     token = email.started_at.isoformat()
     with RUNS.open("a") as runs:
         runs.write(f"{email.id} {token}\\n")
-    await asyncio.sleep(random.random() / 50)
+    await asyncio.sleep(random.random() * float(os.environ["STORM_LONGEST_SECONDS"]))
     return {"token": token}
 """
 
@@ -84,6 +88,7 @@ import asyncio, os, pathlib, time
 from app.handlers.seam import Retry
 RUNS = pathlib.Path(os.environ["STORM_RUNS"]) / f"{os.getpid()}.runs"
 TICKS = pathlib.Path(os.environ["STORM_RUNS"]) / f"{os.getpid()}.ticks"
+CALM = pathlib.Path(os.environ["STORM_RUNS"]) / "calm"
 async def handle(email):
     token = email.started_at.isoformat()
     with RUNS.open("a") as runs:
@@ -91,7 +96,7 @@ async def handle(email):
     if email.id.int % 3 == 0 and email.retry_count < 4:
         raise Retry("again", after=0)
     ends = time.monotonic() + float(os.environ["STORM_HANDLER_SECONDS"])
-    while time.monotonic() < ends:
+    while time.monotonic() < ends and not CALM.exists():
         with TICKS.open("a") as ticks:
             ticks.write(f"{email.id} {token} {time.monotonic()}\\n")
         await asyncio.sleep(0.05)
@@ -101,10 +106,26 @@ async def handle(email):
 Fault: TypeAlias = Callable[[random.Random], None]
 
 IN_WORK = "SELECT count(*) FROM incoming_emails WHERE processing_status = 'processing'"
+TAKEN_OVER = """
+SELECT count(*) FROM incoming_emails WHERE processing_status = 'processing' AND lost_claims > 0
+"""
 UNFINISHED = """
 SELECT (SELECT count(*) FROM incoming_emails WHERE processing_status NOT IN ('completed', 'failed'))
     + (SELECT count(*) FROM email_attachments WHERE state = 'pending')
+    + (SELECT count(*) FROM incoming_emails WHERE sync_status = 'pending')
+    + (SELECT count(*) FROM incoming_emails WHERE completed_at < now() - interval '3 days')
+    + (SELECT count(*) FROM erasures WHERE ended_at IS NULL)
+    + (SELECT count(*) FROM sync_events WHERE sync_status = 'pending')
+    + (SELECT count(*) FROM attachment_erasures)
 """
+# As if they had ended so long ago that they are due in a moment: of what has been due for longer,
+# the pruner knows that nothing is left.
+GROW_OLD = """
+UPDATE incoming_emails SET completed_at = now() - interval '3 days' + interval '2 seconds'
+WHERE id = ANY(%s) AND processing_status = 'completed'
+"""
+# So many that no delivery is given up, and so short that a storm's end need not be waited for.
+SYNC_PAUSES = ",".join(["0", "0.2", "0.5", *["1"] * 60])
 FAIL_INSERTS = """
 CREATE OR REPLACE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$;
@@ -112,8 +133,8 @@ CREATE TRIGGER no_space BEFORE INSERT ON incoming_emails EXECUTE FUNCTION no_spa
 """
 
 
-class Load:
-    """Posts webhooks from a thread, each again and again until it is answered 200."""
+class Load(load.Load):
+    """Emails, events and files for the web processes at some ports."""
 
     def __init__(
         self,
@@ -123,23 +144,8 @@ class Load:
         files: FlakyFiles | None = None,
     ) -> None:
         self._files = files
-        self.accepted: dict[UUID, float] = {}
-        self.answers: Counter[int | str] = Counter()
-        self._ports = ports
-        self._pause = SENDERS / per_second
-        self._chance = chance
-        self._stopping = threading.Event()
-        self._given_up = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def check(self) -> None:
-        """Raise what ended it."""
-        if self._error is not None:
-            raise self._error
+        urls = [f"http://127.0.0.1:{port}{WEBHOOK_PATH}" for port in ports]
+        super().__init__(urls, per_second, self._draw_webhooks, chance)
 
     def wait_for(self, emails: int) -> None:
         """Wait until so many are accepted."""
@@ -150,37 +156,10 @@ class Load:
 
         wait_until(are_accepted, seconds=60 + emails / SLOWEST_PER_SECOND)
 
-    def stop(self) -> None:
-        """Send no further email, and wait until each is answered 200."""
-        self._stopping.set()
-        self._thread.join()
-        self.check()
-
-    def give_up(self) -> None:
-        """End, whatever was answered."""
-        self._given_up.set()
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._send_all())
-        except BaseException as error:  # noqa: BLE001 - it is raised in the test's thread
-            self._error = error
-
-    async def _send_all(self) -> None:
-        async with httpx.AsyncClient(timeout=15) as client:
-            await asyncio.gather(*(self._send_some(client) for _ in range(SENDERS)))
-
-    async def _send_some(self, client: httpx.AsyncClient) -> None:
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            deliveries = self._draw_deliveries()
-            self._chance.shuffle(deliveries)
-            for delivery in deliveries:
-                await self._deliver(client, signed(delivery))
-            await asyncio.sleep(max(0.0, self._pause - (time.monotonic() - began)))
+    def _draw_webhooks(self) -> list[Webhook]:
+        deliveries = self._draw_deliveries()
+        self._chance.shuffle(deliveries)
+        return [Webhook(**signed(delivery)) for delivery in deliveries]
 
     def _draw_deliveries(self) -> list[dict[str, Any]]:
         if self._chance.random() < EVENTS_SHARE:
@@ -189,24 +168,6 @@ class Load:
             count = self._chance.randint(1, 3)
             return [email(attachments=[{"url": self._files.new_url()} for _ in range(count)])]
         return [email()]
-
-    async def _deliver(self, client: httpx.AsyncClient, delivery: dict[str, Any]) -> None:
-        while not self._given_up.is_set():
-            url = f"http://127.0.0.1:{self._chance.choice(self._ports)}{WEBHOOK_PATH}"
-            try:
-                answer = await client.post(url, **delivery)
-            except httpx.HTTPError as error:
-                self.answers[type(error).__name__] += 1
-                await asyncio.sleep(0.2)
-                continue
-            self.answers[answer.status_code] += 1
-            if answer.status_code == 200:
-                content = answer.json()
-                if content["status"] != "acknowledged":
-                    self.accepted[UUID(content["email_id"])] = time.monotonic()
-                return
-            assert answer.status_code == 503, answer.text
-            await asyncio.sleep(0.2)
 
 
 class Storm:
@@ -217,7 +178,9 @@ class Storm:
         broker_url: "" for the database.
         seed: the same faults strike in the same order with the same parameters.
         handler_seconds: how long a handler runs that is told to tick; None: it ends soon.
+        longest_seconds: within which such a one ends.
         with_files: some emails name files, which a server gives out that fails at times.
+        with_delivery: emails are delivered to a receiver that fails at times.
     """
 
     def __init__(
@@ -228,7 +191,9 @@ class Storm:
         per_second: float,
         lease_seconds: float,
         handler_seconds: float | None = None,
+        longest_seconds: float = SOON_SECONDS,
         with_files: bool = False,
+        with_delivery: bool = False,
     ) -> None:
         self._random = random.Random(seed)
         self._lease_seconds = lease_seconds
@@ -237,12 +202,25 @@ class Storm:
         """What was killed in this turn of the storm."""
         self._folder = folder
         self._handler_seconds = handler_seconds
+        self._longest_seconds = longest_seconds
+        self.erased: set[UUID] = set()
+        """Emails that somebody asked to erase, whatever was answered."""
+        self.aged: set[UUID] = set()
+        """Emails that were, or may be, old enough to be pruned."""
+        self.gone: dict[str, int] = {}
+        """How many of those are gone, in the end."""
         self._paused: dict[int, list[float]] = defaultdict(list)
         """When processes were paused, by the clock of their ticks."""
         (folder / "my_handler.py").write_text(HANDLER if handler_seconds is None else LONG_HANDLER)
         (folder / "runs").mkdir()
         self._server = EmbeddedPostgres(folder / "pg")
         self._server.acquire()
+        there = psycopg.conninfo.conninfo_to_dict(self._server.url)
+        self._to_database = Proxy(f"{there['host']}/.s.PGSQL.{there.get('port', 5432)}")
+        """The way of one of the workers."""
+        self._own_url = (
+            f"postgresql://{there['user']}@127.0.0.1:{self._to_database.port}/{there['dbname']}"
+        )
         self._proxy: Proxy | None = None
         self._broker_url = broker_url
         if broker_url:
@@ -257,6 +235,7 @@ class Storm:
         self._resting: set[str] = set()
         self._lock = threading.Lock()
         self._files = FlakyFiles(self._draw()) if with_files else None
+        self.receiver = FlakyReceiver(self._draw()) if with_delivery else None
         self.load = Load(self.ports, per_second, self._draw(), self._files)
         subprocess.run(
             command_line("mailroom", "migrate"), env=self._environment(), check=True, cwd=folder
@@ -280,10 +259,14 @@ class Storm:
             self.empty_broker,
             self.restart_database,
             self.keep_database_away,
+            self.cut_worker_off,
             self.end_connections,
             self.fail_inserts,
             self.let_strangers_in,
         ]
+        if self.receiver is not None:
+            faults += [self.keep_receiver_away, self.process_again]
+            faults += [self.erase_some, self.let_some_grow_old]
         # Each strikes once, in a drawn order, before any strikes again.
         deck: list[Fault] = []
         if self._proxy is not None:
@@ -429,6 +412,33 @@ class Storm:
         self._wait(self._lease_seconds + 3)
         self._server.acquire()
 
+    def cut_worker_off(self, chance: random.Random) -> None:
+        """One worker alone reaches the database no longer, for longer than a lease: the other one
+        takes over what it holds."""
+        if self._handler_seconds is not None:
+            wait_until(self._ticks, self.explain)
+            # The other one is to keep places.
+            self.load.stop()
+        cut_off = chance.choice([self._to_database.cut, self._to_database.vanish])
+        cut_off()
+        self._wait(self._lease_seconds + 3)
+        if self._handler_seconds is not None:
+            wait_until(lambda: self._count(TAKEN_OVER) > 0, self.explain)
+        self._to_database.restore()
+
+    def calm_down(self) -> None:
+        """Let the handlers that tick end."""
+        (self._folder / "runs" / "calm").touch()
+
+    def _ticks(self) -> bool:
+        """Whether a handler of that worker runs that will not end soon."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            pids = [
+                child.pid for child in psutil.Process(self._processes["worker1"].pid).children()
+            ]
+            return any((self._folder / "runs" / f"{pid}.ticks").exists() for pid in pids)
+        return False
+
     def slow_down_broker(self, _: random.Random) -> None:
         """Every answer takes its time."""
         assert self._proxy is not None
@@ -452,6 +462,45 @@ class Storm:
     def let_strangers_in(self, chance: random.Random) -> None:
         flood(chance.choice(self.ports), chance.uniform(1, 4))
 
+    def keep_receiver_away(self, chance: random.Random) -> None:
+        assert self.receiver is not None
+        self.receiver.is_away = True
+        self._wait(chance.uniform(1, 4))
+        self.receiver.is_away = False
+
+    def process_again(self, chance: random.Random) -> None:
+        """An operator has emails processed again that have ended: each has a newer result then."""
+        accepted = list(self.load.accepted)
+        for email_id in chance.sample(accepted, min(20, len(accepted))):
+            url = f"http://127.0.0.1:{chance.choice(self.ports)}/api/v1/jobs/{email_id}/retry"
+            with contextlib.suppress(httpx.HTTPError):
+                httpx.post(
+                    url, json={"force": True}, headers={"authorization": "Bearer token"}, timeout=5
+                )
+
+    def erase_some(self, chance: random.Random) -> None:
+        """An operator has emails erased, whatever is done with them right now."""
+        for email_id in self._some_accepted(chance):
+            self.erased.add(email_id)
+            for _ in range(5):
+                url = f"http://127.0.0.1:{chance.choice(self.ports)}/api/v1/jobs/{email_id}"
+                with contextlib.suppress(httpx.HTTPError):
+                    httpx.delete(url, headers={"authorization": "Bearer token"}, timeout=5)
+                    break
+                self._wait(0.5)
+
+    def let_some_grow_old(self, chance: random.Random) -> None:
+        """The workers prune them, beside all else."""
+        some = self._some_accepted(chance)
+        self.aged.update(some)
+        with contextlib.suppress(psycopg.Error), psycopg.connect(self._server.url) as connection:
+            connection.execute(GROW_OLD, [some])
+
+    def _some_accepted(self, chance: random.Random) -> list[UUID]:
+        self.load.wait_for(20)
+        accepted = list(self.load.accepted)
+        return chance.sample(accepted, min(20, len(accepted)))
+
     def wait_until_quiet(self) -> None:
         """Everything runs again; wait until every email is finished."""
         self._let_insert()
@@ -470,27 +519,30 @@ class Storm:
         """
         with psycopg.connect(self._server.url) as connection:
             rows = connection.execute(
-                "SELECT id, processing_status, started_at, extracted_data, processing_error"
-                " FROM incoming_emails"
+                "SELECT id, processing_status, started_at, extracted_data, processing_error,"
+                " sync_status, sync_version FROM incoming_emails"
             ).fetchall()
             lonely = connection.execute(
                 "SELECT count(*) FROM incoming_emails WHERE zendesk_comment_id IS NOT NULL"
                 " AND json_array_length(coalesce(attachment_urls, '[]')) <> 1"
             ).fetchone()
         assert lonely == (0,), f"emails without their one file: {lonely}"
-        states = Counter(row[1] for row in rows)
-        assert set(states) <= {"completed", "failed"}, states
+        verdict = judge(self.load.accepted, {row[0]: row[1] for row in rows})
+        states = verdict.states
+        assert not verdict.unfinished, states
         assert self.load.accepted, "nothing was accepted"
         stored = {row[0] for row in rows}
-        missing = set(self.load.accepted) - stored
-        assert not missing, f"answered 200, and not there: {missing}"
-        # What was stored before its answer was lost was delivered until that very email's id came.
-        twice = stored - set(self.load.accepted)
-        assert not twice, f"stored twice: {twice}"
+        lost = set(verdict.lost) - self.erased - self.aged
+        assert not lost, f"answered 200, and not there: {lost}"
+        self.gone = {"erased": len(self.erased - stored), "aged": len(self.aged - stored)}
+        assert not verdict.twice, f"stored twice: {verdict.twice}"
         if self._files is not None:
             self._check_files()
+        if self.receiver is not None:
+            self.receiver.check({row[0]: (row[1], row[5], row[6]) for row in rows})
+            self.receiver.check_erased(self.erased - stored - self.aged)
         runs = self._runs()
-        for email_id, status, started_at, extracted_data, error in rows:
+        for email_id, status, started_at, extracted_data, error, *_ in rows:
             if status == "completed":
                 token = datetime.fromisoformat(extracted_data["token"])
                 assert token == started_at, f"{email_id} was finished by another than its claimer"
@@ -568,11 +620,18 @@ class Storm:
             contextlib.suppress(psycopg.Error),
             psycopg.connect(self._server.url) as connection,
         ):
-            left = connection.execute(
-                "SELECT id, processing_status, queued_at, started_at, next_attempt_at,"
-                " lease_expires_at, claims, retry_count, now() FROM incoming_emails"
-                " WHERE processing_status NOT IN ('completed', 'failed') LIMIT 5"
-            ).fetchall()
+            left = (
+                connection.execute(
+                    "SELECT id, processing_status, queued_at, started_at, next_attempt_at,"
+                    " lease_expires_at, claims, retry_count, now() FROM incoming_emails"
+                    " WHERE processing_status NOT IN ('completed', 'failed') LIMIT 5"
+                ).fetchall()
+                + connection.execute(
+                    "SELECT id, sync_status, sync_version, sync_retry_count, sync_next_attempt_at,"
+                    " sync_lease_expires_at, sync_error, r.* FROM incoming_emails"
+                    " LEFT JOIN sync_receivers AS r ON true WHERE sync_status = 'pending' LIMIT 5"
+                ).fetchall()
+            )
         logs = "\n".join(
             "\n".join(path.read_text(errors="replace").splitlines()[-15:])
             for path in sorted(self._folder.glob("*.log"))
@@ -596,13 +655,32 @@ class Storm:
         delete_queue(self._broker_url, self._queue)
         if self._proxy is not None:
             self._proxy.close()
+        self._to_database.close()
         if self._files is not None:
             self._files.close()
+        if self.receiver is not None:
+            self.receiver.close()
         self._server.release()
+
+    def _delivery(self) -> dict[str, str]:
+        if self.receiver is None:
+            return {}
+        return {
+            "MAILROOM_KEEP_COMPLETED_DAYS": "3",
+            "MAILROOM_PRUNE_EVERY_SECONDS": "1",
+            "MAILROOM_SYNC_URL": self.receiver.url,
+            "MAILROOM_SYNC_SECRETS": SYNC_SECRET,
+            "MAILROOM_SYNC_RETRY_SECONDS": SYNC_PAUSES,
+            "MAILROOM_SYNC_TIMEOUT_SECONDS": "1.5",
+            "MAILROOM_SYNC_BREAKER_SECONDS": "0.1",
+            # Both ways of sending.
+            "MAILROOM_SYNC_BATCH": "1" if self._proxy is None else "20",
+        }
 
     def _environment(self) -> dict[str, str]:
         return {
             **os.environ,
+            **self._delivery(),
             "DATABASE_URL": self._server.url,
             "BROKER_URL": self._proxied_url if self._proxy else "",
             "MAILROOM_HOME": str(self._folder / "home"),
@@ -622,6 +700,7 @@ class Storm:
             "MAILROOM_ATTACHMENT_WAIT_SECONDS": "30",
             "STORM_RUNS": str(self._folder / "runs"),
             "STORM_HANDLER_SECONDS": str(self._handler_seconds or 0),
+            "STORM_LONGEST_SECONDS": str(self._longest_seconds),
             "PYTHONPATH": os.pathsep.join([str(self._folder), os.environ.get("PYTHONPATH", "")]),
         }
 
@@ -633,6 +712,8 @@ class Storm:
             else ["dramatiq", "app.worker", "--processes", "1"]
         )
         environment = {**self._environment(), "MAILROOM_PORT": str(self.ports[number])}
+        if name == "worker1":
+            environment["DATABASE_URL"] = self._own_url
         with self._log(name).open("ab") as log, Path(os.devnull).open("rb") as nothing:
             self._logs_before[name] = log.tell()
             self._processes[name] = start_script(
@@ -744,10 +825,16 @@ def raging(
     per_second: float,
     lease_seconds: float = CALM_LEASE_SECONDS,
     handler_seconds: float | None = None,
+    longest_seconds: float = SOON_SECONDS,
     with_files: bool = False,
+    with_delivery: bool = False,
 ) -> Iterator[Storm]:
     """A storm that is ended afterwards."""
-    storm = Storm(folder, broker_url, seed, per_second, lease_seconds, handler_seconds, with_files)
+    storm = Storm(
+        *(folder, broker_url, seed, per_second, lease_seconds, handler_seconds, longest_seconds),
+        with_files=with_files,
+        with_delivery=with_delivery,
+    )
     try:
         yield storm
         storm.stop()
@@ -764,5 +851,8 @@ def summary(storm: Storm, seed: int, states: dict[str, int]) -> str:
             "runs": dict(storm.count_runs()),
             "answers": {str(answer): n for answer, n in storm.load.answers.items()},
             "struck": dict(storm.struck),
+            "gone": storm.gone,
+            "receiver": dict(storm.receiver.answers) if storm.receiver is not None else {},
+            "taken twice": storm.receiver.twice() if storm.receiver is not None else 0,
         }
     )

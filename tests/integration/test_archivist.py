@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -12,11 +13,11 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from fake_zendesk import Asked, FakeZendesk, answer, begin, running_zendesk
+from fake_zendesk import Asked, FakeZendesk, answer, begin
 from support import WAIT_SECONDS, make_settings
 
 import app.attachments.archivist as archivist_module
-from app.attachments import transitions
+from app.attachments import enrolling, removing, transitions
 from app.attachments.archivist import Archivist, Limits
 from app.attachments.contents import remove_erased, remove_unless_needed
 from app.attachments.fetcher import Fetched, Fetcher, NotFetched, Wanted
@@ -28,12 +29,6 @@ from app.jobs.archive import ArchiveThread
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 LIMITS = Limits(concurrency=4, lease=timedelta(minutes=5), max_tries=3, max_email_bytes=1_000_000)
-
-
-@pytest.fixture
-async def zendesk(tmp_path: Path) -> AsyncIterator[FakeZendesk]:
-    async with running_zendesk(tmp_path) as zendesk:
-        yield zendesk
 
 
 @pytest.fixture
@@ -65,7 +60,7 @@ class World:
             urls,
             size,
         )
-        await transitions.enrol(self.pool, [email_id], most=100)
+        await enrolling.enrol(self.pool, [email_id], most=100)
         return email_id
 
     async def row(self) -> dict[str, Any]:
@@ -267,6 +262,52 @@ async def test_a_store_that_is_away_costs_a_file_no_try(
     assert {row["state"] for row in await world.rows()} == {"kept"}
 
 
+async def test_a_disk_of_the_store_that_is_full_costs_a_file_no_try(
+    world: World, zendesk: FakeZendesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have room for a few bytes, and not for the file."""
+    put = world.store.put
+
+    async def full(path: Path, sha256: str) -> None:
+        if path.stat().st_size > 32:
+            raise StoreError("the store cannot write (No space left on device)")
+        await put(path, sha256)
+
+    await world.add(zendesk.add("a", content=b"a" * 100))
+    monkeypatch.setattr(world.store, "put", full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 99))
+    await world.archivist.run_once()
+    row = await world.row()
+    assert (row["state"], row["reason"], row["tries"]) == ("pending", "store_away", 0)
+    assert world.archivist._rests_until > time.monotonic()
+
+
+async def test_a_file_that_the_store_never_takes_is_given_up_and_keeps_none_waiting(
+    world: World, zendesk: FakeZendesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, refused = world.store.put, hashlib.sha256(b"never").hexdigest()
+
+    async def picky(path: Path, sha256: str) -> None:
+        if sha256 == refused:
+            raise StoreError("the store cannot write (EntityTooLarge)")
+        await put(path, sha256)
+
+    email_id = await world.add(zendesk.add("a", content=b"never"), zendesk.add("b", content=b"b"))
+    monkeypatch.setattr(world.store, "put", picky)
+    await world.archivist.run_once()
+    never, other = await world.rows()
+    assert (never["state"], never["reason"], never["tries"]) == ("pending", "store_refused", 1)
+    assert other["state"] == "kept"
+    assert world.archivist._rests_until == 0.0
+    await world.until_settled()
+    never, _ = await world.rows()
+    assert (never["state"], never["reason"], never["tries"]) == ("failed", "store_refused", 3)
+    assert never["detail"] == "the store cannot write (EntityTooLarge)"
+    assert never["next_attempt_at"] is not None
+    assert set(world.ended) == {email_id}
+    assert [content.size async for content in world.store.contents()] == [1]
+
+
 async def test_files_that_come_at_the_same_time_are_counted_together(
     world: World, zendesk: FakeZendesk
 ) -> None:
@@ -445,7 +486,7 @@ async def test_what_is_erased_while_it_is_stored_is_removed(
     put = world.store.put
 
     async def erased_meanwhile(path: Path, sha256: str) -> None:
-        await transitions.erase(world.pool, [email_id])
+        await removing.erase(world.pool, [email_id])
         # Even where the bytes were looked for already.
         assert await remove_erased(world.pool, world.store) == 1
         await put(path, sha256)
@@ -458,6 +499,29 @@ async def test_what_is_erased_while_it_is_stored_is_removed(
     assert [content async for content in world.store.contents()] == []
 
 
+@pytest.mark.parametrize("then", ["other bytes", "none"])
+async def test_what_a_killed_worker_stored_and_nobody_needs_then_is_removed(
+    scripted: tuple[World, Scripted], then: str
+) -> None:
+    world, fetcher = scripted
+    await world.add("https://example.com/a")
+    [file] = await transitions.claim(world.pool, limit=1, lease=LIMITS.lease)
+    path, before = world.folder / "before", hashlib.sha256(b"before").hexdigest()
+    path.write_bytes(b"before")
+    assert await transitions.intend(world.pool, file, sha256=before, size=6, most_bytes=99)
+    await world.store.put(path, before)
+    # Killed here; its lease runs out.
+    assert await remove_erased(world.pool, world.store) == 0
+    if then == "none":
+        fetcher.error = ZeroDivisionError("of all things")
+    await world.all_due()
+    await world.archivist.run_once()
+    await world.until_settled()
+    assert await remove_erased(world.pool, world.store) == 1
+    left = [content.sha256 async for content in world.store.contents()]
+    assert left == ([] if then == "none" else [hashlib.sha256(fetcher.content).hexdigest()])
+
+
 async def test_bytes_that_another_email_has_stay_when_one_is_erased(
     scripted: tuple[World, Scripted],
 ) -> None:
@@ -466,10 +530,10 @@ async def test_bytes_that_another_email_has_stay_when_one_is_erased(
     second = await world.add("https://example.com/b")
     await world.archivist.run_once()
     sha256 = hashlib.sha256(fetcher.content).hexdigest()
-    await transitions.erase(world.pool, [first])
+    await removing.erase(world.pool, [first])
     assert await remove_erased(world.pool, world.store) == 0
     assert await world.store.digest(sha256) == sha256
-    await transitions.erase(world.pool, [second])
+    await removing.erase(world.pool, [second])
     assert await remove_erased(world.pool, world.store) == 1
     assert await world.store.digest(sha256) is None
     assert await world.pool.fetchval("SELECT count(*) FROM attachment_erasures") == 0
@@ -517,7 +581,7 @@ async def test_what_is_erased_goes_though_nothing_is_fetched_any_more(
     thread = ArchiveThread(settings)
     await thread._remove_alone(world.pool)
     assert len([content async for content in world.store.contents()]) == 1
-    await transitions.erase(world.pool, [email_id])
+    await removing.erase(world.pool, [email_id])
     await thread._remove_alone(world.pool)
     assert [content async for content in world.store.contents()] == []
     assert not (tmp_path / "nobody's").exists()

@@ -12,16 +12,16 @@ import attrs
 import pytest
 from support import WAIT_SECONDS, make_settings
 
-from app.api.emails import erase
-from app.attachments import transitions
+from app.attachments import enrolling, removing, transitions
 from app.attachments.reasons import Reason
 from app.attachments.transitions import ClaimedFile
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.story import tell_story
-from app.jobs.transitions import claiming, dispatching, operators
+from app.jobs.transitions import claiming, dispatching, erasing
 from app.jobs.transitions.claiming import Claimed, Refusal
 from app.jobs.transitions.dispatching import Files
 from app.models.email_attachment import AttachmentState
+from app.retention.erasure import erase_email
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -127,6 +127,23 @@ async def test_the_story_tells_of_the_wait_and_of_each_file(pool: Pool) -> None:
         f"file 0 (0.pdf): to be fetched, 1 tries so far: timeout. {Reason.TIMEOUT.sentence} [slow]",
         f"file 1: skipped: not_a_url. {Reason.NOT_A_URL.sentence}",
     ]
+
+
+async def test_the_story_tells_who_fetches_now_from_who_vanished(pool: Pool) -> None:
+    email_id = await dispatch_many(pool, 1)
+
+    async def told() -> str:
+        story = await tell_story(pool, email_id, make_settings())
+        assert story is not None
+        [what] = [event.what for event in story.events if event.what.startswith("file ")]
+        return what.partition("tries so far")[2]
+
+    await claim_one(pool)
+    assert await told() == ", fetched now"
+    await let_run_out(pool)
+    assert await told() == ", whoever fetched it vanished"
+    await transitions.postpone(pool, await claim_one(pool), delay=AN_HOUR)
+    assert await told() == ""
 
 
 async def test_the_last_file_lets_its_email_go_on(pool: Pool) -> None:
@@ -319,13 +336,13 @@ async def test_two_files_of_one_url_are_two_rows_and_a_late_one_gets_the_next_pl
     pool: Pool,
 ) -> None:
     email_id = await store(pool, [*some_files(1), *some_files(1)])
-    assert await transitions.enrol(pool, [email_id], most=100) == 2
+    assert await enrolling.enrol(pool, [email_id], most=100) == 2
     await pool.execute(
         "UPDATE incoming_emails SET attachment_urls = $1::json",
         json.dumps([{"url": url("late")}, *some_files(1)]),
     )
-    assert await transitions.enrol(pool, [email_id], most=100) == 1
-    assert await transitions.enrol(pool, [email_id], most=100) == 0
+    assert await enrolling.enrol(pool, [email_id], most=100) == 1
+    assert await enrolling.enrol(pool, [email_id], most=100) == 0
     rows = await rows_of(pool, email_id)
     assert [(row["position"], row["url"]) for row in rows] == [
         (0, url(0)),
@@ -443,7 +460,7 @@ async def test_erased_rows_leave_their_bytes_to_be_removed(pool: Pool) -> None:
     kept, intended, _ = await transitions.claim(pool, limit=3, lease=LEASE)
     await transitions.keep(pool, kept, sha256=SHA, size=10, content_type=None)
     await transitions.intend(pool, intended, sha256="b" * 64, size=5, most_bytes=99)
-    await transitions.erase(pool, [email_id])
+    await removing.erase(pool, [email_id])
     assert await rows_of(pool, email_id) == []
     erased = await pool.fetch("SELECT sha256 FROM attachment_erasures ORDER BY sha256")
     assert [row["sha256"] for row in erased] == [SHA, "b" * 64]
@@ -454,7 +471,7 @@ async def test_one_file_of_an_email_can_be_erased(pool: Pool) -> None:
     email_id = await dispatch_many(pool, 3)
     for file in await transitions.claim(pool, limit=3, lease=LEASE):
         await transitions.keep(pool, file, sha256=SHA, size=10, content_type=None)
-    await transitions.erase_unlisted(pool, email_id, [{"url": url(0)}, url(2)])
+    await removing.erase_unlisted(pool, email_id, [{"url": url(0)}, url(2)])
     assert [row["position"] for row in await rows_of(pool, email_id)] == [0, 2]
 
 
@@ -463,7 +480,7 @@ async def test_an_email_that_an_operator_erases_takes_its_files_along(pool: Pool
     await transitions.keep(
         pool, await claim_one(pool), sha256=SHA, size=10, content_type="text/plain"
     )
-    assert await erase(pool, email_id)
+    assert await erase_email(pool, email_id, by="erika")
     assert await rows_of(pool, email_id) == []
     assert len(await rows_of(pool, other)) == 1
     assert await pool.fetchval("SELECT sha256 FROM attachment_erasures") == SHA
@@ -471,8 +488,9 @@ async def test_an_email_that_an_operator_erases_takes_its_files_along(pool: Pool
 
 async def test_erased_emails_get_no_rows(pool: Pool) -> None:
     email_id = await store(pool, some_files())
-    await operators.erase_content(pool, [email_id], told="erased", whole=True)
-    assert await transitions.enrol(pool, [email_id], most=100) == 0
+    async with pool.acquire() as connection, connection.transaction():
+        await erasing.empty(connection, [email_id], told="erased", whole=True)
+    assert await enrolling.enrol(pool, [email_id], most=100) == 0
 
 
 async def until_it_waits(pool: Pool, task: "asyncio.Task[Any]") -> None:
@@ -489,20 +507,19 @@ async def test_an_email_erased_while_it_is_queued_leaves_no_files(pool: Pool) ->
     email_id = await store(pool, some_files())
     async with pool.acquire() as connection, connection.transaction():
         assert await dispatching.queue(connection, limit=1, depth=1, files=WAITING)
-        erasing = asyncio.create_task(erase(pool, email_id))
-        await until_it_waits(pool, erasing)
-    assert await erasing
+        task = asyncio.create_task(erase_email(pool, email_id, by="erika"))
+        await until_it_waits(pool, task)
+    assert await task
     assert await rows_of(pool, email_id) == []
 
 
 async def test_an_email_erased_while_its_files_are_asked_for_leaves_none(pool: Pool) -> None:
     email_id = await store(pool, some_files())
     async with pool.acquire() as connection, connection.transaction():
-        await operators.erase_content(connection, [email_id], told="erased", whole=True)
-        await transitions.erase(connection, [email_id])
-        enrolling = asyncio.create_task(transitions.enrol(pool, [email_id], most=100))
-        await until_it_waits(pool, enrolling)
-    assert await enrolling == 0
+        await erasing.empty(connection, [email_id], told="erased", whole=True)
+        asking = asyncio.create_task(enrolling.enrol(pool, [email_id], most=100))
+        await until_it_waits(pool, asking)
+    assert await asking == 0
     assert await rows_of(pool, email_id) == []
 
 

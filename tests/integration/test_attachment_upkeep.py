@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,16 +13,19 @@ from uuid import UUID
 import asyncpg
 import pytest
 from click.testing import CliRunner, Result
+from support import make_settings
 
 from app.api.attachment_metrics import AttachmentCounts
-from app.attachments import transitions, upkeep
+from app.attachments import enrolling, removing, transitions, upkeep
 from app.attachments.contents import remove_unless_needed, unreferenced
 from app.attachments.counts import COUNT, LAG, find_lag
 from app.attachments.reasons import Reason
 from app.attachments.store import AttachmentStore, storage_key
 from app.attachments.upkeep import Damage, Tally
+from app.chores_of import chores_of
 from app.cli.main import main
 from app.desk.figures import Lookout
+from app.jobs.chore_runner import Chores
 from app.models.email_attachment import AttachmentState
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -59,7 +64,7 @@ async def add_email(pool: Pool, files: int, **columns: Any) -> UUID:
 async def add(pool: Pool, store: AttachmentStore, folder: Path, *contents: bytes | None) -> UUID:
     """Store an email whose files have these contents; None: it failed."""
     email_id = await add_email(pool, len(contents))
-    await transitions.enrol(pool, [email_id], most=100)
+    await enrolling.enrol(pool, [email_id], most=100)
     claimed = await transitions.claim(pool, limit=100, lease=LEASE)
     for file in claimed:
         content = contents[int(file.url.rpartition("/")[2])]
@@ -231,12 +236,12 @@ async def test_metrics_and_overview_count_files_by_state_bytes_and_lag(
     await add(pool, store, tmp_path, b"12345", b"123", None)
     await add_email(pool, 1)
     late = await add_email(pool, 2)
-    await transitions.enrol(pool, [late], most=100)
+    await enrolling.enrol(pool, [late], most=100)
     await pool.execute(
         "UPDATE email_attachments SET next_attempt_at = now() - position * interval '1 h'"
         " WHERE state = 'pending'"
     )
-    counts = AttachmentCounts(pool)
+    counts = AttachmentCounts(pool, are_fetched=True)
     samples = {
         (sample.name.removeprefix("mailroom_attachment_"), *sample.labels.values()): sample.value
         for family in await counts.look()
@@ -255,6 +260,16 @@ async def test_metrics_and_overview_count_files_by_state_bytes_and_lag(
     files = (await Lookout(pool).look()).files
     assert (files.pending, files.failed_today, files.flagged_today) == (2, 1, 0)
     assert files.lag >= IN_AN_HOUR
+    # Nor is what nobody is to fetch any more.
+    off = AttachmentCounts(pool, are_fetched=False)
+    assert 0.0 in [
+        sample.value
+        for family in await off.look()
+        for sample in family.samples
+        if sample.name == "mailroom_attachment_lag_seconds"
+    ]
+    await off.close()
+    assert (await Lookout(pool, are_files_fetched=False).look()).files.lag == timedelta(0)
     # What is being fetched is not late.
     await transitions.claim(pool, limit=2, lease=LEASE)
     assert await find_lag(pool) == timedelta(0)
@@ -275,6 +290,25 @@ def test_what_a_killed_writer_left_in_a_folder_is_removed(
     assert store.remove_leftovers(now + IN_AN_HOUR) == 1
     assert not staged.exists()
     assert half.exists()
+
+
+async def test_workers_remove_it_by_themselves_after_a_day(
+    pool: Pool, store: AttachmentStore
+) -> None:
+    old, new = (on_disk(store, sha(content)) for content in (b"old", b"new"))
+    for path, age in ((old, 86_500), (new, 86_300)):
+        path.parent.mkdir()
+        staged = path.with_name(f"{path.name}#1")
+        staged.touch()
+        os.utime(staged, times=(time.time() - age,) * 2)
+    [chore] = [
+        chore
+        for chore in chores_of(make_settings(attachment_store=store.url))
+        if chore.name == "attachment-leftovers"
+    ]
+    chores = Chores([chore], pool=pool, leases=pool)
+    assert await chores.run_now(chore.name) == "1 half-written files removed from the store"
+    assert [len(list(path.parent.iterdir())) for path in (old, new)] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -302,7 +336,17 @@ PLANS: dict[str, tuple[str, Callable[[UUID], list[object]], str]] = {
         lambda id_: [id_, id_, "a" * 64, 1, None, "key"],
         "email_attachments_pkey",
     ),
-    "erase": (transitions.ERASE, lambda id_: [[id_]], "unique_position"),
+    "intend": (
+        transitions.INTEND,
+        lambda id_: [id_, id_, "a" * 64, 1, 99],
+        "email_attachments_pkey",
+    ),
+    "postpone": (
+        transitions.POSTPONE,
+        lambda id_: [id_, id_, None, None, LEASE, True],
+        "email_attachments_pkey",
+    ),
+    "erase": (removing.ERASE, lambda id_: [[id_]], "unique_position"),
     "find": (
         upkeep.FIND,
         lambda _: [["failed", "kept"], None, 100],

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections import Counter
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from support import WAIT_SECONDS, make_settings
 
 from app.handlers.loading import as_handler
 from app.jobs import claimer as claimer_module
+from app.jobs import process as process_module
 from app.jobs.claimer import Claimer
 from app.jobs.leases import Contact, HeldClaims
 from app.jobs.transitions import claiming
@@ -82,6 +84,12 @@ def make_claimer(pool: Any, handler: Any, **values: Any) -> Claimer:
     held_claims.contact = Contact(since=-1e9, last=1e18)
     handler = as_handler(handler, threads=4)
     return Claimer(make_settings(**values), handler, pool, held_claims, one_email.late_columns())
+
+
+def quick(claimer: Claimer) -> None:
+    """Have a claimer believe that handlers ended very quickly until now."""
+    ends = claimer._places._ends
+    ends.extend([1e18] * (ends.maxlen or 0))
 
 
 async def test_each_email_of_a_message_is_claimed_or_left_for_its_own_reason(pool: Pool) -> None:
@@ -201,6 +209,84 @@ async def test_what_finds_no_place_in_time_is_for_other_workers(
         await taking
         await wait_for(pool, completed=8)
     assert len(handler.runs) == 3
+
+
+async def test_more_is_claimed_where_handlers_are_quick_and_let_go_where_they_are_not_any_longer(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "LINE_SECONDS", 0.2)
+    ids = await store(pool, 8)
+    await queue(pool)
+    handler = Handler()
+    handler.may_end.clear()
+    claimer = make_claimer(pool, handler.handle, worker_concurrency=3)
+    quick(claimer)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await claimer.take(ids)
+        # No more of them run than there are places, and what waits is nobody else's so far.
+        assert [one.gives_up_at < math.inf for one in claimer._held_claims.all()].count(True) == 3
+        await wait_for(pool, processing=3, queued=5)
+        assert handler.most_running == 3
+        waiting = await pool.fetch(
+            "SELECT id, claims, queued_at, attempt_errors -> -1 ->> 'error' AS told"
+            " FROM incoming_emails WHERE processing_status = 'queued'"
+        )
+        assert {row["id"] for row in waiting} == {*ids} - {*handler.runs}
+        # As if they had not been claimed: a Dispatcher sends them again.
+        assert {(row["claims"], row["queued_at"], row["told"]) for row in waiting} == {
+            (0, None, "handed back untried: its worker had no place for it")
+        }
+        other = Handler()
+        await make_claimer(pool, other.handle).take([row["id"] for row in waiting])
+        await wait_for(pool, processing=3, completed=5)
+        handler.may_end.set()
+        await wait_for(pool, completed=8)
+    assert sorted([*handler.runs, *other.runs]) == sorted(ids)
+
+
+async def test_what_waits_for_its_place_begins_in_order_when_one_is_free(pool: Pool) -> None:
+    ids = await store(pool, 9)
+    may_end = {email_id: asyncio.Event() for email_id in ids}
+    runs: list[UUID] = []
+
+    async def handle(email: IncomingEmail) -> None:
+        runs.append(email.id)
+        await may_end[email.id].wait()
+
+    claimer = make_claimer(pool, handle, worker_concurrency=2)
+    quick(claimer)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await claimer.take(ids)
+        lost = claimer._held_claims.all()
+        given_up = next(one for one in lost if one.claim.email_id == ids[4])
+        claimer._held_claims.give_up(given_up)
+        for number, email_id in enumerate(ids):
+            while number != 4 and email_id not in runs:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert len(runs) <= number + 2
+            may_end[email_id].set()
+        await wait_for(pool, completed=8, queued=1)
+    assert runs == [email_id for email_id in ids if email_id != ids[4]]
+    assert claimer._places._running == claimer._places._taken == 0
+
+
+async def test_what_is_given_up_as_a_place_becomes_free_ends_once(pool: Pool) -> None:
+    ids = await store(pool, 2)
+
+    async def handle(_: IncomingEmail) -> None:
+        # Its place is cancelled, and then this one's is free, before the loop tells of either.
+        (waiting,) = (one for one in held_claims.all() if one.claim.email_id == ids[1])
+        held_claims.give_up(waiting)
+
+    claimer = make_claimer(pool, handle, worker_concurrency=1)
+    held_claims = claimer._held_claims
+    quick(claimer)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await claimer.take(ids)
+        await wait_for(pool, completed=1, queued=1)
+        await claimer.finish(WAIT_SECONDS)
+    places = claimer._places
+    assert (places._running, places._taken, places._unrecorded, places._bytes) == (0, 0, 0, 0)
 
 
 async def test_bodies_in_hand_are_bounded_and_the_largest_is_taken_all_the_same(pool: Pool) -> None:

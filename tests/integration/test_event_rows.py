@@ -392,6 +392,23 @@ async def test_what_zendesk_erased_is_erased_in_every_state(
     assert await archived(pool) == []
 
 
+@pytest.mark.parametrize("first", ERASURES[:2])
+async def test_a_ticket_that_is_deleted_for_good_keeps_no_sender_whatever_was_erased_before(
+    intake: Intake, pool: "Pool[asyncpg.Record]", first: str
+) -> None:
+    await send(intake, added())
+    await pool.execute("UPDATE incoming_emails SET from_email = 'erika@example.com'")
+    await send(intake, erasure(first))
+    (row,) = await rows(pool)
+    assert row["erased_at"] is not None
+    assert row["from_email"] != ""
+    for again in (1, 2):
+        await send(intake, {**erasure("ticket.permanently_deleted"), "id": f"gone {again}"})
+        (row,) = await rows(pool)
+        assert (row["from_email"], row["from_name"], row["subject"]) == ("", None, "")
+    assert "for good" in await story(pool, row["id"])
+
+
 @pytest.mark.parametrize("name", ERASURES)
 async def test_an_erasure_that_is_earlier_than_the_email_holds(
     intake: Intake, pool: "Pool[asyncpg.Record]", name: str

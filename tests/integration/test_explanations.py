@@ -11,7 +11,8 @@ import pytest
 from support import make_settings
 
 from app.jobs.claimer import SUSPECT_PAUSE
-from app.jobs.story import Story, find_stuck, tell_story
+from app.jobs.story import Story, tell_story
+from app.jobs.stuck import find_stuck
 from app.jobs.transitions import claiming, dispatching, keeping, operators
 from app.jobs.transitions.common import Claim
 

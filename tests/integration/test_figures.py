@@ -9,8 +9,9 @@ import pytest
 
 from app.api.emails import COUNT
 from app.desk import figures
-from app.desk.figures import DAY, HOUR, Lookout, Minutes
-from app.jobs import heartbeat
+from app.desk.figures import DAY, Lookout, Span
+from app.jobs import heartbeat, throughput
+from app.zendesk import email_hours
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -33,11 +34,18 @@ async def test_no_figure_reads_the_whole_table(pool: Pool) -> None:
     queries: list[tuple[str, list[object]]] = [
         (COUNT, [[*figures.UNCOMPLETED], figures.COUNTED_AT_MOST]),
         (figures.SELECT_OLDEST_WAITING, []),
-        (figures.COUNT_ACCEPTED, [now - DAY]),
-        (figures.COUNT_COMPLETED, [now - DAY]),
+        (throughput.FIND_COUNTED, []),
+        (throughput.KEEP, [now - DAY, now]),
+        (throughput.COUNT_NEWEST, [now - DAY, now]),
+        (throughput.SAMPLE, [throughput.SAMPLED_AT_MOST]),
+        (throughput.COUNT_WAITING_FOR_RETRY, [figures.COUNTED_AT_MOST]),
+        (figures.SELECT_TASKS, [figures.TASKS_READ, figures.TASKS_LISTED]),
         (figures.SELECT_WORKERS, [figures.COUNTED_AT_MOST, figures.WORKERS_LISTED]),
-        (figures.GROUP_FAILURES, [figures.FAILURES_GROUPED, figures.ERROR_SHOWN]),
+        (figures.GROUP_FAILURES, [figures.FAILURES_GROUPED]),
         (figures.SELECT_LONGEST_RUNS, []),
+        (email_hours.FIND_LAST, [email_hours.LOOKED_AT_FOR_LAST]),
+        (email_hours.FIND_SETTLED, [email_hours.KEPT]),
+        (email_hours.COUNT, [now - DAY, now]),
     ]
     for query, arguments in queries:
         plan = "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN {query}", *arguments))
@@ -47,14 +55,15 @@ async def test_no_figure_reads_the_whole_table(pool: Pool) -> None:
 async def test_the_figures_are_those_of_the_table(pool: Pool) -> None:
     await pool.execute(FILL)
     await pool.execute("INSERT INTO incoming_emails (received_at) VALUES (now() - interval '1 h')")
-    seen = await Lookout(pool).look()
+    lookout = Lookout(pool)
+    seen = await lookout.look()
     assert seen.states == {"received": 1, "queued": 0, "processing": 0, "failed": 2000}
     assert seen.oldest_waiting is not None
-    assert seen.oldest_waiting.age >= HOUR
-    assert 138 <= seen.completed_today <= 144
-    assert [failures.error for failures in seen.failures] == ["no text"]
+    assert seen.oldest_waiting.age >= timedelta(hours=1)
+    assert [failures.failure for failures in seen.failures] == ["no text"]
     assert seen.longest_runs[0].took == timedelta(seconds=8)
-    assert sum(seen.hour.accepted) in (5, 6, 7)
+    # One of them is that which waits.
+    assert (await lookout.look_at(Span.HOUR)).total.accepted in (6, 7)
 
 
 async def test_workers_are_alive_then_silent_then_forgotten(pool: Pool) -> None:
@@ -79,7 +88,7 @@ async def test_workers_are_alive_then_silent_then_forgotten(pool: Pool) -> None:
 
 
 async def test_a_worker_that_leaves_takes_only_its_own_name_off_the_list(pool: Pool) -> None:
-    before, now = datetime.now(UTC) - HOUR, datetime.now(UTC)
+    before, now = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC)
     await heartbeat.beat(pool, name=heartbeat.worker_name(), threads=8, started_at=now)
     # In a container that was started anew the next process has the name of the last one.
     await heartbeat.leave(pool, started_at=before)
@@ -109,28 +118,10 @@ async def test_all_who_watch_wait_for_one_look_at_a_database_that_hangs(
     assert [type(error) for error in seen] == [TimeoutError] * 4
     assert looks == 1
     monkeypatch.setattr(figures, "REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(figures, "REST_PER_COST", 0.0)
     monkeypatch.setattr(figures, "LOOK_SECONDS", 60.0)
     assert (await lookout.look()).workers == []
 
 
 async def let_pass(pool: Pool, time: timedelta) -> None:
     await pool.execute("UPDATE workers SET seen_at = seen_at - $1::interval", time)
-
-
-async def test_a_minute_that_is_over_is_counted_once_and_forgotten_after_a_day(pool: Pool) -> None:
-    start = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
-    store = "INSERT INTO incoming_emails (created_at) VALUES ($1)"
-    minutes = Minutes(figures.COUNT_ACCEPTED)
-    await pool.execute(store, start - timedelta(minutes=10))
-    await minutes.count(pool, start)
-    # What comes late into a minute that is over is not looked for.
-    await pool.execute(store, start - timedelta(minutes=10))
-    await pool.execute(store, start)
-    await minutes.count(pool, start + timedelta(seconds=5))
-    assert minutes.total() == 2
-    later = start + timedelta(minutes=1)
-    assert sum(minutes.per_minute(later, HOUR, 60)) == 2
-    await minutes.count(pool, start + DAY - timedelta(minutes=5))
-    assert minutes.total() == 1
-    await minutes.count(pool, start + 2 * DAY)
-    assert minutes.total() == 0

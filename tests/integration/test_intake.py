@@ -25,7 +25,7 @@ from app.intake.quarantine import Quarantine
 from app.intake.refusals import PAGE_BYTES, Refusal, refusals
 from app.intake.row_writer import NotStoredError
 from app.intake.signature import SignatureRefusedError, sign
-from app.intake.writer import FIND_FIRST, INSERT_UNLESS_ERASED, Admission, EmailWriter
+from app.intake.writer import FIND_FIRST, INSERT_UNLESS_IN_QUESTION, Admission, EmailWriter
 from app.models.quarantined_webhook import RefusalReason
 from app.telemetry.request_id import uuid7
 
@@ -777,10 +777,15 @@ async def test_the_first_email_of_a_duplicate_is_found_by_the_two_unique_indexes
             SELECT n::text, 'a@example.com', 'Hello', md5(n::text), md5('s' || n)
             FROM generate_series(1, 10000) AS n
         """)
-        await connection.execute("ANALYZE incoming_emails")
+        await connection.execute("""
+            INSERT INTO tombstones (key, email, erasure)
+            SELECT md5('t' || n), gen_random_uuid(), gen_random_uuid()
+            FROM generate_series(1, 10000) AS n
+        """)
+        await connection.execute("ANALYZE incoming_emails, tombstones")
         await connection.execute(f"SET plan_cache_mode = {plan_cache_mode}")
         plan = await connection.fetchval(
-            f"EXPLAIN (FORMAT JSON) {FIND_FIRST}", ["a", "b", "c"], ["d", "e", "f"]
+            f"EXPLAIN (FORMAT JSON) {FIND_FIRST}", ["a", "b", "c"], ["d", "e", "f"], ["g"]
         )
         unique = await connection.fetch(
             "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'incoming_emails' "
@@ -789,7 +794,7 @@ async def test_the_first_email_of_a_duplicate_is_found_by_the_two_unique_indexes
     assert len(unique) == 2
     nodes = list(nodes_of(json.loads(plan)[0]["Plan"]))
     used = {node["Index Name"] for node in nodes if "Index Name" in node}
-    assert used == {record["indexname"] for record in unique}
+    assert used == {"tombstones_pkey", *(record["indexname"] for record in unique)}
     assert "Seq Scan" not in {node["Node Type"] for node in nodes}
 
 
@@ -805,14 +810,26 @@ async def test_a_batch_looks_up_what_was_erased_by_the_index(
             INSERT INTO zendesk_erasures (event_key, kind, account_id, ticket_id, happened_at)
             SELECT n::text, 'ticket', '', n::text, now() FROM generate_series(1, 20000) AS n
         """)
-        await connection.execute("ANALYZE zendesk_erasures")
+        await connection.execute("""
+            INSERT INTO tombstones (key, email, erasure)
+            SELECT md5(n::text), gen_random_uuid(), gen_random_uuid()
+            FROM generate_series(1, 20000) AS n
+        """)
+        await connection.execute("""
+            INSERT INTO zendesk_tickets_in_question (ticket_id)
+            SELECT n::text FROM generate_series(1, 20000) AS n
+        """)
+        await connection.execute(
+            "ANALYZE zendesk_erasures, tombstones, zendesk_tickets_in_question"
+        )
         await connection.execute(f"SET plan_cache_mode = {plan_cache_mode}")
         plan = await connection.fetchval(
-            f"EXPLAIN (FORMAT JSON) {INSERT_UNLESS_ERASED}", ids, tickets, *others
+            f"EXPLAIN (FORMAT JSON) {INSERT_UNLESS_IN_QUESTION}", ids, tickets, *others
         )
     nodes = list(nodes_of(json.loads(plan)[0]["Plan"]))
-    (look,) = [node for node in nodes if node.get("Relation Name") == "zendesk_erasures"]
-    assert look["Node Type"] != "Seq Scan", look
+    for table in ("zendesk_erasures", "tombstones", "zendesk_tickets_in_question"):
+        (look,) = [node for node in nodes if node.get("Relation Name") == table]
+        assert look["Node Type"] != "Seq Scan", look
 
 
 def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -12,10 +12,11 @@ import psycopg
 import pytest
 from databases import Databases
 from psycopg.rows import dict_row
-from support import PROJECT, WAIT_SECONDS, Services, make_settings, wait_until
+from support import PROJECT, WAIT_SECONDS, Services, email, make_settings, signed, wait_until
 
 from app.handlers.extract_text import handle
 from app.handlers.loading import as_handler
+from app.intake.openapi import WEBHOOK_PATH
 from app.jobs.claimer import Claimer
 from app.jobs.leases import HeldClaims
 from app.models.incoming_email import IncomingEmail
@@ -45,6 +46,39 @@ QUARANTINE_BOUNDS = "2026-11-25T00:22:00:000000"
 EVENTS = "2026-11-25T00:23:00:000000"
 ATTACHMENTS = "2026-11-26T00:25:00:000000"
 BODIES_APART = "2026-11-26T08:28:00:000000"
+DELIVERY = "2026-11-26T10:31:00:000000"
+RECEIVERS = "2026-11-26T10:32:00:000000"
+DELIVERY_INDEXES = "2026-11-26T10:33:00:000000"
+EMAIL_EVENTS = "2026-11-26T10:34:00:000000"
+UNSYNCED_INDEX = "2026-11-26T10:35:00:000000"
+CHORES = "2026-11-26T10:36:00:000000"
+RETENTION = "2026-11-26T10:37:00:000000"
+ERASURES = "2026-11-26T10:38:00:000000"
+ZENDESK_WATCH = "2026-11-26T10:41:00:000000"
+ORIGIN = "2026-11-26T10:42:00:000000"
+TICKETS_IN_QUESTION = "2026-11-26T10:43:00:000000"
+ALARMS = "2026-11-26T10:44:00:000000"
+EMAIL_HOURS = "2026-11-26T10:45:00:000000"
+SUSPENDED = "2026-11-26T10:46:00:000000"
+ZENDESK_RANGES = "2026-11-26T10:47:00:000000"
+ARRIVED_INDEX = "2026-11-26T10:51:00:000000"
+ERASURE_FAILURES = "2026-11-26T10:52:00:000000"
+CANARIES = "2026-11-26T10:53:00:000000"
+BULK_ACTIONS = "2026-11-26T10:55:00:000000"
+WORD_INDEX = "2026-11-26T11:01:00:000000"
+SAVED_SEARCHES = "2026-11-26T11:02:00:000000"
+THROUGHPUT = "2026-11-26T11:03:00:000000"
+PROCESSING_PAUSES = "2026-11-26T11:04:00:000000"
+ENTRIES_GO = "2026-11-26T11:05:00:000000"
+SECRET_USES = "2026-11-26T11:15:00:000000"
+SEARCH_IN_BATCHES = "2026-11-26T11:19:00:000000"
+AUDIT = "2026-11-26T10:57:00:000000"
+KEEP_AUDIT = "2026-11-26T10:58:00:000000"
+ACCOUNTS = "2026-11-26T10:59:00:000000"
+LAST_ADMIN = "2026-11-26T11:10:00:000000"
+SIGN_IN_STEPS = "2026-11-26T11:11:00:000000"
+IDENTITIES = "2026-11-26T11:12:00:000000"
+AUDIT_INDEXES = "2026-11-26T11:13:00:000000"
 IDS = [
     *(INITIAL, SAGA, STATE_MACHINE, STATUS_INDEX, LEASES),
     *(CHECKS, UNSENT_INDEX, QUARANTINE, CLAIMED_BY, DUE_AND_SENT),
@@ -52,9 +86,25 @@ IDS = [
     *(LOST_CLAIMS, COUNT_LOST_CLAIMS),
     *(LOGIN_ATTEMPTS, SESSIONS),
     *(QUARANTINE_BOUNDS, EVENTS, ATTACHMENTS, BODIES_APART),
+    *(DELIVERY, RECEIVERS, DELIVERY_INDEXES),
+    *(EMAIL_EVENTS, UNSYNCED_INDEX),
+    CHORES,
+    *(RETENTION, ERASURES),
+    *(ZENDESK_WATCH, ORIGIN, TICKETS_IN_QUESTION),
+    *(ALARMS, EMAIL_HOURS, SUSPENDED),
+    ZENDESK_RANGES,
+    *(ARRIVED_INDEX, ERASURE_FAILURES),
+    CANARIES,
+    BULK_ACTIONS,
+    *(AUDIT, KEEP_AUDIT, ACCOUNTS),
+    *(WORD_INDEX, SAVED_SEARCHES),
+    *(THROUGHPUT, PROCESSING_PAUSES),
+    ENTRIES_GO,
+    *(LAST_ADMIN, SIGN_IN_STEPS, IDENTITIES, AUDIT_INDEXES),
+    *(SECRET_USES, SEARCH_IN_BATCHES),
 ]
-# Of the apps that come along: session_auth 2, user 3.
-OTHERS = 5
+# Of the apps that come along: mfa_authenticator 1, session_auth 2, user 3.
+OTHERS = 6
 
 ADDED_BY = {
     SAGA: {"sync_status", "sync_error", "sync_retry_count", "idempotency_key"},
@@ -71,6 +121,15 @@ ADDED_BY = {
     CLAIMED_BY: {"claimed_by"},
     LOST_CLAIMS: {"lost_claims", "claim_token"},
     EVENTS: {"original_body", "zendesk_account_id", "zendesk_comment_id", "erased_at"},
+    DELIVERY: {
+        "sync_version",
+        "sync_next_attempt_at",
+        "sync_token",
+        "sync_lease_expires_at",
+        "synced_at",
+    },
+    RETENTION: {"bodies_removed_at"},
+    ORIGIN: {"origin"},
 }
 
 FOLDER = PROJECT / "piccolo_migrations"
@@ -125,6 +184,16 @@ async def main():
     await execute("INSERT INTO migration (name, app_name) VALUES ('2099-01-01', 'mailroom')")
     await execute("INSERT INTO migration (name, app_name) VALUES ('2099-02-02', 'other')")
     await say()
+    await execute(
+        "ALTER TABLE incoming_emails DROP COLUMN from_name,"
+        " ADD COLUMN brand text NOT NULL DEFAULT '', ADD COLUMN desk text"
+    )
+    await say()
+    await execute("ALTER TABLE incoming_emails ALTER COLUMN brand DROP DEFAULT")
+    await say()
+    await execute("DELETE FROM migration WHERE name = '2099-01-01'")
+    await say()
+    await execute("INSERT INTO migration (name, app_name) VALUES ('2099-01-01', 'mailroom')")
     await execute(
         "DELETE FROM migration WHERE name = (SELECT max(name) FROM migration"
         " WHERE app_name = 'mailroom' AND name < '2099')"
@@ -239,7 +308,7 @@ def test_forwards_builds_the_whole_schema_and_a_second_run_does_nothing(empty: S
     built = schema(empty)
     tables = {row["tablename"] for row in rows(empty, "SELECT tablename FROM pg_tables")}
     assert {"incoming_emails", "piccolo_user", "sessions", "migration"} <= tables
-    assert piccolo(empty, "forwards", "all").count("No migrations need to be run") == 4
+    assert piccolo(empty, "forwards", "all").count("No migrations need to be run") == 5
     assert schema(empty) == built
     after = piccolo(empty, "check")
     assert after.count("True") == len(piccolo_lines(after)) == len(piccolo_lines(before))
@@ -435,7 +504,8 @@ def test_emails_come_in_while_the_indexes_are_built(migrated: Services) -> None:
 
 
 def test_the_state_of_the_schema_is_told_and_migrate_brings_it_up_to_date(empty: Services) -> None:
-    older, first, current, second, newer, both = python(empty, SCHEMA_STATES).splitlines()
+    lines = python(empty, SCHEMA_STATES).splitlines()
+    older, first, current, second, newer, too_new, required, changed, both = lines
     assert older.startswith("older | the database is older than the code")
     assert all(migration in older for migration in IDS)
     assert "mailroom migrate" in older
@@ -443,6 +513,13 @@ def test_the_state_of_the_schema_is_told_and_migrate_brings_it_up_to_date(empty:
     assert current == "current | the database fits the code"
     assert second == "ran 0"
     assert newer.startswith("newer | the database is newer than the code (unknown: 2099-01-01)")
+    assert too_new.startswith(
+        "too new | the database is too new for this code (from_name is missing): deploy the version"
+        " of Mailroom that brought 2099-01-01"
+    )
+    assert too_new.endswith("`piccolo migrations backwards mailroom 2099-01-01`")
+    assert "(from_name is missing; brand has to be filled, and is unknown)" in required
+    assert changed.startswith("changed | the table of emails was changed by something else")
     assert both.startswith(f"older | the database is older than the code (not yet run: {IDS[-1]})")
 
 
@@ -475,7 +552,8 @@ def test_missing_tables_of_users_and_sessions_are_told_and_email_is_taken(
     }
     assert not found["migrations"]["is_well"]
     explanation = found["migrations"]["explanation"]
-    assert "not yet run: session_auth 20" in explanation and ", user 20" in explanation
+    apps = ("not yet run: mfa_authenticator 20", ", session_auth 20", ", user 20")
+    assert all(app in explanation for app in apps)
     assert IDS[0] not in explanation
     empty.start_web()
     try:
@@ -485,6 +563,38 @@ def test_missing_tables_of_users_and_sessions_are_told_and_email_is_taken(
     finally:
         empty.end()
     assert empty.run("mailroom", "migrate").stdout == f"{OTHERS} migrations ran.\n"
+
+
+def test_readiness_fails_on_a_schema_that_is_too_old_or_too_new_with_the_command_that_mends_it(
+    migrated: Services,
+) -> None:
+    url = migrated.environment["DATABASE_URL"]
+    record = "INSERT INTO migration (name, app_name, ran_on) VALUES (%s, 'mailroom', now())"
+
+    def wait_for(status: int) -> str:
+        wait_until(lambda: httpx.get(f"{migrated.url}/health/ready").status_code == status)
+        found: str = httpx.get(f"{migrated.url}/health/ready").json()["checks"]["migrations"]
+        return found
+
+    migrated.start_web()
+    with psycopg.connect(url, autocommit=True) as connection:
+        try:
+            piccolo(migrated, "backwards", "mailroom", IDS[-1], "--auto_agree")
+            assert "run `mailroom migrate`" in wait_for(503)
+            migrated.run("mailroom", "migrate")
+            assert wait_for(200) == "the database fits the code"
+            connection.execute(record, ["2099-01-01"])
+            connection.execute("ALTER TABLE incoming_emails ADD COLUMN brand text")
+            wait_until(lambda: "newer than the code" in wait_for(200))
+            payload = signed(email())
+            assert httpx.post(migrated.url + WEBHOOK_PATH, **payload).status_code == 200
+            connection.execute("ALTER TABLE incoming_emails DROP COLUMN subject")
+            assert "backwards mailroom 2099-01-01`" in wait_for(503)
+            # So that Zendesk comes again, to a process that can.
+            payload = signed(email())
+            assert httpx.post(migrated.url + WEBHOOK_PATH, **payload).status_code == 503
+        finally:
+            migrated.end()
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

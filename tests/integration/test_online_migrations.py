@@ -49,11 +49,11 @@ from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.commands.forwards import run_forwards
 from structlog.testing import capture_logs
 
-from app.database import online_migration
+from app.database import online_migration, table_locks
 from app.database.engine import DB
 from app.piccolo_app import APP_CONFIG
 
-online_migration.TELL_AFTER_SECONDS = 0
+table_locks.TELL_AFTER_SECONDS = 0
 TABLES = (
     "SELECT tablename FROM pg_tables"
     " WHERE schemaname = 'public' AND tablename NOT IN ('migration', 'test_seen')"
@@ -135,6 +135,16 @@ async def main():
     print("repeated:", len(migrations))
 
 asyncio.run(main())
+"""
+
+
+ASK_AT_ONCE = """
+import asyncio
+from piccolo.apps.migrations.commands.forwards import run_forwards
+from app.database import table_locks
+
+table_locks.HOLDERS_SECONDS = 0
+assert asyncio.run(run_forwards("mailroom", "{id}")).success
 """
 
 
@@ -222,6 +232,24 @@ def test_webhooks_are_stored_while_a_migration_waits_for_a_reader(
         assert migrating.poll() is None
     assert migrating.wait(60) == 0, commands.log()
     assert ask(commands, "SELECT count(*) FROM incoming_emails") == [20]
+
+
+@migrated
+def test_webhooks_are_stored_while_a_migration_waits_for_a_vacuum(commands: Services) -> None:
+    piccolo(commands, "backwards", "mailroom", CHECKS, "--auto_agree")
+    waiting = (
+        "SELECT mode FROM pg_locks WHERE NOT granted AND relation = 'incoming_emails'::regclass"
+    )
+    with connect(commands) as vacuum:
+        # A vacuum's lock. It has to be asked for: it may last for hours.
+        vacuum.execute("LOCK TABLE incoming_emails IN SHARE UPDATE EXCLUSIVE MODE")
+        migrating = commands.start("python", "-c", ASK_AT_ONCE.format(id=CHECKS))
+        wait_until(lambda: ask(commands, waiting), commands.log)
+        assert ask(commands, waiting) == ["ShareUpdateExclusiveLock"]
+        with connect(commands, autocommit=True) as writer:
+            writer.execute("INSERT INTO incoming_emails (subject) VALUES ('stored')")
+        assert migrating.poll() is None
+    assert migrating.wait(60) == 0, commands.log()
 
 
 @migrated

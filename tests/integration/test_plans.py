@@ -13,8 +13,15 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from app.attachments import expiry
+from app.audit.acts import Act
+from app.audit.finding import AuditSearch
 from app.jobs import progress
 from app.jobs.transitions import claiming, dispatching, ending, keeping
+from app.models.audit_entry import Door, Result
+from app.retention import sweeps
+from app.sync import claims, transitions
+from app.sync.claims import Source
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -31,9 +38,9 @@ def each(value: Any) -> list[Any]:
 BY_IDS: dict[str, tuple[str, list[Any]]] = {
     "CLAIM": (claiming.CLAIM, [IDS, IDS, LEASE, "w", False, True, 10_000_000, True]),
     "GIVE_BACK": (claiming.GIVE_BACK, [IDS]),
-    "COMPLETE": (ending.COMPLETE, [IDS, TOKENS, each("{}"), each("text")]),
+    "COMPLETE": (ending.COMPLETE, [IDS, TOKENS, each("{}"), each("text"), True]),
     "RETRY_LATER": (ending.RETRY_LATER, [IDS, TOKENS, each("x"), each(LEASE)]),
-    "FAIL": (ending.FAIL, [IDS, TOKENS, each("x")]),
+    "FAIL": (ending.FAIL, [IDS, TOKENS, each("x"), True]),
     "HAND_BACK": (ending.HAND_BACK, [IDS, TOKENS, each("x")]),
     "EXTEND_LEASES": (keeping.EXTEND_LEASES, [IDS, TOKENS, LEASE]),
     "TELL": (progress.TELL, [IDS, TOKENS, each("x")]),
@@ -49,11 +56,30 @@ STATES = {
     "BEGINNINGS since": (keeping.BEGINNINGS, [NOW, NOW]),
 }
 OF_STATES = ("status_received", "sent", "due")
+CLAIMS: list[Any] = [50, LEASE, "receiver", None, 1_000, 1_000]
+DELIVERY = {
+    "CLAIM_EMAILS": (claims.CLAIM_EMAILS, CLAIMS),
+    "CLAIM_PROBE": (claims.CLAIM_PROBE, CLAIMS),
+    "CLAIM_IN_ORDER": (claims.CLAIM_IN_ORDER, [*CLAIMS, LEASE]),
+    "LET_NEXT_GO": (transitions.LET_NEXT_GO, [IDS]),
+    "EXTEND": (transitions.EXTEND[Source.EMAILS], [IDS, IDS, LEASE]),
+    "RECORD": (
+        transitions.RECORD[Source.EMAILS],
+        [
+            *(IDS, IDS, each(1), each("pending"), each("x"), each(LEASE)),
+            *(each(True), each("x"), "worker"),
+        ],
+    ),
+}
+OF_DELIVERY = ("deliver", "undelivered", "ticket")
 
 FILL = """
-INSERT INTO incoming_emails (from_email, processing_status, received_at, queued_at, started_at)
+INSERT INTO incoming_emails (from_email, processing_status, received_at, queued_at, started_at,
+    sync_status, sync_next_attempt_at, zendesk_ticket_id)
 SELECT 'erika@example.com', state, now() - n * interval '1 minute',
-    CASE WHEN n % 2 = 0 THEN now() END, now()
+    CASE WHEN n % 2 = 0 THEN now() END, now(),
+    CASE WHEN state = 'completed' THEN 'pending' ELSE 'not_applicable' END,
+    now() - n * interval '1 second', (n / 3)::text
 FROM unnest(ARRAY['received', 'queued', 'processing', 'completed']) AS state,
     generate_series(1, $1) AS n
 """
@@ -75,7 +101,9 @@ async def with_all_statistics(
     await check("full")
     await connection.execute(SAY_A_MILLION)
     await check("a million")
-    await connection.execute("UPDATE incoming_emails SET processing_status = 'completed'")
+    await connection.execute(
+        "UPDATE incoming_emails SET processing_status = 'completed', sync_status = 'synced'"
+    )
     await check("drained, with the statistics of a million")
     await connection.execute("ANALYZE incoming_emails")
     await check("drained")
@@ -91,13 +119,14 @@ async def test_every_hot_statement_finds_its_rows_by_the_index_that_was_made_for
         await connection.execute(f"SET plan_cache_mode = {kind}")
 
         async def check(statistics: str) -> None:
-            for name, (statement, arguments) in (BY_IDS | STATES).items():
+            for name, (statement, arguments) in (BY_IDS | STATES | DELIVERY).items():
                 rows = await connection.fetch(f"EXPLAIN {statement}", *arguments)
                 plan = "\n".join(row[0] for row in rows)
                 told = f"{name}, statistics: {statistics}\n{plan}"
                 assert "Seq Scan on incoming_emails" not in plan, told
                 assert "incoming_emails_pkey" in plan or "UPDATE" not in statement, told
                 allowed = () if name in BY_IDS else OF_STATES
+                allowed = OF_DELIVERY if name in DELIVERY else allowed
                 others = [
                     line.partition("ix_incoming_emails_")[2]
                     for line in plan.splitlines()
@@ -107,3 +136,74 @@ async def test_every_hot_statement_finds_its_rows_by_the_index_that_was_made_for
                 assert allowed or not others, told
 
         await with_all_statistics(connection, check)
+
+
+async def test_retention_goes_by_the_end_of_an_email(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+
+        async def check(statistics: str) -> None:
+            for statements in (sweeps.WHOLE, sweeps.BODIES):
+                for statement, arguments, index in (
+                    (statements.page, ("completed", NOW, IDS[0], NOW, 2_000), "ix_{}_finished"),
+                    (statements.lock, (IDS, "completed", NOW), "{}_pkey"),
+                ):
+                    rows = await connection.fetch(f"EXPLAIN {statement}", *arguments)
+                    plan = "\n".join(row[0] for row in rows)
+                    told = f"statistics: {statistics}\n{plan}"
+                    assert "Seq Scan on incoming_emails" not in plan, told
+                    assert index.format("incoming_emails") in plan, told
+
+        await with_all_statistics(connection, check)
+
+
+async def test_retention_goes_by_the_end_of_a_file(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await connection.execute(FILL, 4_000)
+        await connection.execute(
+            "INSERT INTO email_attachments (email, state, ended_at) SELECT id, 'kept',"
+            " now() - interval '1 hour' * row_number() OVER () FROM incoming_emails"
+        )
+        await connection.execute("ANALYZE incoming_emails, email_attachments")
+        await connection.execute(SAY_A_MILLION)
+        await connection.execute(SAY_A_MILLION.replace("incoming_emails", "email_attachments"))
+        for statement, arguments, index in (
+            (expiry.PAGE, (NOW - timedelta(days=1_000), IDS[0], NOW, 2_000), "state"),
+            (expiry.EXPIRE, (IDS, NOW), "pkey"),
+        ):
+            rows = await connection.fetch(f"EXPLAIN {statement}", *arguments)
+            plan = "\n".join(row[0] for row in rows)
+            assert "Seq Scan" not in plan, plan
+            assert "incoming_emails_pkey" in plan, plan
+            assert f"email_attachments_{index}" in plan, plan
+
+
+async def test_the_audit_log_is_searched_by_its_indexes(pool: Pool) -> None:
+    """In their order, so that the newest page costs a page, whatever the log's length. Words have
+    none: the page gives up on them after some seconds."""
+    searches = {
+        AuditSearch(): "at",
+        AuditSearch(since=NOW - timedelta(days=1), until=NOW): "at",
+        AuditSearch(result=Result.REFUSED): "result",
+        AuditSearch(door=Door.COMMAND): "door",
+        AuditSearch(actor="user 7"): "actor",
+        AuditSearch(act=Act.EMAIL_ERASE): "act",
+        AuditSearch(on="object 7", result=Result.DONE): "object",
+        AuditSearch(on="object 7", since=NOW - timedelta(days=1)): "object",
+    }
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO audit_entries (id, at, actor_kind, actor, door, act, object, result)"
+            " SELECT gen_random_uuid(), now() - n * interval '1 minute', 'user', 'user ' || n % 50,"
+            " CASE WHEN n % 97 = 0 THEN 'command' ELSE 'page' END,"
+            " CASE WHEN n % 100 = 0 THEN 'email.erase' ELSE 'email.retry' END, 'object ' || n,"
+            " CASE WHEN n % 89 = 0 THEN 'refused' ELSE 'done' END"
+            " FROM generate_series(1, 20000) AS n"
+        )
+        await connection.execute("ANALYZE audit_entries")
+        for after in (None, (NOW, IDS[0])):
+            for search, index in searches.items():
+                query, arguments = search.query(limit=51, after=after)
+                rows = await connection.fetch(f"EXPLAIN {query}", *arguments)
+                plan = "\n".join(row[0] for row in rows)
+                assert f"Index Scan Backward using ix_audit_entries_{index} " in plan, plan
+                assert "Sort" not in plan, plan

@@ -8,9 +8,11 @@ import asyncpg
 import pytest
 from support import make_settings
 
+from app.audit.actors import Actor
 from app.intake.keeper import IntakeKeeper
 from app.intake.quarantine import Quarantine
-from app.intake.refusals import LONGEST_HEADER, Refusal, find_refusal
+from app.intake.refusals import LONGEST_HEADER, Refusal, discard, find_refusal
+from app.models.audit_entry import ActorKind, Door
 from app.models.quarantined_webhook import RefusalReason
 
 Pool = asyncpg.Pool
@@ -100,3 +102,19 @@ async def test_what_is_too_old_goes_without_a_further_refusal(
         while await pool.fetchval("SELECT count(*) FROM quarantined_webhooks") > 1:  # noqa: ASYNC110
             await asyncio.sleep(0)
     await keeper.close()
+
+
+async def test_the_audit_log_tells_what_was_discarded_from_what_was_gone(
+    pool: "Pool[asyncpg.Record]",
+) -> None:
+    quarantine = Quarantine(make_settings(), pool)
+    there, gone = refusal(), refusal()
+    await store(quarantine, there)
+    olga = Actor(kind=ActorKind.USER, name="olga", door=Door.PAGE)
+    await discard(pool, [there.id, gone.id], actor=olga)
+    entries = await pool.fetch("SELECT object, result FROM audit_entries")
+    assert {row["object"]: row["result"] for row in entries} == {
+        str(there.id): "done",
+        str(gone.id): "nothing",
+    }
+    await quarantine.close()

@@ -26,7 +26,10 @@ from app.jobs.story import tell_story
 from app.models.incoming_email import IncomingEmail
 from app.settings import Settings, SettingsError
 from app.telemetry.request_id import uuid7
+from app.zendesk.client import ZendeskClient
+from app.zendesk.errors import ZendeskError
 from app.zendesk.senders import sender_id, with_senders
+from app.zendesk.users import ROLES, own_role
 
 Pool = asyncpg.Pool
 
@@ -271,6 +274,36 @@ async def test_the_token_follows_no_redirect(
     assert elsewhere.asked == []
     assert "answers 302" in story
     assert "t0ken" not in story
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((200, {}, user(role="admin")), "admin"),
+        ((401, {}, {"error": "Couldn't authenticate you"}), "answers 401: see MAILROOM_ZENDESK"),
+        # As whoever shows no token is answered.
+        ((200, {}, user(id=None, name="Anonymous user")), "see MAILROOM_ZENDESK_EMAIL, MAILROOM"),
+        ((200, {}, user()), "is no agent: let MAILROOM_ZENDESK_EMAIL name one"),
+        ((404, {}, {}), "see MAILROOM_ZENDESK_EMAIL, MAILROOM_ZENDESK_TOKEN and the address"),
+        ((503, {}, {}), "answers 503"),
+    ],
+)
+async def test_whose_the_token_is(
+    zendesk: FakeZendesk, answer: tuple[int, dict[str, str], Any], said: str
+) -> None:
+    zendesk.answers = [answer]
+    client = ZendeskClient(
+        make_settings(
+            zendesk_url=zendesk.url, zendesk_email="agent@example.com", zendesk_token="t0ken"
+        )
+    )
+    if said in ROLES:
+        assert await own_role(client) == said
+    else:
+        with pytest.raises(ZendeskError, match=said):
+            await own_role(client)
+    await client.close()
+    assert [path for path, _ in zendesk.asked] == ["/api/v2/users/me.json"]
 
 
 @pytest.mark.parametrize(

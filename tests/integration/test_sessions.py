@@ -1,11 +1,15 @@
-"""Sessions of operators in the database: they end with the password, and are found by an index."""
+"""Users and their sessions in the database: sessions end with the password, and are found by an
+index; the last administrator stays one."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import asyncpg
 import psycopg
 import pytest
+from support import wait_until
 
+from app.database.session_guard import LAST_ADMIN
 from app.desk.housekeeping import keep_house_once
 
 Connection = psycopg.Connection[dict[str, object]]
@@ -75,8 +79,14 @@ async def test_what_is_over_is_deleted(
         "INSERT INTO login_attempts (network, began_at, attempts) VALUES"
         " ('old', now() - interval '1 hour', 1), ('new', now(), 1)"
     )
+    connection.execute(
+        "INSERT INTO sign_in_steps (token_hash, purpose, details, expires_at) VALUES"
+        " ('old', 'code', '{}', now() - interval '1 second'),"
+        " ('new', 'code', '{}', now() + interval '1 hour')"
+    )
     await keep_house_once(pool)
     assert left(connection) == ["valid"]
+    assert left(connection, "token_hash", "sign_in_steps") == ["new"]
     assert left(connection, "network", "login_attempts") == ["new"]
 
 
@@ -88,3 +98,66 @@ def test_a_session_is_found_by_its_index(connection: Connection) -> None:
     connection.execute("ANALYZE sessions")
     plan = connection.execute("EXPLAIN SELECT * FROM sessions WHERE token = 'token 7'").fetchall()
     assert "ix_sessions_token" in str(plan)
+
+
+def add_admin(connection: Connection, name: str) -> object:
+    user_id = add_user(connection, name)
+    connection.execute(
+        "UPDATE piccolo_user SET superuser = true, active = true, admin = true WHERE id = %s",
+        [user_id],
+    )
+    return user_id
+
+
+REMOVALS = [
+    "UPDATE piccolo_user SET superuser = false",
+    "UPDATE piccolo_user SET active = false WHERE username = 'ada'",
+    "UPDATE piccolo_user SET admin = false WHERE username = 'ada'",
+    "DELETE FROM piccolo_user WHERE username = 'ada'",
+    "DELETE FROM piccolo_user",
+]
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_the_last_administrator_stays_one(connection: Connection, removal: str) -> None:
+    add_admin(connection, "ada")
+    add_user(connection, "olga")
+    # One who may not sign in is none.
+    add_admin(connection, "otto")
+    connection.execute("UPDATE piccolo_user SET active = false WHERE username = 'otto'")
+    with pytest.raises(psycopg.errors.CheckViolation, match="make somebody one first") as refused:
+        connection.execute(removal)
+    assert refused.value.diag.constraint_name == LAST_ADMIN
+    assert left(connection, "username", "piccolo_user") == ["ada", "olga", "otto"]
+
+
+def test_any_other_administrator_may_go(connection: Connection) -> None:
+    add_admin(connection, "ada")
+    add_admin(connection, "anna")
+    for removal in REMOVALS[1:4]:
+        with connection.transaction(force_rollback=True):
+            connection.execute(removal)
+    connection.execute(
+        "UPDATE piccolo_user SET superuser = (username = 'anna'), last_name = 'x' WHERE true"
+    )
+    connection.execute("DELETE FROM piccolo_user WHERE username = 'ada'")
+
+
+def test_of_two_who_remove_each_other_one_stays(connection: Connection, database_url: str) -> None:
+    add_admin(connection, "ada")
+    add_admin(connection, "anna")
+    remove = "UPDATE piccolo_user SET superuser = false WHERE username = %s"
+    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query = %s"
+    with (
+        psycopg.connect(database_url) as first,
+        psycopg.connect(database_url) as second,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        first.execute(remove, ["ada"])
+        other = thread.submit(second.execute, remove, ["anna"])
+        wait_until(
+            lambda: connection.execute(waits, [remove.replace("%s", "$1")]).fetchone() is not None
+        )
+        first.commit()
+        with pytest.raises(psycopg.errors.CheckViolation):
+            other.result()

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import ipaddress
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from fake_zendesk import (
     endless_head,
     huge,
     page,
-    running_zendesk,
     status,
     too_short,
 )
@@ -31,12 +29,6 @@ from app.attachments.reasons import Reason
 from app.outbound.addresses import Address
 
 PDF = b"%PDF-1.7\n" + b"an invoice " * 100
-
-
-@pytest.fixture
-async def zendesk(tmp_path: Path) -> AsyncIterator[FakeZendesk]:
-    async with running_zendesk(tmp_path) as zendesk:
-        yield zendesk
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_an_older_worker_finds_the_first_email_where_it_expects_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "concurrency", "expected"),
+    ("batch", "at_once", "expected"),
     [
         (1, 100, 1),
         (7, 100, 1),
@@ -53,6 +53,6 @@ def test_an_older_worker_finds_the_first_email_where_it_expects_it() -> None:
     ],
 )
 def test_messages_grow_with_the_line_and_leave_something_for_other_processes(
-    batch: int, concurrency: int, expected: int
+    batch: int, at_once: int, expected: int
 ) -> None:
-    assert ids_of_message(batch, concurrency=concurrency) == expected
+    assert ids_of_message(batch, at_once=at_once) == expected

@@ -18,16 +18,9 @@ from app.development_secrets import (
     DevelopmentSecretsError,
     load_or_make_secrets,
 )
-from app.settings import (
-    EMBEDDED,
-    ZENDESK_PUBLIC_TEST_SECRET,
-    Settings,
-    SettingsError,
-    WebhookSecret,
-    environment_name,
-    load_settings,
-    parse_secrets,
-)
+from app.setting_groups.database import EMBEDDED
+from app.setting_groups.secrets import ZENDESK_PUBLIC_TEST_SECRET, WebhookSecret, parse_secrets
+from app.settings import Settings, SettingsError, environment_name, load_settings
 
 PROJECT = Path(__file__).parents[2]
 FIELDS = list(Settings.model_fields)

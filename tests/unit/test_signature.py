@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.intake.signature import SignatureRefusedError, sign, verify
-from app.settings import parse_secrets
+from app.setting_groups.secrets import parse_secrets
 
 NOW = datetime(2026, 11, 23, 14, 5, 9, tzinfo=UTC)
 TIMESTAMP = "2026-11-23T14:05:09Z"

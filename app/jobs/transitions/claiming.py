@@ -11,6 +11,7 @@ import attrs
 from app.jobs.claimed_email import columns_of_claim
 from app.jobs.transitions.common import (
     DUE_AT,
+    IS_PAUSED,
     VANISHED,
     WITH_MESSAGE,
     Claim,
@@ -33,6 +34,9 @@ class Refusal(Enum):
     BUSY = auto()
     """Another transaction has it locked, or changed it meanwhile: it is to be tried again."""
 
+    PAUSED = auto()
+    """Processing is paused: it is to be given back."""
+
     NO_ROOM = auto()
     """The bodies of those before it are all that there is room for."""
 
@@ -41,6 +45,7 @@ REFUSALS = {
     None: Refusal.NO_WORK,
     "suspect": Refusal.SUSPECT,
     "busy": Refusal.BUSY,
+    "paused": Refusal.PAUSED,
     "no room": Refusal.NO_ROOM,
 }
 
@@ -77,11 +82,14 @@ WITH asked AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (email_id, token, place)
 ),
 relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+pause AS MATERIALIZED (SELECT {IS_PAUSED} AS is_paused),
 free AS MATERIALIZED (
     SELECT id, place, {BYTES} AS bytes
     FROM incoming_emails AS email JOIN asked ON id = email_id
     WHERE id = ANY (ARRAY(SELECT email_id FROM asked))
-        AND ({MINE} OR ({CLAIMABLE} AND ($5 OR NOT {SUSPECT}))) IS TRUE
+        AND ({MINE} OR (
+            {CLAIMABLE} AND ($5 OR NOT {SUSPECT}) AND NOT (SELECT is_paused FROM pause)
+        )) IS TRUE
     ORDER BY id
     FOR UPDATE OF email SKIP LOCKED
 ),
@@ -113,6 +121,7 @@ FROM asked
 LEFT JOIN claimed ON claimed.id = asked.email_id
 LEFT JOIN (
     SELECT id, CASE
+        WHEN NOT {MINE} AND (SELECT is_paused FROM pause) THEN 'paused'
         WHEN NOT $5 AND NOT {MINE} AND {SUSPECT} THEN 'suspect'
         WHEN id IN (SELECT id FROM free) THEN 'no room'
         ELSE 'busy' END AS why

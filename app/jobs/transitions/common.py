@@ -46,6 +46,9 @@ DUE_AT = "COALESCE(next_attempt_at, '-infinity')"
 # the entries there of emails that are in work no longer.
 HELD = "(email.processing_status = 'processing') IS TRUE"
 
+IS_PAUSED = "EXISTS (SELECT FROM processing_pauses)"
+"""A person has paused processing; see `app.jobs.pausing`."""
+
 
 def in_state_since(state: str, moment: str) -> str:
     """The emails in a state that were received since a moment, in SQL; the oldest first. The index

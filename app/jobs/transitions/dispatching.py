@@ -7,9 +7,11 @@ from uuid import UUID
 
 import attrs
 
-from app.attachments.transitions import IS_WAITED_FOR, enrolled
+from app.attachments.enrolling import enrolled
+from app.attachments.transitions import IS_WAITED_FOR
 from app.jobs.transitions.common import (
     DUE_AT,
+    IS_PAUSED,
     WITH_MESSAGE,
     WITHOUT_MESSAGE,
     Database,
@@ -98,7 +100,10 @@ waiting AS MATERIALIZED (
         ORDER BY queued_at LIMIT $2
     ) AS counted
 ),
-room AS MATERIALIZED (SELECT LEAST($1, $2 - messages) AS places FROM waiting, relaxed),
+room AS MATERIALIZED (
+    SELECT CASE WHEN {IS_PAUSED} THEN 0 ELSE LEAST($1, $2 - messages) END AS places
+    FROM waiting, relaxed
+),
 needed AS MATERIALIZED (
     SELECT count(*) AS places FROM (
         SELECT 1 FROM incoming_emails WHERE {in_state_since("received", SINCE)}

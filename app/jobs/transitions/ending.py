@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from app.jobs.transitions.common import HELD, Claim, Database, ended
+from app.sync.asking import NOTHING, DeliveredEnds, asked
 from app.telemetry.metrics import COMPLETIONS, FAILURES, HAND_BACKS, RETRIES, FailureKind
 
 STOPPED = "handed back untried: its worker stopped"
@@ -105,8 +106,9 @@ WHERE email.id = ANY (ARRAY(SELECT email_id FROM result EXCEPT SELECT id FROM en
 
 COMPLETE = _ends(
     {"data": "json", "body": "text"},
-    """processing_status = 'completed', completed_at = now(), processed_at = now(),
-    extracted_data = data, cleaned_body = body, processing_error = NULL""",
+    f"""processing_status = 'completed', completed_at = now(), processed_at = now(),
+    extracted_data = data, cleaned_body = body, processing_error = NULL,
+    {asked("$5::boolean", "free.at")}""",
 )
 
 # The entry keeps the retry's moment, because postponing a suspect moves the column's on.
@@ -120,7 +122,8 @@ RETRY_LATER = _ends(
 FAIL = _ends(
     {"error": "text"},
     f"""processing_status = 'failed', completed_at = now(), processed_at = now(),
-    processing_error = error, attempt_errors = {ended("error")}""",
+    processing_error = error, attempt_errors = {ended("error")},
+    {asked("$4::boolean", "free.at")}""",
 )
 
 # It is no attempt, so the claim is not counted.
@@ -131,8 +134,13 @@ HAND_BACK = _ends(
 )
 
 
-async def complete(database: Database, completions: Sequence[Completion]) -> list[End]:
+async def complete(
+    database: Database, completions: Sequence[Completion], *, delivered: DeliveredEnds = NOTHING
+) -> list[End]:
     """processing -> completed.
+
+    Args:
+        delivered: which ends are delivered.
 
     Returns:
         What became of each, in their order.
@@ -143,6 +151,7 @@ async def complete(database: Database, completions: Sequence[Completion]) -> lis
         completions,
         [completion.extracted_data for completion in completions],
         [completion.cleaned_body for completion in completions],
+        delivered.completed,
     )
     COMPLETIONS.inc(ends.count(End.RECORDED))
     return ends
@@ -166,13 +175,19 @@ async def retry_later(database: Database, retries: Sequence[LaterRetry]) -> list
     return ends
 
 
-async def fail(database: Database, failures: Sequence[Failure]) -> list[End]:
+async def fail(
+    database: Database, failures: Sequence[Failure], *, delivered: DeliveredEnds = NOTHING
+) -> list[End]:
     """processing -> failed.
+
+    Args:
+        delivered: which ends are delivered.
 
     Returns:
         What became of each, in their order.
     """
-    ends = await _end(database, FAIL, failures, [failure.error for failure in failures])
+    errors = [failure.error for failure in failures]
+    ends = await _end(database, FAIL, failures, errors, delivered.failed)
     for failure, end in zip(failures, ends, strict=True):
         FAILURES.labels(failure.kind).inc(end is End.RECORDED)
     return ends
@@ -190,7 +205,7 @@ async def hand_back(database: Database, hand_backs: Sequence[HandBack]) -> list[
 
 
 async def _end(
-    database: Database, statement: str, results: Sequence[Result], *given: Sequence[Any]
+    database: Database, statement: str, results: Sequence[Result], *given: Any
 ) -> list[End]:
     rows = await database.fetch(
         statement,

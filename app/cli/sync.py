@@ -1,0 +1,125 @@
+"""`mailroom sync`."""
+
+import asyncpg
+import click
+
+from app.audit.acts import Act
+from app.audit.log import Database, in_transaction, result_of, write
+from app.cli.acting import command_actor
+from app.cli.database_access import run_with_pool
+from app.cli.printing import say
+from app.database.engine import DB
+from app.errors import MailroomError
+from app.models.delivery import BreakerState
+from app.settings import Settings, get_settings
+from app.sync import breaker
+from app.sync.breaker import receiver_name
+from app.sync.function import load_function
+from app.sync.receiver import check_receiver
+
+# More are not counted: the answer is to come at once.
+MOST_COUNTED = 100_000
+
+WAITING = """
+SELECT count(*) AS emails, min(completed_at) AS oldest FROM (
+    SELECT completed_at FROM incoming_emails WHERE sync_status = 'pending' LIMIT $1
+) AS counted
+"""
+
+
+class NowhereError(MailroomError):
+    """Nothing is delivered."""
+
+
+class NotDeliveredError(MailroomError):
+    """The receiver is not delivered to now."""
+
+
+async def see_delivery(settings: Settings) -> str:
+    """See that finished emails can be delivered, for `mailroom doctor`.
+
+    Raises:
+        MailroomError: they cannot; the message says why and how to mend it.
+    """
+    if not settings.delivers:
+        return "finished emails go nowhere: without MAILROOM_SYNC_URL nothing is delivered"
+    name = receiver_name(settings)
+    if settings.sync:
+        load_function(settings.sync)
+    else:
+        await check_receiver(settings)
+    connection = await DB.get_new_connection()
+    try:
+        stands = await breaker.read(connection, name)
+    finally:
+        await connection.close()
+    if stands is None:
+        return f"{name} may be called; no worker has delivered anything to it yet"
+    if stands["paused_at"] is not None:
+        raise NotDeliveredError(
+            f"{name} wants nothing more ({stands['pause_reason']}): once it is back, type "
+            "`mailroom sync resume`"
+        )
+    if stands["state"] != BreakerState.CLOSED:
+        raise NotDeliveredError(f"{name} is down: {stands['reason']}")
+    return f"{name} is delivered to"
+
+
+@click.group()
+def sync() -> None:
+    """Look after the delivery of finished emails."""
+
+
+@sync.command()
+def status() -> None:
+    """Say how the receiver stands. Exits with 0 if it is delivered to."""
+    name = _receiver()
+
+    async def read(
+        pool: "asyncpg.Pool[asyncpg.Record]",
+    ) -> tuple[dict[str, object] | None, asyncpg.Record | None]:
+        return await breaker.read(pool, name), await pool.fetchrow(WAITING, MOST_COUNTED)
+
+    stands, waiting = run_with_pool(read)
+    say(f"receiver: {name}")
+    if waiting is not None and waiting["emails"]:
+        more = " or more" if waiting["emails"] == MOST_COUNTED else ""
+        oldest = f", the oldest ended at {waiting['oldest']:%Y-%m-%d %H:%M}"
+        say(f"{waiting['emails']}{more} emails are to be delivered{oldest}")
+    if stands is None:
+        say("no worker has delivered anything to it yet")
+    elif stands["paused_at"] is not None:
+        say(f"paused, because it wants nothing more: {stands['pause_reason']}")
+        say("once it is back: mailroom sync resume")
+    elif stands["state"] != "closed":
+        say(f"down since {stands['opened_at']:%Y-%m-%d %H:%M}: {stands['reason']}")
+        say(f"next probe: {stands['probe_at']:%Y-%m-%d %H:%M:%S}")
+    else:
+        say("it is delivered to")
+        raise SystemExit(0)
+    raise SystemExit(1)
+
+
+@sync.command()
+def resume() -> None:
+    """Deliver again at once, after a pause (410) or while the receiver counts as down."""
+    name = _receiver()
+
+    actor = command_actor()
+
+    async def resume(database: Database) -> bool:
+        async with in_transaction(database) as connection:
+            is_known = await breaker.resume(connection, name)
+            await write(connection, actor, Act.RECEIVER_RESUME, [name], result=result_of(is_known))
+        return is_known
+
+    if not run_with_pool(resume):
+        raise NowhereError(f"no worker has delivered anything to {name} yet: see that one runs")
+    say(f"{name} is delivered to again")
+
+
+def _receiver() -> str:
+    settings = get_settings()
+    if not settings.delivers:
+        raise NowhereError("nothing is delivered: MAILROOM_SYNC_URL and MAILROOM_SYNC are empty")
+    return receiver_name(settings)

@@ -1,0 +1,137 @@
+"""An email to be taken along: as a file that mail programs open, and its payload as it came."""
+
+from collections.abc import Mapping
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from typing import Any
+from uuid import UUID
+
+from litestar import Controller, Request, Response, get
+from litestar.datastructures import State
+
+from app.api.attachments import ANY_BYTES, MEDIA_TYPE, SANDBOX
+from app.attachments.given import Archive, Attachment
+from app.attachments.names import content_disposition
+from app.attachments.store import StoreError
+from app.audit.acts import Act
+from app.audit.log import write
+from app.database.engine import running_pool
+from app.database.errors import CANNOT_ASK
+from app.desk.addresses import EMAILS_PATH
+from app.desk.email_page import read, see_that_it_may_read
+from app.desk.pages import NO_STORE, actor_of, to_sign_in
+from app.desk.sign_in import database_is_away, signed_in
+from app.http.known_hosts import only_known_hosts
+
+# Bytes of all files in one message, which is made in memory; the others are named in it.
+LARGEST_FILES = 20 * 1024 * 1024
+
+
+class EmailDownload(Controller):
+    """What of an email is saved as a file."""
+
+    path = EMAILS_PATH
+    include_in_schema = False
+    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
+    response_headers = NO_STORE
+
+    @get("/{email_id:uuid}/download")
+    async def download(
+        self, request: Request[Any, Any, Any], email_id: UUID, state: State
+    ) -> Response[Any]:
+        """The email as a message (RFC 5322), with its files that are kept."""
+        user = await signed_in(request.scope)
+        if user is None:
+            return to_sign_in(request)
+        see_that_it_may_read(user)
+        row = await read(email_id)
+        try:
+            await write(running_pool(), actor_of(request, user), Act.EMAIL_EXPORT, [email_id])
+        except CANNOT_ASK as error:
+            raise database_is_away() from error
+        archive: Archive = state.archive
+        try:
+            files = await archive.attachments(running_pool(), email_id)
+        except CANNOT_ASK as error:
+            raise database_is_away() from error
+        message = await make_message(row, files)
+        return _as_file(bytes(message), f"{email_id}.eml", "message/rfc822")
+
+    @get("/{email_id:uuid}/payload")
+    async def payload(self, request: Request[Any, Any, Any], email_id: UUID) -> Response[Any]:
+        """The bytes that Zendesk posted; of most emails as PostgreSQL keeps JSON."""
+        user = await signed_in(request.scope)
+        if user is None:
+            return to_sign_in(request)
+        see_that_it_may_read(user)
+        row = await read(email_id)
+        try:
+            await write(running_pool(), actor_of(request, user), Act.EMAIL_EXPORT, [email_id])
+        except CANNOT_ASK as error:
+            raise database_is_away() from error
+        content = row["original_body"] or (row["raw_payload"] or "").encode()
+        return _as_file(content, f"{email_id}.json", "application/json")
+
+
+async def make_message(row: Mapping[str, Any], files: list[Attachment]) -> EmailMessage:
+    """The message that an email was, as far as Zendesk told it: most of its headers it does not."""
+    message = EmailMessage(policy=SMTP)
+    message["Subject"] = _one_line(row["subject"])
+    message["From"] = _sender(row)
+    message["Date"] = row["received_at"]
+    message["Message-ID"] = f"<{row['id']}@mailroom.invalid>"
+    message["X-Zendesk-Ticket"] = _one_line(row["zendesk_ticket_id"])
+    text, html = row["raw_body_text"], row["raw_body_html"]
+    message.set_content(text or ("" if html else "(no text)"))
+    if html:
+        message.add_alternative(html, subtype="html")
+    left = LARGEST_FILES
+    missing: list[str] = []
+    for file in files:
+        content = await _content(file, left)
+        if content is None:
+            missing.append(file.safe_name)
+            continue
+        left -= len(content)
+        kind = file.content_type or ""
+        maintype, _, subtype = (kind if MEDIA_TYPE.fullmatch(kind) else ANY_BYTES).partition("/")
+        message.add_attachment(content, maintype, subtype, filename=file.safe_name)
+    if missing:
+        message["X-Mailroom-Missing-Files"] = _one_line(", ".join(missing))
+    return message
+
+
+async def _content(file: Attachment, most: int) -> bytes | None:
+    if not file.is_kept or (file.size or 0) > most:
+        return None
+    try:
+        return await file.read(most)
+    except StoreError:
+        return None
+
+
+def _sender(row: Mapping[str, Any]) -> Address | str:
+    address = _one_line(row["from_email"])
+    name, _, domain = address.rpartition("@")
+    try:
+        return Address(_one_line(row["from_name"]), name, domain)
+    except ValueError:
+        # Whatever stood there; a header that cannot be read is one of nobody.
+        return Address(address or "unknown", "unknown", "mailroom.invalid")
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _as_file(content: bytes, name: str, media_type: str) -> Response[bytes]:
+    return Response(
+        content,
+        media_type=media_type,
+        headers={
+            "Content-Disposition": content_disposition(name),
+            "Content-Security-Policy": SANDBOX,
+            "Cross-Origin-Resource-Policy": "same-origin",
+        },
+    )

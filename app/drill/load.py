@@ -1,0 +1,146 @@
+"""A load of signed webhooks, each sent again and again until it is answered 200, as Zendesk would.
+
+The drill and the storms of the fault tests send theirs by it.
+"""
+
+import asyncio
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import attrs
+import httpx2
+
+from app.errors import MailroomError
+
+SENDERS = 12
+ANSWER_SECONDS = 15.0
+PAUSE_SECONDS = 0.2
+LOOK_EVERY_SECONDS = 0.5
+
+
+class UnexpectedAnswerError(MailroomError):
+    """A webhook was answered by something else than 200 or 503."""
+
+
+@attrs.frozen
+class Webhook:
+    """One signed request."""
+
+    content: bytes = attrs.field(repr=False)
+    headers: dict[str, str] = attrs.field(repr=False)
+
+
+class Load:
+    """Posts webhooks from a thread of its own.
+
+    Args:
+        urls: of the webhook; one of them is drawn for each try.
+        per_second: webhooks in all; infinity: as many as are answered.
+        draw: makes the webhooks of one email; they are sent one after the other.
+        chance: draws the URLs.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        per_second: float,
+        draw: Callable[[], Sequence[Webhook]],
+        chance: random.Random,
+    ) -> None:
+        self.accepted: dict[UUID, float] = {}
+        """The emails that were answered 200, and when, by the monotonic clock."""
+        self.answers: Counter[int | str] = Counter()
+        """How often there was which status, or none for which reason."""
+        self.sent = 0
+        """Webhooks, each counted once."""
+        self.longest_seconds = 0.0
+        """From a webhook's first try to its 200."""
+        self._urls = urls
+        self._pause = SENDERS / per_second
+        self._draw = draw
+        self._chance = chance
+        self._stopping = threading.Event()
+        self._given_up = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="load")
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what ended it.
+
+        Raises:
+            UnexpectedAnswerError: an answer that none may be.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Send no further email, and wait until each is answered 200.
+
+        Raises:
+            UnexpectedAnswerError: an answer that none may be.
+        """
+        self._stopping.set()
+        self._thread.join()
+        self.check()
+
+    def give_up(self) -> None:
+        """End, whatever was answered."""
+        self._given_up.set()
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._send_all())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
+            self._error = error
+
+    async def _send_all(self) -> None:
+        async with httpx2.AsyncClient(timeout=ANSWER_SECONDS) as client:
+            await asyncio.gather(*(self._send_some(client) for _ in range(SENDERS)))
+
+    async def _send_some(self, client: httpx2.AsyncClient) -> None:
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            for webhook in self._draw():
+                self.sent += 1
+                await self._deliver(client, webhook)
+            ends = began + self._pause
+            # Whoever stops it is in another thread.
+            while (left := ends - time.monotonic()) > 0 and not self._stopping.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(min(LOOK_EVERY_SECONDS, left))
+
+    async def _deliver(self, client: httpx2.AsyncClient, webhook: Webhook) -> None:
+        began = time.monotonic()
+        while not self._given_up.is_set():
+            url = self._chance.choice(self._urls)
+            try:
+                answer = await client.post(url, content=webhook.content, headers=webhook.headers)
+            except httpx2.HTTPError as error:
+                self.answers[type(error).__name__] += 1
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            self.answers[answer.status_code] += 1
+            if answer.status_code == httpx2.codes.OK:
+                now = time.monotonic()
+                self.longest_seconds = max(self.longest_seconds, now - began)
+                content = answer.json()
+                # Of several webhooks of one email the first ones are only acknowledged.
+                if content["status"] != "acknowledged":
+                    self.accepted[UUID(content["email_id"])] = now
+                return
+            if answer.status_code != httpx2.codes.SERVICE_UNAVAILABLE:
+                raise UnexpectedAnswerError(
+                    f"a webhook was answered {answer.status_code}, which Zendesk does not repeat: "
+                    f"{answer.text}"
+                )
+            await asyncio.sleep(PAUSE_SECONDS)

@@ -1,0 +1,1 @@
+"""The language of what people read on pages."""

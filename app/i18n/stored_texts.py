@@ -1,0 +1,154 @@
+"""Sentences that were written in English into rows, or are told to programs, as pages tell them in
+the language that is spoken. What anybody else wrote, a handler say, is told as it is.
+
+Each is listed as a message, whose values are found by it; it may stand beside others, parted by
+colons or semicolons.
+"""
+
+import functools
+import re
+
+from app.i18n.languages import ENGLISH, spoken
+from app.i18n.texts import N_, gettext
+
+# More is no sentence of ours, and takes its time.
+LONGEST = 600
+_PARTED_BY = ("; ", ": ")
+_VALUE = re.compile(r"%\((\w+)\)s")
+
+OF_EMAILS = (
+    N_("retried by %(who)s"),
+    N_("completed by %(who)s: %(why)s"),
+    N_("discarded by %(who)s: %(why)s"),
+    N_("progress: %(text)s"),
+    N_("its worker vanished"),
+    N_("its worker vanished while processing it (times: %(times)s)"),
+    N_("the handler did not finish within %(seconds)s seconds"),
+    N_("the handler was cancelled"),
+    N_("its message was lost"),
+    N_("handed back untried: its worker stopped"),
+    N_("handed back untried: its worker had no place for it"),
+    N_("handed back: its worker could not reach the database to extend its lease"),
+    N_("its sender was looked up at Zendesk"),
+    N_("its webhook came after all"),
+)
+OF_DELIVERIES = (
+    N_("the worker that delivered it vanished"),
+    N_("the receiver answered %(status)s"),
+    N_("the receiver could not be reached"),
+)
+OF_REFUSALS = (
+    N_("is missing: it has to be sent with a value"),
+    N_("is blank: it has to be sent with a value"),
+    N_("has to be a string, not %(kind)s"),
+    N_("has to be a string or a number, not %(kind)s"),
+    N_("a boolean"),
+    N_("a number"),
+    N_("a list"),
+    N_("an object"),
+    N_("a string"),
+    N_(
+        "the body is not JSON (%(error)s): look for unescaped quotes or a stray comma in the "
+        "webhook's template"
+    ),
+    N_("the body is not %(charset)s (byte %(byte)s): send it as UTF-8 JSON"),
+    N_("the body is blank: see that the webhook's template is not"),
+    N_("the body has to be a JSON object such as %(example)s"),
+    N_("the body is larger than %(most)s bytes (MAILROOM_MAX_BODY_BYTES)"),
+    N_(
+        "the headers X-Zendesk-Webhook-Signature and X-Zendesk-Webhook-Signature-Timestamp are "
+        "needed: switch on signing for this webhook in Zendesk"
+    ),
+    N_(
+        "the signature fits none of the active secrets: compare MAILROOM_WEBHOOK_SECRETS with the "
+        "signing secret shown in Zendesk's Admin Center; if they are the same, a proxy in between "
+        "changed the body, which has to arrive byte for byte"
+    ),
+    N_(
+        "the signature's timestamp is %(seconds)s seconds away from the server's clock, %(most)s "
+        "are allowed (MAILROOM_SIGNATURE_MAX_AGE_SECONDS)"
+    ),
+)
+OF_ALARMS = (
+    N_("no email came yet"),
+    N_("the last email came %(time)s ago"),
+    N_("no email came for %(time)s, in which %(number)s usually come"),
+    N_("Zendesk has no new ticket by email either: a quiet day"),
+    N_("what is usual is known after %(weeks)s weeks with email"),
+    N_("so few come that a silence would tell nothing for weeks"),
+    N_("a silence would be unusual from %(time)s on (%(zone)s)"),
+    N_("Zendesk has no webhook that leads to Mailroom"),
+    N_("make it anew with `mailroom zendesk setup`, or name it in MAILROOM_ZENDESK_WEBHOOK_ID"),
+    N_("the webhook is inactive at Zendesk"),
+    N_("activate it in Zendesk's Admin Center, or with `mailroom zendesk setup`"),
+    N_("no active trigger at Zendesk calls the webhook"),
+    N_("Zendesk holds its calls of the webhook back (throttled, or its circuit broke)"),
+    N_("see that Mailroom answers at its public address: `mailroom doctor --url`"),
+    N_("Zendesk's calls are answered 401: the webhook's secret is another one by now"),
+    N_("set MAILROOM_WEBHOOK_SECRETS anew, then run `mailroom quarantine retry --all`"),
+    N_("Zendesk calls the webhook in vain"),
+    N_("see its activity in Zendesk's Admin Center, and `mailroom doctor --url`"),
+    N_("webhooks came whose signature is wrong, so the webhook's secret may be another one by now"),
+    N_("compare it with MAILROOM_WEBHOOK_SECRETS; then run `mailroom quarantine retry --all`"),
+    N_("Zendesk has new tickets by email, and did not call the webhook"),
+    N_("see the conditions of its trigger in Zendesk's Admin Center"),
+    N_("Mailroom does not know why"),
+    N_("see at Zendesk that the webhook and its trigger are active"),
+    N_("the quarantine has no room for suspended mail, which Zendesk deletes after 14 days"),
+    N_(
+        "discard what is not needed with `mailroom quarantine discard`, or raise "
+        "MAILROOM_QUARANTINE_MAX_ROWS and MAILROOM_QUARANTINE_MAX_BYTES"
+    ),
+    N_("Zendesk deletes %(mails)s suspended mails on %(day)s"),
+    N_(
+        "see `mailroom suspended list`, or the page /suspended: recover or archive what is no "
+        "spam, or set MAILROOM_SUSPENDED_ARCHIVE"
+    ),
+)
+OF_CANARIES = (
+    N_("the webhook does not answer at %(url)s (%(error)s)"),
+    N_(
+        "see that `mailroom web` runs, and that MAILROOM_CANARY_URL leads to it; "
+        "`mailroom doctor --url` tries the way"
+    ),
+    N_("emails are accepted, and not queued within %(seconds)s seconds"),
+    N_("see that `mailroom worker` runs, and how many emails wait (`mailroom doctor`)"),
+    N_("emails are accepted and queued, and no worker takes them within %(seconds)s seconds"),
+    N_("see that `mailroom worker` runs, that the broker does, and that handlers end in time"),
+    N_(
+        "emails are accepted and queued, and workers do not complete them within %(seconds)s "
+        "seconds"
+    ),
+    N_("see the log of `mailroom worker`, and `mailroom doctor`"),
+)
+
+
+def as_told(text: str) -> str:
+    """A stored text in the language that is spoken, as far as it is ours."""
+    if spoken() == ENGLISH or len(text) > LONGEST:
+        return text
+    for pattern, message in _patterns():
+        if found := pattern.fullmatch(text):
+            return gettext(
+                message, **{name: as_told(one) for name, one in found.groupdict().items()}
+            )
+    for mark in _PARTED_BY:
+        first, parted, rest = text.partition(mark)
+        if parted:
+            return as_told(first) + mark + as_told(rest)
+    return text
+
+
+@functools.cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    messages = (*OF_EMAILS, *OF_DELIVERIES, *OF_REFUSALS, *OF_ALARMS, *OF_CANARIES)
+    return [(_pattern(message), message) for message in messages]
+
+
+def _pattern(message: str) -> re.Pattern[str]:
+    first, *others = _VALUE.split(message)
+    rest = "".join(
+        f"(?P<{name}>.+?){re.escape(text)}"
+        for name, text in zip(others[::2], others[1::2], strict=True)
+    )
+    return re.compile(re.escape(first) + rest, re.DOTALL)

@@ -1,0 +1,102 @@
+"""Webhooks that come after their email was made from its comment: each is a duplicate of it, once.
+
+The first webhook that has a comment's text takes the place of the comment's key in its row. So a
+further one with the same text is another email, as it is everywhere else, unless it is the same
+delivery again.
+"""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from app.intake.email_row import EmailRow
+from app.intake.row_writer import Connection
+from app.intake.sameness import Likeness, Told, essences, likeness
+from app.models.entries import noted
+
+# In one order for all who lock several. The INSERT of webhooks takes no lock: who stores a comment
+# has set down its ticket as in question before, and waited for the INSERTs that did not see it.
+LOCK_TICKETS = """
+SELECT pg_advisory_xact_lock(hashtextextended('mailroom comments ' || ticket, 0))
+FROM (SELECT DISTINCT unnest($1::text[]) COLLATE "C" AS ticket ORDER BY 1) AS tickets
+"""
+SELECT_OPEN = """
+SELECT id, zendesk_ticket_id, zendesk_comment_id, raw_body_text, raw_body_html, received_at
+FROM incoming_emails
+WHERE zendesk_ticket_id = ANY($1::text[]) AND origin = 'backfill'
+    AND delivery_signature IS NULL AND erased_at IS NULL
+ORDER BY received_at, id
+"""
+# Without a signature, which is for development only, its own id stands for it.
+TAKE_PLACE = f"""
+UPDATE incoming_emails
+SET delivery_signature = coalesce($2, 'unsigned ' || id),
+    idempotency_key = coalesce($3, idempotency_key), updated_at = now(),
+    attempt_errors = {noted("'its webhook came after all'")}
+WHERE id = $1
+"""  # noqa: S608 - a constant
+
+
+# Its keys are those of the email that was made of its comment, from now on. What was told of it
+# goes with it: nobody could read it.
+REMOVE_UNREADABLE = """
+WITH removed AS (
+    DELETE FROM incoming_emails
+    WHERE id = $1 AND processing_status = 'failed'
+        AND extracted_data::text LIKE '{"unreadable": %'
+    RETURNING id
+)
+DELETE FROM email_events USING removed WHERE email = removed.id
+"""
+
+
+async def find_made(
+    connection: Connection, rows: Sequence[EmailRow], unreadable: Mapping[UUID, UUID]
+) -> dict[UUID, UUID]:
+    """Which of these webhooks' emails were made from comments before, in a transaction of the
+    caller's, who has locked their tickets and seen that no row has their keys, but for rows that
+    nobody could read so far.
+
+    Args:
+        unreadable: such rows, by the ids of those that can be read now; where the email was made
+            before, they go.
+
+    Returns:
+        Ids of emails that are here, by those of the rows.
+    """
+    records = await connection.fetch(SELECT_OPEN, [row.zendesk_ticket_id for row in rows])
+    if not records:
+        return {}
+    open_by_ticket: dict[str, list[Told]] = {}
+    for record in records:
+        texts = essences((record["raw_body_text"], record["raw_body_html"]))
+        open_by_ticket.setdefault(record["zendesk_ticket_id"], []).append(
+            Told(str(record["id"]), texts, record["received_at"], record["zendesk_comment_id"])
+        )
+    found: dict[UUID, UUID] = {}
+    taken: set[str] = set()
+    for row in sorted(rows, key=lambda row: row.sent_at):
+        still_open = open_by_ticket.get(row.zendesk_ticket_id, [])
+        fitting = [(like, one) for one in still_open if (like := _likeness(row, one)) is not None]
+        made = min(fitting, key=lambda pair: pair[0])[1] if fitting else None
+        keys = {key for key in (row.delivery_signature, row.idempotency_key) if key is not None}
+        # The same delivery twice in one batch has one email.
+        if made is not None and not keys & taken:
+            taken |= keys
+            still_open.remove(made)
+            found[row.id] = UUID(made.id)
+            if row.id in unreadable:
+                await connection.execute(REMOVE_UNREADABLE, unreadable[row.id])
+            await connection.execute(
+                TAKE_PLACE, found[row.id], row.delivery_signature, row.idempotency_key
+            )
+    return found
+
+
+def _likeness(row: EmailRow, comment: Told) -> Likeness | None:
+    if row.processing_error is not None:
+        # Nobody can read it.
+        return None
+    if row.zendesk_comment_id is not None:
+        return (0, 0) if row.zendesk_comment_id == comment.comment_id else None
+    texts = essences((row.raw_body_text, row.raw_body_html))
+    return likeness(Told(str(row.id), texts, row.sent_at), comment)

@@ -1,0 +1,1 @@
+"""What an OpenID Connect provider says of who signs in: asked for, and checked."""

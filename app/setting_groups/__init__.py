@@ -1,0 +1,1 @@
+"""Groups of settings, each with the checks that belong to it."""

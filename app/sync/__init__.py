@@ -1,0 +1,1 @@
+"""Where a finished email goes: delivery to the team's own system."""

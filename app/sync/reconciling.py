@@ -1,0 +1,143 @@
+"""Goes through emails that have ended, and has delivered again what differs from its delivery.
+
+It goes in stretches, each by statements of its own: whoever stops it has what is done so far, and
+runs it again. The command `mailroom reconcile` and the API are this one function.
+"""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from typing import TypeAlias
+from uuid import UUID
+
+import attrs
+
+from app.models.incoming_email import ProcessingStatus
+from app.sync.differences import (
+    NOTHING_DIFFERS,
+    Database,
+    Difference,
+    Looked,
+    Place,
+    Which,
+    count_untold,
+    deliver,
+    find,
+    tell,
+)
+
+STRETCH = 2_000
+# A statement that changes more holds its locks for too long.
+BATCH = 500
+UNSYNCED = {Difference.OVERDUE, Difference.FAILED}
+BEFORE_ALL = UUID(int=0)
+
+Asks: TypeAlias = Callable[[Sequence[Looked]], Awaitable[set[UUID]]]
+"""Asks the receiver which of these emails it has."""
+
+
+@attrs.frozen(kw_only=True)
+class Reconciliation:
+    """What is looked for, and what is done about it."""
+
+    which: Which
+    differences: Collection[Difference]
+    states: Sequence[ProcessingStatus]
+    """Ends of jobs that are delivered."""
+    applies: bool
+    """Have it delivered; else it is only counted."""
+    by: str
+
+
+@attrs.frozen
+class Step:
+    """What one stretch brought."""
+
+    looked_at: int
+    found: Counter[Difference]
+    delivered: int
+    """How many are to be delivered now."""
+    place: Place | None
+    """After which the next stretch begins; None: this was the last."""
+
+
+async def reconcile(
+    database: Database,
+    reconciliation: Reconciliation,
+    *,
+    asks: Asks | None = None,
+    after: Place | None = None,
+) -> AsyncGenerator[Step, None]:
+    """Go through all that is meant, stretch by stretch, in the order in which it ended.
+
+    Args:
+        asks: needed for `Difference.LACKING`.
+        after: where an earlier run came to.
+    """
+    states = list(reconciliation.states)
+    place = after or _beginning(reconciliation, states[0])
+    if after is None and _looks_for_untold(reconciliation):
+        untold = await count_untold(database, reconciliation.which)
+        told = await tell(database, reconciliation.which) if reconciliation.applies else 0
+        yield Step(0, Counter({Difference.UNTOLD: untold}), told, place)
+    unsynced_alone = UNSYNCED.issuperset(reconciliation.differences)
+    while True:
+        stretch = await find(
+            database, reconciliation.which, place, limit=STRETCH, unsynced_alone=unsynced_alone
+        )
+        found = await _differing(stretch, reconciliation.differences, asks)
+        delivered = 0
+        if reconciliation.applies:
+            for start in range(0, len(found), BATCH):
+                delivered += len(
+                    await deliver(
+                        database,
+                        found[start : start + BATCH],
+                        overdue_after=reconciliation.which.overdue_after,
+                        by=reconciliation.by,
+                    )
+                )
+        following = _following(reconciliation, states, place, stretch)
+        yield Step(len(stretch), Counter(one for _, one in found), delivered, following)
+        if following is None:
+            return
+        place = following
+
+
+def _looks_for_untold(reconciliation: Reconciliation) -> bool:
+    """Of what was erased, neither ticket nor sender is known any more."""
+    which = reconciliation.which
+    is_of_somebody = which.ticket_id is not None or which.from_email is not None
+    return Difference.UNTOLD in reconciliation.differences and not is_of_somebody
+
+
+def _beginning(reconciliation: Reconciliation, status: ProcessingStatus) -> Place:
+    return Place(status, reconciliation.which.since, BEFORE_ALL)
+
+
+def _following(
+    reconciliation: Reconciliation,
+    states: Sequence[ProcessingStatus],
+    place: Place,
+    stretch: Sequence[Looked],
+) -> Place | None:
+    if len(stretch) == STRETCH:
+        return Place(place.status, stretch[-1].completed_at, stretch[-1].id)
+    left = states[states.index(place.status) + 1 :]
+    return _beginning(reconciliation, left[0]) if left else None
+
+
+async def _differing(
+    stretch: Sequence[Looked], wanted: Collection[Difference], asks: Asks | None
+) -> list[tuple[UUID, Difference]]:
+    found = [
+        (looked.id, Difference(looked.difference))
+        for looked in stretch
+        if looked.difference not in (None, NOTHING_DIFFERS) and looked.difference in wanted
+    ]
+    same = [looked for looked in stretch if looked.difference == NOTHING_DIFFERS]
+    if Difference.CHOSEN in wanted:
+        found += [(looked.id, Difference.CHOSEN) for looked in same]
+    elif Difference.LACKING in wanted and asks is not None and same:
+        there = await asks(same)
+        found += [(looked.id, Difference.LACKING) for looked in same if looked.id not in there]
+    return found

@@ -1,0 +1,82 @@
+"""What a receiver's verdict means for one email: delivered, later or given up."""
+
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+
+from app.sync.answers import Health, Verdict
+from app.sync.claims import Claimed, Source
+from app.sync.schedule import LONGEST_REST_SECONDS, pause_before
+from app.sync.transitions import End, Outcome, Result
+from app.telemetry.metrics import DELIVERIES, DeliveryResult
+
+log = structlog.get_logger(__name__)
+
+# What a receiver that gets too much leaves open.
+BUSY_SECONDS = 5.0
+# How many pauses between probes an email waits that was one.
+PROBES_BETWEEN = (2, 10)
+LONGEST_REST = timedelta(seconds=LONGEST_REST_SECONDS)
+
+
+def result_of(
+    claimed: Claimed,
+    verdict: Verdict,
+    *,
+    is_alone: bool,
+    pauses: Sequence[float],
+    probe_pause: timedelta | None,
+) -> Result:
+    """What becomes of an email, or an event, of which a receiver said this.
+
+    Args:
+        is_alone: nothing else was sent with it.
+        pauses: before each try, in seconds.
+        probe_pause: until the next probe, where this was one.
+    """
+    if verdict.is_delivered:
+        return Result(claimed, Outcome.SYNCED, told=verdict.told)
+    # What it said of several may quote another email, and what it says of an erased one that email:
+    # no erasure would find it there.
+    may_quote = is_alone and claimed.source is Source.EMAILS
+    error, asked = verdict.error if may_quote else verdict.reason, verdict.retry_after
+    rest = timedelta(0) if asked is None else min(asked, LONGEST_REST)
+    if probe_pause is not None and verdict.health is Health.DOWN:
+        # The next probes are other emails: it may be this one that the receiver cannot take.
+        delay = probe_pause * random.uniform(*PROBES_BETWEEN)  # noqa: S311
+        return Result(claimed, Outcome.LATER, error=error, delay=delay)
+    if not verdict.counts:
+        later = None
+        if verdict.slows_down:
+            later = max(rest, timedelta(seconds=BUSY_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311
+        return Result(claimed, Outcome.LATER, error=error, delay=later)
+    pause = pause_before(pauses, claimed.failed_tries + 1)
+    if pause is None or (verdict.is_final and is_alone):
+        told = f"delivery failed for good: {verdict.told}"
+        return Result(claimed, Outcome.FAILED, error=error, counts=True, told=told)
+    return Result(
+        claimed,
+        Outcome.LATER,
+        error=error,
+        delay=max(pause, rest),
+        counts=True,
+        told=f"delivery failed: {verdict.told}",
+    )
+
+
+def tell(result: Result, end: End) -> None:
+    """Log and count how a try ended."""
+    email_id = str(result.claimed.id)
+    if end is End.LOST:
+        log.warning("delivery_claim_lost", email_id=email_id, outcome=result.outcome.value)
+    elif result.outcome is Outcome.SYNCED:
+        DELIVERIES.labels(DeliveryResult.DELIVERED).inc()
+        log.debug("delivered", email_id=email_id)
+    elif result.outcome is Outcome.FAILED:
+        DELIVERIES.labels(DeliveryResult.FAILED).inc()
+        log.warning("delivery_failed_for_good", email_id=email_id)
+    elif result.error is not None:
+        DELIVERIES.labels(DeliveryResult.RETRIED).inc()
+        log.info("delivery_failed", email_id=email_id, counts=result.counts)

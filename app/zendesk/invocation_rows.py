@@ -1,0 +1,109 @@
+"""The rows of invocations that Zendesk did not record as delivered: listed, then looked into."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import attrs
+
+from app.models.zendesk_watch import Outcome
+from app.zendesk.cursors import Database
+from app.zendesk.webhooks import Invocation
+
+KEPT = timedelta(days=30)
+CURSOR = "invocations "
+"""What the name of the cursor of a webhook's list begins with; its id follows."""
+
+# One that was tried again since it was looked into is looked into again, unless it is done with.
+LIST = f"""
+INSERT INTO zendesk_invocations AS known (id, webhook_id, status, completed_at)
+SELECT listed.id, $1, left(listed.status, 40), listed.completed_at
+FROM unnest($2::text[], $3::text[], $4::timestamptz[]) AS listed (id, status, completed_at)
+ORDER BY listed.id
+ON CONFLICT (id) DO UPDATE SET
+    status = excluded.status, completed_at = excluded.completed_at, outcome = '{Outcome.WAITING}'
+WHERE known.completed_at < excluded.completed_at
+    AND known.outcome IN ('{Outcome.NO_REQUEST}', '{Outcome.QUARANTINED}', '{Outcome.ODD}')
+"""  # noqa: S608 - constants
+DELIVER = f"""
+UPDATE zendesk_invocations SET outcome = '{Outcome.DELIVERED}', looked_at = now()
+WHERE id = ANY($1::text[]) AND outcome IN ('{Outcome.WAITING}', '{Outcome.NO_REQUEST}')
+"""  # noqa: S608 - constants
+# The oldest first: Zendesk forgets them first.
+SELECT_WAITING = f"""
+SELECT id, webhook_id FROM zendesk_invocations
+WHERE outcome = '{Outcome.WAITING}'
+ORDER BY completed_at, id LIMIT $1
+"""  # noqa: S608 - constants
+END = f"""
+WITH ended AS (
+    UPDATE zendesk_invocations SET outcome = $2, email = $3, looked_at = now()
+    WHERE id = $1
+    RETURNING webhook_id
+)
+UPDATE zendesk_cursors AS list SET found = found + 1
+FROM ended WHERE list.name = '{CURSOR}' || ended.webhook_id AND $2 = '{Outcome.RECOVERED}'
+"""  # noqa: S608 - constants
+FORGET = f"""
+DELETE FROM zendesk_invocations
+WHERE completed_at < now() - $1::interval AND outcome <> '{Outcome.WAITING}'
+"""  # noqa: S608 - constants
+COUNT_WAITING = f"""
+SELECT count(*)::int FROM zendesk_invocations WHERE outcome = '{Outcome.WAITING}'
+"""  # noqa: S608 - constants
+# Its reader is the quarantine, which is bounded.
+IN_QUARANTINE = """
+SELECT EXISTS (
+    SELECT FROM quarantined_webhooks WHERE headers ->> 'x-zendesk-webhook-invocation-id' = $1
+)
+"""
+
+
+@attrs.frozen
+class Waiting:
+    """An invocation that nobody has looked into."""
+
+    id: str
+    webhook_id: str
+
+
+async def enlist(database: Database, webhook_id: str, listed: Sequence[Invocation]) -> None:
+    """Note what Zendesk listed: what was not delivered waits to be looked into."""
+    missed = [one for one in listed if not one.is_delivered]
+    await database.execute(
+        LIST,
+        webhook_id,
+        [one.id for one in missed],
+        [one.status for one in missed],
+        [one.latest_completed_at for one in missed],
+    )
+    await database.execute(DELIVER, [one.id for one in listed if one.is_delivered])
+
+
+async def waiting(database: Database, limit: int) -> list[Waiting]:
+    """Those that nobody has looked into, the oldest first."""
+    return [Waiting(**record) for record in await database.fetch(SELECT_WAITING, limit)]
+
+
+async def count_waiting(database: Database) -> int:
+    """How many nobody has looked into."""
+    count: int = await database.fetchval(COUNT_WAITING)
+    return count
+
+
+async def is_in_quarantine(database: Database, invocation_id: str) -> bool:
+    """Whether its request came, was refused, and is kept."""
+    found: bool = await database.fetchval(IN_QUARANTINE, invocation_id)
+    return found
+
+
+async def forget(database: Database) -> None:
+    """Delete those that were looked into long ago."""
+    await database.execute(FORGET, KEPT)
+
+
+async def end(
+    database: Database, invocation_id: str, outcome: Outcome, email_id: UUID | None = None
+) -> None:
+    """It was looked into."""
+    await database.execute(END, invocation_id, outcome.value, email_id)

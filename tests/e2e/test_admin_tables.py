@@ -1,0 +1,156 @@
+"""Which tables Piccolo Admin has, who sees them, and that they are only looked at."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import psycopg
+import pytest
+from piccolo.columns import JSON
+from piccolo.columns.base import Column
+from piccolo.table import Table
+from psycopg import sql
+from support import Services, create_operators, sign_in
+
+from app.desk.admin_tables import tables_of
+from app.models.operator_account import Role
+from app.piccolo_app import APP_CONFIG
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+TABLES = "/admin/api/tables/"
+
+LEFT_OUT = {
+    "sign_in_steps": "its key is a hash of a browser's cookie, and it has secrets of OIDC",
+    "operator_identities": "who somebody is at an OIDC provider: made by sign-ins and a command",
+    "webhook_secret_uses": "its key is a hash of a signing secret, on which a guess can be tried",
+    "throughput": "its key is a time, by which Piccolo opens no row; the overview draws it",
+    "email_hours": "its key is a time, by which Piccolo opens no row; it is for alarms",
+    "quarantine_drops": "its key is a day, by which Piccolo opens no row; the overview tells it",
+}
+HIDDEN = {
+    "api_tokens": "token_hash",
+    "erasures": "criterion_hash",
+    "quarantined_webhooks": "body",
+    "search_entries": "words",
+    "waiting_attachments": "attachment",
+}
+OF_ADMINS = {
+    "api_tokens",
+    "audit_entries",
+    "login_attempts",
+    "operator_accounts",
+    "piccolo_user",
+    "saved_searches",
+}
+EDITABLE = {"operator_accounts", "piccolo_user"}
+
+SAMPLES: dict[type, Any] = {
+    str: "1",
+    int: 1,
+    UUID: UUID(int=1),
+    datetime: datetime(2026, 11, 1, tzinfo=UTC),
+    bool: False,
+    bytes: b"\xff\x00",
+}
+
+
+@pytest.fixture
+def database_url(shared_database_url: str) -> str:
+    return shared_database_url
+
+
+def sample(column: Column) -> Any:
+    if isinstance(column, JSON):
+        return '{"a": 1}'
+    if column._meta.choices is not None and isinstance(column._meta.choices, type):
+        return next(iter(column._meta.choices)).value
+    default = column._meta.params.get("default")
+    return default if isinstance(default, str) and default else SAMPLES[column.value_type]
+
+
+def put_a_row(connection: Connection, table: type[Table]) -> None:
+    """With all that cannot be null, and what is hidden."""
+    hidden = HIDDEN.get(table._meta.tablename)
+    values = {
+        column._meta.name: sample(column)
+        for column in table._meta.columns
+        if not column._meta.null or column._meta.name == hidden
+    }
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING").format(
+        sql.Identifier(table._meta.tablename),
+        sql.SQL(", ").join(map(sql.Identifier, values)),
+        sql.SQL(", ").join(sql.Placeholder() * len(values)),
+    )
+    connection.execute(statement, list(values.values()))
+
+
+def test_every_table_is_there_or_left_out_for_a_reason() -> None:
+    ours = {table._meta.tablename for table in APP_CONFIG.table_classes}
+    shown = [
+        config.table_class._meta.tablename for config in tables_of(Role.ADMIN, sees_bodies=True)
+    ]
+    assert len(shown) == len(set(shown))
+    assert set(shown) & set(LEFT_OUT) == set()
+    assert {*shown, *LEFT_OUT} == {*ours, "piccolo_user"}
+
+
+def test_each_role_has_its_tables(web: Services) -> None:
+    create_operators(web)
+    ours = {table._meta.tablename for table in APP_CONFIG.table_classes} - set(LEFT_OUT)
+    with httpx.Client(base_url=web.url) as olga, httpx.Client(base_url=web.url) as ada:
+        sign_in(olga, "olga").raise_for_status()
+        sign_in(ada, "ada").raise_for_status()
+        assert set(olga.get(TABLES).json()) == ours - OF_ADMINS
+        assert set(ada.get(TABLES).json()) == ours | OF_ADMINS
+        grouped = ada.get(f"{TABLES}grouped/").json()
+        assert grouped["ungrouped"] == []
+        for name in OF_ADMINS:
+            assert olga.get(f"{TABLES}{name}/").status_code == 404, name
+        for name in LEFT_OUT:
+            assert ada.get(f"{TABLES}{name}/").status_code == 404, name
+
+
+def test_rows_are_shown_without_secrets_and_changed_by_nobody(
+    web: Services, connection: Connection
+) -> None:
+    create_operators(web)
+    tables = [
+        table
+        for table in APP_CONFIG.table_classes
+        if table._meta.tablename not in {*LEFT_OUT, *EDITABLE}
+    ]
+    for table in tables:
+        put_a_row(connection, table)
+    with httpx.Client(base_url=web.url) as ada:
+        sign_in(ada, "ada").raise_for_status()
+        for table in tables:
+            name, key = table._meta.tablename, table._meta.primary_key._meta.name
+            path = f"{TABLES}{name}/"
+            schema = ada.get(f"{path}schema/").raise_for_status().json()
+            order = ",".join(
+                f"{'' if by['ascending'] else '-'}{by['column']}"
+                for by in schema["extra"]["order_by"]
+            )
+            rows = ada.get(path, params={"__order": order}).raise_for_status().json()["rows"]
+            assert ada.get(f"{path}count/").raise_for_status().json()["count"] >= 1, name
+            ada.get(f"{path}ids/").raise_for_status()
+            row = f"{path}{rows[0][key]}/"
+            single = ada.get(row)
+            assert single.status_code == 200, (name, single.text)
+            if hidden := HIDDEN.get(name):
+                assert hidden not in rows[0] | single.json() | schema["properties"], name
+                for query in (f"__order={hidden}", f"{hidden}=1", f"__visible_fields={hidden}"):
+                    assert ada.get(f"{path}?{query}").status_code == 400, (name, query)
+            content = {**rows[0], key: "2" if table._meta.primary_key.value_type is str else 2}
+            assert ada.post(path, json=content).status_code in (400, 403, 422), name
+            assert ada.patch(row, json={}).status_code == 403, name
+            assert ada.put(row, json=content).status_code in (400, 403, 405, 422), name
+            assert ada.delete(row).status_code == 403, name
+            assert ada.delete(path).status_code in (403, 405), name
+            kept = connection.execute(
+                sql.SQL("SELECT count(*) AS rows FROM {}").format(sql.Identifier(name))
+            ).fetchone()
+            assert kept == {"rows": len(rows)}, name
+    assert "Traceback" not in web.log()

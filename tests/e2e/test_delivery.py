@@ -1,0 +1,94 @@
+"""Delivery by real workers to a real receiver: of an email that ends, after a kill, and by
+operators."""
+
+import signal
+from typing import Any
+
+import psycopg
+import pytest
+from fake_receiver import SECRET, answer, hang, receiver_in_a_thread
+from support import Services, wait_until
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+INSERT = """
+INSERT INTO incoming_emails (from_email, raw_body_text, processing_status)
+VALUES ('erika@example.com', 'Wo bleibt mein Paket?', 'received') RETURNING id
+"""
+
+
+def add(connection: Connection) -> str:
+    row = connection.execute(INSERT).fetchone()
+    assert row is not None
+    return str(row["id"])
+
+
+def status_of(connection: Connection, email_id: str) -> dict[str, Any]:
+    row = connection.execute("SELECT * FROM incoming_emails WHERE id = %s", [email_id]).fetchone()
+    assert row is not None
+    return row
+
+
+@pytest.mark.long
+def test_what_a_worker_finishes_it_delivers_at_once_and_what_a_kill_left_another_one(
+    services: Services, connection: Connection
+) -> None:
+    with receiver_in_a_thread() as receiver:
+        environment = {
+            "MAILROOM_SYNC_URL": receiver.url,
+            "MAILROOM_SYNC_SECRETS": SECRET,
+            "MAILROOM_SYNC_RETRY_SECONDS": "0,0,0,0,0,0",
+            "MAILROOM_LEASE_SECONDS": "2",
+        }
+        services.environment.update(environment)
+        first = add(connection)
+        worker = services.start_worker()
+        wait_until(lambda: status_of(connection, first)["sync_status"] == "synced", services.log)
+        [event] = receiver.events
+        assert (event["type"], event["data"]["id"]) == ("email.completed", first)
+        assert event["data"]["cleaned_body"] == "Wo bleibt mein Paket?"
+
+        receiver.respond = hang
+        second = add(connection)
+        wait_until(lambda: len(receiver.events) == 2, services.log)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        assert status_of(connection, second)["sync_status"] == "pending"
+        receiver.respond = answer(204)
+        services.start_worker()
+        wait_until(lambda: status_of(connection, second)["sync_status"] == "synced", services.log)
+        ids = [delivery.webhook_id for delivery in receiver.deliveries[1:]]
+        assert len(ids) >= 2
+        assert len(set(ids)) == 1
+
+        receiver.respond = answer(410, b"moved")
+        third = add(connection)
+        wait_until(lambda: services.run("mailroom", "sync", "status").returncode == 1)
+        assert "answered 410" in services.run("mailroom", "doctor").stdout
+        told = services.run("mailroom", "sync", "status").stdout
+        assert "answered 410" in told
+        assert "1 emails are to be delivered" in told
+        receiver.respond = answer(204)
+        assert services.run("mailroom", "sync", "resume").returncode == 0
+        wait_until(lambda: status_of(connection, third)["sync_status"] == "synced", services.log)
+        assert services.run("mailroom", "sync", "status").returncode == 0
+
+
+def test_a_receiver_that_may_not_be_called_keeps_a_worker_from_starting(
+    services: Services,
+) -> None:
+    worker = services.start_worker(
+        MAILROOM_SYNC_URL="https://10.1.2.3/in", MAILROOM_SYNC_SECRETS=SECRET
+    )
+    wait_until(lambda: "MAILROOM_OUTBOUND_INTERNAL_HOSTS" in services.log(), services.log)
+    assert worker.wait() != 0
+
+
+def test_nor_does_a_worker_start_whose_receiver_may_not_be_asked(services: Services) -> None:
+    worker = services.start_worker(
+        MAILROOM_SYNC_URL="http://127.0.0.1:9/in",
+        MAILROOM_SYNC_CHECK_URL="https://10.1.2.3/check",
+        MAILROOM_SYNC_SECRETS=SECRET,
+    )
+    wait_until(lambda: "MAILROOM_SYNC_CHECK_URL: " in services.log(), services.log)
+    assert worker.wait() != 0

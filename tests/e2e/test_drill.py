@@ -1,0 +1,91 @@
+"""`mailroom drill`, against an installation of real processes."""
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from support import PRODUCTION, Services, wait_until
+
+from app.drill.verdict import judge
+
+pytestmark = pytest.mark.long
+
+SHORT = ("--rate", "20", "--seconds", "4", "--patience", "200")
+
+
+def count(connection: "psycopg.Connection[dict[str, Any]]", table: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    assert row is not None
+    return int(row["count"])
+
+
+def table_of(printed: str) -> dict[str, str]:
+    """The rows of the table at the end."""
+    lines = [line.strip("│ ").split("│") for line in printed.splitlines() if line.startswith("│")]
+    return {name.strip(): value.strip() for name, value in lines}
+
+
+def test_a_drill_strikes_and_tells_that_nothing_is_lost(
+    services: Services, connection: "psycopg.Connection[dict[str, Any]]", tmp_path: Path
+) -> None:
+    services.environment |= {
+        "MAILROOM_LEASE_SECONDS": "4",
+        "MAILROOM_MESSAGE_LOST_SECONDS": "6",
+    }
+    services.start_web()
+    # As a supervisor does.
+    services.start("mailroom", "worker", "--processes", "2")
+    wait_until(lambda: count(connection, "workers") == 2, services.log)
+    before = {row["name"] for row in connection.execute("SELECT name FROM workers")}
+    dropped = tmp_path / "dropped"
+    drill = services.run("mailroom", "drill", *SHORT, "--drop-broker", f"touch {dropped}")
+    assert drill.returncode == 0, drill.stdout + drill.stderr + services.log()
+    assert drill.stdout.index("1. kill a worker") < drill.stdout.index("kill a worker ...")
+    assert dropped.exists()
+    told = table_of(drill.stdout)
+    stored = count(connection, "incoming_emails")
+    assert told["sent"] == told["accepted"] == told["completed"] == str(stored)
+    assert stored > 20
+    assert (told["lost"], told["twice"], told["unfinished"]) == ("0", "0", "0")
+    # The one that was killed says nothing any longer, or its place is another's.
+    after = {row["name"] for row in connection.execute("SELECT name FROM workers")}
+    assert after - before
+    erase = drill.stdout.splitlines()[-1].partition("mailroom ")[2].split()
+    senders = connection.execute("SELECT DISTINCT from_email FROM incoming_emails").fetchall()
+    assert senders == [{"from_email": "drill@mailroom.invalid"}]
+    assert services.run("mailroom", *erase).returncode == 0
+    assert count(connection, "incoming_emails") == 0
+
+
+def test_a_drill_fails_where_a_step_cannot_be_done_and_where_nothing_is_worked_off(
+    services: Services, connection: "psycopg.Connection[dict[str, Any]]"
+) -> None:
+    services.start_web()
+    drill = services.run("mailroom", "drill", "--seconds", "3", "--patience", "1", "--remove")
+    assert drill.returncode == 1
+    assert "no worker process of this machine may be killed" in drill.stdout
+    told = table_of(drill.stdout)
+    assert int(told["unfinished"]) == int(told["accepted"]) > 0
+    assert told["steps that could not be done"] == "kill a worker"
+    assert count(connection, "incoming_emails") == 0
+
+
+def test_production_is_drilled_only_when_it_is_said(services: Services) -> None:
+    services.environment |= PRODUCTION
+    refused = services.run("mailroom", "drill")
+    assert refused.returncode == 1
+    assert "--yes" in refused.stderr
+    plan = services.run("mailroom", "drill", "--dry-run", "--restart-database", "restart it")
+    assert plan.returncode == 0, plan.stderr
+    assert "3. restart PostgreSQL: runs: restart it" in plan.stdout
+    assert "2. drop the broker: left out" in plan.stdout
+
+
+def test_the_verdict_tells_what_is_lost_and_what_is_there_twice() -> None:
+    here, lost, twice = uuid4(), uuid4(), uuid4()
+    verdict = judge({here, lost}, {here: "completed", twice: "queued"})
+    assert (verdict.lost, verdict.twice, verdict.unfinished) == ({lost}, {twice}, 1)
+    assert not verdict.keeps_promises
+    assert judge({here}, {here: "failed"}).keeps_promises

@@ -1,0 +1,138 @@
+"""What is installed: all that belongs to it is there, and every command of the README works."""
+
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import httpx
+import pytest
+from packaged import (
+    LOCK,
+    UV,
+    build,
+    install_locked,
+    make_environment,
+    run,
+)
+from support import PROJECT, SECRET, free_port, is_success, wait_until
+
+pytestmark = pytest.mark.long
+
+SHOW_HELP = """
+from click.testing import CliRunner
+from app.cli.main import COMMANDS, main
+for name in COMMANDS:
+    assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0, name
+print("all")
+"""
+EMAIL = '{"ticket_id": "1", "from_email": "erika@example.com", "subject": "Hallo"}'
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return build(tmp_path_factory.mktemp("distributions"))
+
+
+def test_all_that_git_has_is_in_the_source_distribution(
+    distributions: tuple[Path, Path],
+) -> None:
+    if not (PROJECT / ".git").exists():
+        pytest.skip("an unpacked archive does not tell what git has")
+    tracked = run("git", "ls-files", cwd=PROJECT).splitlines()
+    with tarfile.open(distributions[1]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    there = {name for name in tracked if (PROJECT / name).exists()}
+    assert there - names == set()
+
+
+def test_every_command_of_the_readme_works_where_only_the_wheel_is(
+    distributions: tuple[Path, Path], short_folder: Path, database_url: str
+) -> None:
+    environment = make_environment(short_folder)
+    install_locked(environment, distributions[0])
+    empty = short_folder / "empty"
+    empty.mkdir()
+    port = str(free_port())
+    settings = {
+        "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
+        "DATABASE_URL": database_url,
+        "MAILROOM_HOME": str(empty / "home"),
+        "MAILROOM_PORT": port,
+        "MAILROOM_WEBHOOK_SECRETS": SECRET,
+    }
+
+    def mailroom(*arguments: str) -> str:
+        return run(str(environment / "bin" / "mailroom"), *arguments, cwd=empty, **settings)
+
+    (empty / "email.json").write_text(EMAIL)
+    assert "up to date" in mailroom("migrate")
+    run("piccolo", "migrations", "check", cwd=empty, **settings)
+    assert "/api/v1/jobs" in run(
+        *("litestar", "--app", "app.main:create_app", "routes"), cwd=empty, **settings
+    )
+    with (empty / "log").open("wb") as log:
+        processes = [
+            subprocess.Popen(
+                [str(environment / "bin" / command[0]), *command[1:]],
+                cwd=empty,
+                env=settings,
+                stdout=log,
+                stderr=log,
+            )
+            for command in (["mailroom", "web"], ["dramatiq", "app.worker", "--processes", "1"])
+        ]
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: is_success(f"{url}/health/ready"), (empty / "log").read_text)
+        # Pages with templates, styles and the admin's files; some lead to the sign-in.
+        for path in (
+            "/",
+            "/schema",
+            "/schema/openapi.json",
+            "/overview/files/overview.css",
+            "/admin/",
+        ):
+            answer = httpx.get(url + path, follow_redirects=True)
+            assert answer.status_code == 200, path
+        german = httpx.get(f"{url}/sign-in", headers={"Accept-Language": "de"})
+        assert ">Anmelden</button>" in german.text
+        sent = mailroom("send", "email.json")
+        found = re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", sent)
+        assert found, sent
+        wait_until(lambda: "completed" in mailroom("show", found[0]), (empty / "log").read_text)
+        assert found[0] in mailroom("receipt", found[0])
+        assert mailroom("handler", "run", "email.json")
+        assert mailroom("lint", "email.json")
+        assert mailroom("token", "create", "crm").startswith("mailroom_")
+        assert "crm" in mailroom("token", "list")
+        for command in (["stuck"], ["quarantine", "list"]):
+            mailroom(*command)
+        python = str(environment / "bin" / "python")
+        assert run(python, "-c", SHOW_HELP, cwd=empty, **settings) == "all\n"
+    finally:
+        for process in processes:
+            process.terminate()
+        statuses = [process.wait(120) for process in processes]
+    assert statuses == [0, 0]
+    share = environment / "share" / "mailroom"
+    for name in ("grafana-dashboard.json", "prometheus-rules.yml"):
+        assert (share / name).read_bytes() == (PROJECT / "docs" / name).read_bytes()
+    for folder, copy in (("examples", "examples"), ("docs/deploy", "deploy")):
+        for file in run("git", "ls-files", folder, cwd=PROJECT).splitlines():
+            assert (share / copy / Path(file).relative_to(folder)).exists(), file
+
+
+def test_the_lock_has_what_the_project_asks_for(tmp_path: Path) -> None:
+    """As after the command that makes it, which docs/deployment.md names; no newer versions."""
+    lock = tmp_path / "requirements.txt"
+    shutil.copy(LOCK, lock)
+    run(
+        *(UV, "pip", "compile", "pyproject.toml", "--extra", "otel", "--universal"),
+        *("--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate"),
+        *("--quiet", "--output-file", str(lock)),
+        cwd=PROJECT,
+    )
+    pinned = re.compile(r"^([a-z0-9-]+)==\S+", re.MULTILINE)
+    assert pinned.findall(lock.read_text()) == pinned.findall(LOCK.read_text())

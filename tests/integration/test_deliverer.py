@@ -1,0 +1,746 @@
+"""Deliverers beside each other, with a real PostgreSQL and a real receiver that fails, hangs,
+refuses, redirects, says too much and dies."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import pytest
+from fake_receiver import (
+    OTHER_SECRET,
+    SECRET,
+    FakeReceiver,
+    answer,
+    die,
+    endless,
+    hang,
+    running_receiver,
+)
+from support import WAIT_SECONDS, make_settings
+
+from app.sync import breaker as breaking
+from app.sync import function, transitions
+from app.sync.breaker import Breaker, receiver_name
+from app.sync.deliverer import Deliverer
+from app.sync.event import Event, EventMaker
+from app.sync.function import FunctionReceiver, PermanentFailure, Retry
+from app.sync.limits import Limits
+from app.sync.receiver import HttpReceiver, ReceiverNotAllowedError, check_receiver
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+LONG_AGO = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[FakeReceiver]:
+    async with running_receiver() as receiver:
+        yield receiver
+
+
+class World:
+    """A deliverer and what it works with."""
+
+    def __init__(self, pool: Pool, url: str, function: Any = None, **settings: Any) -> None:
+        self.pool = pool
+        to = {"sync": "tests.x:y"} if function else {"sync_url": url, "sync_secrets": SECRET}
+        self.settings = make_settings(
+            **{
+                **to,
+                "sync_failed": True,
+                "sync_retry_seconds": "0,60,60",
+                "sync_timeout_seconds": 60,
+                "sync_breaker_failures": 1_000,
+                **settings,
+            }
+        )
+        self.name = receiver_name(self.settings)
+        maker = EventMaker(self.settings)
+        self.breaker = Breaker(
+            pool,
+            self.name,
+            failures=self.settings.sync_breaker_failures,
+            first_pause_seconds=self.settings.sync_breaker_seconds,
+        )
+        self.receiver = (
+            FunctionReceiver(self.settings, function)
+            if function
+            else HttpReceiver(self.settings, maker)
+        )
+        self.deliverer = Deliverer(
+            pool,
+            receiver=self.receiver,
+            maker=maker,
+            breaker=self.breaker,
+            limits=Limits.from_settings(self.settings),
+            worker="w",
+        )
+
+    async def add(self, emails: int = 1, **columns: Any) -> list[UUID]:
+        """Store emails that have ended and are due."""
+        values = {
+            "processing_status": "completed",
+            "from_email": "erika@example.com",
+            "sync_status": "pending",
+            "sync_version": 1,
+            "sync_next_attempt_at": LONG_AGO,
+            "received_at": LONG_AGO,
+            "completed_at": LONG_AGO,
+            **columns,
+        }
+        names, places = ", ".join(values), ", ".join(f"${n}" for n in range(1, len(values) + 1))
+        insert = f"INSERT INTO incoming_emails ({names}) VALUES ({places}) RETURNING id"
+        return [await self.pool.fetchval(insert, *values.values()) for _ in range(emails)]
+
+    async def row(self) -> dict[str, Any]:
+        [row] = await self.pool.fetch("SELECT * FROM incoming_emails")
+        return dict(row)
+
+    async def states(self) -> Counter[str]:
+        rows = await self.pool.fetch("SELECT sync_status FROM incoming_emails")
+        return Counter(row["sync_status"] for row in rows)
+
+    async def stands(self) -> dict[str, Any]:
+        """The receiver's row."""
+        return await breaking.read(self.pool, self.name) or {}
+
+    async def let_time_pass(self) -> None:
+        """Everything is due; the receiver has rested."""
+        await self.pool.execute(
+            "UPDATE incoming_emails SET sync_next_attempt_at = $1 WHERE sync_status = 'pending'",
+            LONG_AGO,
+        )
+        await self.pool.execute(
+            "UPDATE sync_receivers SET probe_at = $1, rests_until = $1", LONG_AGO
+        )
+
+
+@asynccontextmanager
+async def working(pool: Pool, url: str = "", **settings: Any) -> AsyncIterator[World]:
+    world = World(pool, url, **settings)
+    await world.breaker.make()
+    try:
+        yield world
+    finally:
+        await world.deliverer.close(0)
+        await world.receiver.aclose()
+
+
+async def test_what_is_due_is_delivered_signed_over_connections_that_are_used_again(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    secrets = f"{OTHER_SECRET},{SECRET}"
+    async with working(pool, receiver.url, sync_concurrency=5, sync_secrets=secrets) as world:
+        ids = await world.add(20, extracted_data='{"order": 7}')
+        while await world.deliverer.run_once():
+            pass
+        assert await world.states() == {"synced": 20}
+        assert Counter(event["data"]["id"] for event in receiver.events) == Counter(map(str, ids))
+        assert all(event["data"]["extracted_data"] == {"order": 7} for event in receiver.events)
+        ids_of_requests = {delivery.webhook_id for delivery in receiver.deliveries}
+        assert ids_of_requests == {f"email_{email_id.hex}_1" for email_id in ids}
+        assert receiver.connections <= 5
+        history = await pool.fetch("SELECT kind, attempt, text FROM email_events")
+        assert [tuple(entry) for entry in history] == [("delivery", 1, "delivered")] * 20
+        assert (await world.stands())["failures"] == 0
+
+
+async def test_a_failure_is_tried_again_with_the_same_id_until_no_try_is_left(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(500, b"no \x00 disk " + b"x" * 10_000)
+    async with working(pool, receiver.url) as world:
+        await world.add()
+        for tries in range(1, 4):
+            assert await world.deliverer.run_once() == 1
+            row = await world.row()
+            assert row["sync_retry_count"] == tries
+            assert row["sync_error"].startswith("the receiver answered 500: no  disk xxx")
+            assert len(row["sync_error"]) < 600
+            assert row["sync_status"] == ("pending" if tries < 3 else "failed")
+            assert await world.deliverer.run_once() == 0
+            await world.let_time_pass()
+        assert len({delivery.webhook_id for delivery in receiver.deliveries}) == 1
+        history = [row["text"] for row in await pool.fetch("SELECT text FROM email_events")]
+        assert history == [
+            *["delivery failed: the receiver answered 500"] * 2,
+            "delivery failed for good: the receiver answered 500",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("respond", "said"),
+    [
+        (die, "ended the connection"),
+        (endless(500), "answered 500: all work and no play"),
+        (answer(500, b"y" * 10_000_000), "answered 500: yyy"),
+        (answer(302, location="http://169.254.169.254/"), "a redirect, which is not followed"),
+        (answer(404, b"gone fishing"), "answered 404: gone fishing"),
+        (answer(500, b"\x1f\x8b", content_encoding="gzip"), "answered 500"),
+    ],
+    ids=["dies", "never ends", "10 MB", "redirects", "refuses", "is compressed"],
+)
+async def test_whatever_a_receiver_does_is_bounded_and_recorded(
+    pool: Pool, receiver: FakeReceiver, respond: Any, said: str
+) -> None:
+    receiver.respond = respond
+    async with working(pool, receiver.url) as world:
+        await world.add()
+        assert await world.deliverer.run_once() == 1
+        row = await world.row()
+        assert said in row["sync_error"]
+        assert len(row["sync_error"]) < 700
+        assert "s3cret" not in row["sync_error"]
+        assert (row["sync_status"], row["sync_retry_count"]) == ("pending", 1)
+        assert len(receiver.deliveries) == 1
+
+
+async def test_a_receiver_that_hangs_is_waited_for_no_longer_than_set(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = hang
+    async with working(pool, receiver.url, sync_timeout_seconds=0.2) as world:
+        await world.add()
+        assert await world.deliverer.run_once() == 1
+        assert (await world.row())["sync_retry_count"] == 1
+
+
+@pytest.mark.parametrize("respond", [answer(200, b"x" * 10_000_000), endless(200)])
+async def test_what_was_taken_is_delivered_whatever_is_said_besides(
+    pool: Pool, receiver: FakeReceiver, respond: Any
+) -> None:
+    receiver.respond = respond
+    async with working(pool, receiver.url) as world:
+        await world.add()
+        await world.deliverer.run_once()
+        assert (await world.row())["sync_status"] == "synced"
+
+
+async def test_a_receiver_that_gets_too_much_is_left_alone_as_it_asks(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(429, retry_after="120")
+    async with working(pool, receiver.url, sync_concurrency=4) as world:
+        await world.add(6)
+        await world.deliverer.run_once()
+        asked = len(receiver.deliveries)
+        rows = await pool.fetch("SELECT * FROM incoming_emails WHERE sync_error IS NOT NULL")
+        assert len(rows) == asked <= 4
+        # It says nothing of the emails.
+        assert {row["sync_retry_count"] for row in rows} == {0}
+        soon = datetime.now(UTC) + timedelta(seconds=100)
+        assert all(row["sync_next_attempt_at"] > soon for row in rows)
+        assert (await world.stands())["rests_until"] > soon
+        assert await world.deliverer.run_once() == 0
+        receiver.respond = answer(204)
+        await world.let_time_pass()
+        # Not as many at once as before.
+        assert 0 < await world.deliverer.run_once() < 4
+
+
+async def test_a_receiver_that_wants_nothing_more_pauses_delivery_until_an_operator_resumes(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(410, b"moved to the new system")
+    async with working(pool, receiver.url, sync_concurrency=1) as world:
+        await world.add(2)
+        await world.deliverer.run_once()
+        stands = await world.stands()
+        assert stands["paused_at"] is not None
+        # What it said may quote an email; that stands with the email alone.
+        assert stands["pause_reason"] == "the receiver answered 410"
+        said = "SELECT count(*) FROM incoming_emails WHERE sync_error LIKE '%moved to the new%'"
+        assert await pool.fetchval(said) == 1
+        await world.let_time_pass()
+        assert await world.deliverer.run_once() == 0
+        assert await pool.fetchval("SELECT max(sync_retry_count) FROM incoming_emails") == 0
+        receiver.respond = answer(204)
+        assert await breaking.resume(pool, world.name)
+        while await world.deliverer.run_once():
+            pass
+        assert await world.states() == {"synced": 2}
+
+
+async def test_a_receiver_that_is_down_gets_one_probe_of_all_workers_together(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(503)
+    options: dict[str, Any] = {"sync_concurrency": 5, "sync_breaker_failures": 5}
+    async with (
+        working(pool, receiver.url, **options) as world,
+        working(pool, receiver.url, **options) as other,
+    ):
+        await world.add(50)
+        await world.deliverer.run_once()
+        assert (await world.stands())["state"] == "open"
+        tried = len(receiver.deliveries)
+        assert tried == 5
+        assert await world.deliverer.run_once() == await other.deliverer.run_once() == 0
+        # One probe, whoever looks, and however often; no email's tries are used up.
+        for probes in range(1, 4):
+            await world.let_time_pass()
+            begun = await asyncio.gather(
+                *(one.deliverer.run_once() for one in (world, other, world, other))
+            )
+            assert sum(begun) == 1
+            assert len(receiver.deliveries) == tried + probes
+            stands = await world.stands()
+            assert (stands["state"], stands["probes"]) == ("open", probes)
+            pause = stands["probe_at"] - datetime.now(UTC)
+            assert pause > timedelta(seconds=4 * 2**probes)
+        assert await pool.fetchval("SELECT sum(sync_retry_count) FROM incoming_emails") == tried
+        # While a probe is on its way, nobody makes another.
+        receiver.respond = hang
+        await world.let_time_pass()
+        hanging = asyncio.create_task(world.deliverer.run_once())
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(receiver.deliveries) < tried + 4:
+                await receiver.came.wait()
+                receiver.came.clear()
+        assert (await world.stands())["state"] == "half_open"
+        assert await other.deliverer.run_once() == 0
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+        # One that vanished counts as lost after a while.
+        receiver.respond = answer(204)
+        await world.let_time_pass()
+        while await other.deliverer.run_once():
+            await world.let_time_pass()
+        stands = await world.stands()
+        assert (stands["state"], stands["failures"], stands["opened_at"]) == ("closed", 0, None)
+        assert (await world.states())["synced"] >= 49
+
+
+async def test_what_fails_after_others_found_the_receiver_down_is_no_try_of_its_email(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    go_on = asyncio.Event()
+
+    async def fail_late(delivery: Any, writer: Any) -> None:
+        await go_on.wait()
+        await answer(500)(delivery, writer)
+
+    receiver.respond = fail_late
+    async with working(pool, receiver.url, sync_breaker_failures=5) as world:
+        await world.add(sync_error="before")
+        late = asyncio.create_task(world.deliverer.run_once())
+        async with asyncio.timeout(WAIT_SECONDS):
+            await receiver.came.wait()
+        assert await world.breaker.fail(5, "found by others")
+        go_on.set()
+        await late
+        row = await world.row()
+        assert (row["sync_status"], row["sync_retry_count"]) == ("pending", 0)
+        assert row["sync_next_attempt_at"] == LONG_AGO
+        assert await pool.fetchval("SELECT count(*) FROM email_events") == 0
+
+
+async def test_a_probe_that_is_refused_shows_that_the_receiver_is_there(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(503)
+    async with working(pool, receiver.url, sync_breaker_failures=1) as world:
+        await world.add()
+        await world.deliverer.run_once()
+        assert (await world.stands())["state"] == "open"
+        receiver.respond = answer(422)
+        await world.let_time_pass()
+        assert await world.deliverer.run_once() == 1
+        assert (await world.stands())["state"] == "closed"
+        assert (await world.row())["sync_retry_count"] == 2
+
+
+async def test_several_emails_share_a_request_where_that_is_set(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    def refuse_the_bad_one(delivery: Any, writer: Any) -> Any:
+        is_bad = any(event["data"]["subject"] == "bad" for event in delivery.events)
+        return answer(422 if is_bad else 204)(delivery, writer)
+
+    receiver.respond = refuse_the_bad_one
+    async with working(pool, receiver.url, sync_batch=10, sync_concurrency=2) as world:
+        await world.add(14)
+        [bad] = await world.add(subject="bad")
+        await world.deliverer.run_once()
+        assert sorted(len(one.events) for one in receiver.deliveries) == [5, 10]
+        assert all(one.webhook_id.startswith("batch_") for one in receiver.deliveries)
+        first = {one.webhook_id: one.body for one in receiver.deliveries}
+        # Those that were refused together come again together, under the same id; then each alone.
+        await world.let_time_pass()
+        await world.deliverer.run_once()
+        again = receiver.deliveries[2:]
+        assert [first[one.webhook_id] for one in again] == [one.body for one in again]
+        await world.let_time_pass()
+        while await world.deliverer.run_once():
+            pass
+        assert await world.states() == {"synced": 14, "failed": 1}
+        assert {one["id"] for one in receiver.events} >= {f"email_{bad.hex}_1"}
+
+
+async def test_what_is_said_of_several_stands_with_none_as_it_may_quote_another(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(422, b"no such customer: erika@example.com")
+    async with working(pool, receiver.url, sync_batch=10, sync_retry_seconds="0,0,0,0") as world:
+        await world.add(2)
+        await world.deliverer.run_once()
+        said = {row["sync_error"] for row in await pool.fetch("SELECT * FROM incoming_emails")}
+        assert said == {"the receiver answered 422"}
+        while await world.deliverer.run_once():
+            await world.let_time_pass()
+        # Alone in the end.
+        rows = await pool.fetch("SELECT sync_error FROM incoming_emails")
+        assert all("no such customer" in row["sync_error"] for row in rows)
+
+
+async def test_what_is_said_of_an_erasure_stands_nowhere(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(422, b"no such customer: erika@example.com")
+    async with working(pool, receiver.url) as world:
+        [email_id] = await world.add(sync_status="synced", synced_at=LONG_AGO)
+        assert await transitions.tell_erased(pool, [email_id]) == 1
+        assert await world.deliverer.run_once() == 1
+        assert await pool.fetchval("SELECT sync_error FROM sync_events") == (
+            "the receiver answered 422"
+        )
+
+
+async def test_several_are_no_more_in_one_request_than_the_bytes_that_are_set(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    async with working(
+        pool, receiver.url, sync_batch=100, sync_batch_max_bytes=8_000, sync_concurrency=1
+    ) as world:
+        await world.add(6, raw_body_text="x" * 2_500)
+        await world.deliverer.run_once()
+        assert [len(one.events) for one in receiver.deliveries] == [2, 2, 2]
+        assert max(len(one.body) for one in receiver.deliveries) <= 8_000 + 2
+        # Alone it is longer than that, and goes nevertheless.
+        await world.add(2, raw_body_text="y" * 20_000)
+        await world.deliverer.run_once()
+        assert [len(one.events) for one in receiver.deliveries[3:]] == [1, 1]
+        assert await world.states() == {"synced": 8}
+
+
+async def test_a_request_ends_as_soon_as_one_of_its_emails_is_erased(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    """Else it might come after the event by which the receiver is told so."""
+    receiver.respond = hang
+    async with working(pool, receiver.url, sync_batch=10) as world:
+        erased, other = await world.add(2)
+        task = asyncio.create_task(world.deliverer.run_once())
+        async with asyncio.timeout(WAIT_SECONDS):
+            await receiver.came.wait()
+        await transitions.tell_erased(pool, [erased])
+        await pool.execute("DELETE FROM incoming_emails WHERE id = $1", erased)
+        await world.deliverer.extend()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await task
+        assert (await world.row())["sync_token"] is None
+        receiver.respond = answer(204)
+        await world.deliverer.run_once()
+        assert await world.states() == {"synced": 1}
+        assert receiver.events[-1]["data"]["id"] == str(other)
+
+
+async def test_no_request_outlives_a_lease_that_nobody_extends(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = hang
+    async with working(pool, receiver.url, lease_seconds=1) as world:
+        await world.add()
+        async with asyncio.timeout(WAIT_SECONDS / 4):
+            assert await world.deliverer.run_once() == 1
+        row = await world.row()
+        # It says nothing of the receiver, nor of the email.
+        assert (row["sync_token"], row["sync_retry_count"]) == (None, 0)
+
+
+async def test_a_function_that_hangs_at_some_holds_up_no_other(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(function, "MOST_HUNG", 2)
+    go_on = threading.Event()
+
+    def hang_at_the_bad_ones(event: Event) -> None:
+        if event.data["subject"] == "bad":
+            go_on.wait()
+
+    try:
+        async with working(
+            pool,
+            function=hang_at_the_bad_ones,
+            sync_concurrency=2,
+            sync_timeout_seconds=0.2,
+            sync_breaker_failures=4,
+            sync_retry_seconds="0,0,0,0,0,0,0,0",
+        ) as world:
+            await world.add(2, subject="bad")
+            await world.deliverer.run_once()
+            hung = await pool.fetch("SELECT sync_retry_count FROM incoming_emails")
+            assert [row["sync_retry_count"] for row in hung] == [1, 1]
+            [good] = await world.add(sync_next_attempt_at=LONG_AGO - timedelta(days=1))
+            await world.deliverer.run_once()
+            of_good = "SELECT sync_status FROM incoming_emails WHERE id = $1"
+            assert await pool.fetchval(of_good, good) == "synced"
+            # Until there is no thread left: then it is not called, which is no try.
+            while (await world.stands())["state"] == "closed":
+                await world.let_time_pass()
+                await world.deliverer.run_once()
+            assert "threads hang: restart this worker" in (await world.stands())["reason"]
+            rows = await pool.fetch("SELECT * FROM incoming_emails WHERE subject = 'bad'")
+            assert sum(row["sync_retry_count"] for row in rows) == 4
+            go_on.set()
+            await world.add()
+            while (await world.states())["synced"] < 4:
+                await world.let_time_pass()
+                await world.deliverer.run_once()
+    finally:
+        go_on.set()
+
+
+async def test_a_function_that_refuses_one_of_several_loses_no_other(pool: Pool) -> None:
+    async def refuse_the_bad_one(events: list[Event]) -> None:
+        if any(event.data["subject"] == "bad" for event in events):
+            raise PermanentFailure("bad")
+
+    async with working(pool, function=refuse_the_bad_one, sync_batch=10) as world:
+        await world.add(9)
+        await world.add(subject="bad")
+        while await world.deliverer.run_once():
+            await world.let_time_pass()
+        assert await world.states() == {"synced": 9, "failed": 1}
+
+
+@pytest.mark.parametrize("fails", ["first", "while it is open"])
+async def test_the_row_of_the_receiver_holds_nothing_that_may_quote_an_email(
+    pool: Pool, receiver: FakeReceiver, fails: str
+) -> None:
+    receiver.respond = answer(503, b"cannot store erika@example.com")
+    async with working(pool, receiver.url, sync_breaker_failures=1) as world:
+        await world.add()
+        await world.deliverer.run_once()
+        if fails == "while it is open":
+            await world.let_time_pass()
+            assert await world.deliverer.run_once() == 1
+        assert "erika" in (await world.row())["sync_error"]
+        stands = await world.stands()
+        assert (stands["state"], stands["reason"]) == ("open", "the receiver answered 503")
+
+
+async def test_what_is_sent_alone_is_not_sent_all_at_once(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    async with working(pool, receiver.url, sync_batch=10, sync_concurrency=2) as world:
+        await world.add(20, sync_retry_count=2)
+        await world.deliverer.run_once()
+        assert await world.states() == {"synced": 20}
+        assert receiver.most_open <= 2
+
+
+async def test_what_waits_for_its_turn_is_given_back_once_the_receiver_is_found_down(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(500)
+    async with working(
+        pool,
+        receiver.url,
+        sync_batch=20,
+        sync_concurrency=2,
+        sync_breaker_failures=3,
+        sync_retry_seconds=(0.0,) * 9,
+    ) as world:
+        await world.add(40, sync_retry_count=2)
+        await world.deliverer.run_once()
+        assert (await world.stands())["state"] == "open"
+        # Those that brought it about, and what was under way meanwhile.
+        assert len(receiver.deliveries) <= 8
+        assert await world.states() == {"pending": 40}
+        held = "SELECT count(*) FROM incoming_emails WHERE sync_token IS NOT NULL"
+        assert await pool.fetchval(held) == 0
+
+
+async def test_one_email_that_brings_the_receiver_down_is_not_every_probe(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    def fail_at_the_bad_one(delivery: Any, writer: Any) -> Any:
+        is_bad = delivery.json["data"]["subject"] == "bad"
+        return answer(500 if is_bad else 204)(delivery, writer)
+
+    receiver.respond = fail_at_the_bad_one
+    async with working(pool, receiver.url, sync_concurrency=1) as world:
+        await world.add(3)
+        await world.add(subject="bad", sync_next_attempt_at=LONG_AGO + timedelta(days=1))
+        await world.breaker.fail(1_000, "by others")
+        rested = "UPDATE sync_receivers SET probe_at = $1"
+        for _ in range(2):
+            await pool.execute(rested, LONG_AGO)
+            assert await world.deliverer.run_once() == 1
+        assert (await world.stands())["state"] == "closed"
+
+
+async def test_as_a_cloud_event_the_content_type_says_so(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    async with working(pool, receiver.url, sync_format="cloudevents") as world:
+        await world.add()
+        await world.deliverer.run_once()
+        [delivery] = receiver.deliveries
+        assert delivery.headers["content-type"].startswith("application/cloudevents+json")
+        assert delivery.json["specversion"] == "1.0"
+
+
+async def test_in_the_order_of_tickets_one_is_delivered_after_the_other(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    failing = {"first": 1}
+
+    def fail_once(delivery: Any, writer: Any) -> Any:
+        fails = failing.pop(delivery.json["data"]["subject"], None)
+        return answer(422 if fails else 204)(delivery, writer)
+
+    receiver.respond = fail_once
+    async with working(pool, receiver.url, sync_order="ticket") as world:
+        for minute, subject in enumerate(("first", "second", "third")):
+            at = LONG_AGO + timedelta(minutes=minute)
+            await world.add(zendesk_ticket_id="1", subject=subject, received_at=at)
+        await world.add(zendesk_ticket_id="2", subject="other")
+        while await world.deliverer.run_once():
+            pass
+        assert {one["data"]["subject"] for one in receiver.events} == {"first", "other"}
+        await pool.execute(
+            "UPDATE incoming_emails SET sync_next_attempt_at = now() WHERE subject = 'first'"
+        )
+        while await world.deliverer.run_once():
+            pass
+        told = [(one["data"]["subject"], one["data"]["ticket_number"]) for one in receiver.events]
+        told.remove(("other", 1))
+        assert told == [("first", 1), ("first", 1), ("second", 2), ("third", 3)]
+
+
+async def test_what_a_killed_worker_held_is_delivered_by_another_under_the_same_id(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    """Killed after the request and before the result: the receiver knows it again by its id."""
+    receiver.respond = hang
+    async with working(pool, receiver.url) as killed, working(pool, receiver.url) as other:
+        await killed.add()
+        task = asyncio.create_task(killed.deliverer.run_once())
+        async with asyncio.timeout(WAIT_SECONDS):
+            await receiver.came.wait()
+        [[held]] = killed.deliverer._held.values()
+        assert await other.deliverer.run_once() == 0
+        await pool.execute("UPDATE incoming_emails SET sync_lease_expires_at = now()")
+        receiver.respond = answer(204)
+        assert await other.deliverer.run_once() == 1
+        assert [one.webhook_id for one in receiver.deliveries] == [f"email_{held.id.hex}_1"] * 2
+        row = await other.row()
+        assert row["sync_status"] == "synced"
+        # It wakes: what it has lost it lets go, and changes nothing.
+        await killed.deliverer.extend()
+        await task
+        assert await killed.row() == row
+
+
+async def test_a_worker_that_stops_gives_back_what_does_not_end_in_time(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = hang
+    async with working(pool, receiver.url) as world:
+        await world.add()
+        task = asyncio.create_task(world.deliverer.run_once())
+        async with asyncio.timeout(WAIT_SECONDS):
+            await receiver.came.wait()
+        await world.deliverer.close(0.01)
+        await task
+        row = await world.row()
+        assert (row["sync_status"], row["sync_token"], row["sync_retry_count"]) == (
+            "pending",
+            None,
+            0,
+        )
+
+
+async def test_what_has_worn_out_its_workers_is_failed_and_not_tried_again(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    async with working(pool, receiver.url) as world:
+        await world.add(sync_retry_count=2, sync_token=UUID(int=1), sync_lease_expires_at=LONG_AGO)
+        await world.deliverer.run_once()
+        row = await world.row()
+        assert (row["sync_status"], receiver.deliveries) == ("failed", [])
+        assert "vanished" in row["sync_error"]
+
+
+async def test_that_an_email_was_erased_is_delivered_too(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    async with working(pool, receiver.url) as world:
+        [email_id] = await world.add(sync_status="synced", synced_at=LONG_AGO)
+        assert await transitions.tell_erased(pool, [email_id]) == 1
+        await pool.execute("DELETE FROM incoming_emails")
+        assert await world.deliverer.run_once() == 1
+        [event] = receiver.events
+        assert (event["type"], event["data"]) == (
+            "email.erased",
+            {"id": str(email_id), "version": 1},
+        )
+        assert await world.deliverer.run_once() == 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "tries"),
+    [
+        (lambda: None, "synced", 0),
+        (PermanentFailure("no such customer"), "failed", 1),
+        (Retry(after=3_000), "pending", 1),
+        (ConnectionError("away"), "pending", 1),
+    ],
+)
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_function_delivers_in_place_of_http(
+    pool: Pool, ends: Any, status: str, tries: int, is_async: bool
+) -> None:
+    got: list[Event] = []
+
+    def take(event: Event) -> None:
+        got.append(event)
+        if isinstance(ends, Exception):
+            raise ends
+
+    async def take_async(event: Event) -> None:
+        take(event)
+
+    function: Callable[[Event], Any] = take_async if is_async else take
+    async with working(pool, function=function) as world:
+        [email_id] = await world.add(subject="Päckchen")
+        await world.deliverer.run_once()
+        row = await world.row()
+        assert (row["sync_status"], row["sync_retry_count"]) == (status, tries)
+        assert [(event.email_id, event.data["subject"]) for event in got] == [
+            (email_id, "Päckchen")
+        ]
+        if isinstance(ends, Retry):
+            assert row["sync_next_attempt_at"] > datetime.now(UTC) + timedelta(seconds=2_000)
+
+
+async def test_a_receiver_in_a_private_network_has_to_be_named(pool: Pool) -> None:
+    private = {"sync_url": "https://10.1.2.3/in", "sync_secrets": SECRET}
+    with pytest.raises(ReceiverNotAllowedError, match="MAILROOM_OUTBOUND_INTERNAL_HOSTS"):
+        await check_receiver(make_settings(**private))
+    await check_receiver(make_settings(**private, outbound_internal_hosts="10.1.2.3"))
+    await check_receiver(make_settings(sync_url="http://localhost:9/in", sync_secrets=SECRET))
+    asked = {"sync_check_url": "https://10.1.2.3/check", "sync_secrets": SECRET}
+    with pytest.raises(ReceiverNotAllowedError, match="MAILROOM_SYNC_CHECK_URL"):
+        await check_receiver(make_settings(sync_url="http://localhost:9/in", **asked))
+    metadata = {"sync_url": "https://169.254.169.254/in", "sync_secrets": SECRET}
+    with pytest.raises(ReceiverNotAllowedError, match="link-local"):
+        await check_receiver(make_settings(**metadata, outbound_internal_hosts="169.254.169.254"))

@@ -1,0 +1,66 @@
+"""The examples for containers say what Mailroom understands."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from support import PROJECT
+
+from app.cli.main import COMMANDS
+from app.settings import Settings, environment_name
+
+FOLDER = PROJECT / "docs" / "deploy"
+KUBERNETES = yaml.safe_load((FOLDER / "kubernetes.yaml").read_text())["items"]
+COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+SETTINGS = {environment_name(name) for name in Settings.model_fields}
+# Of uvicorn.
+OTHERS = {"FORWARDED_ALLOW_IPS"}
+
+
+def containers() -> Iterator[dict[str, Any]]:
+    for item in KUBERNETES:
+        if item["kind"] in ("Deployment", "Job"):
+            yield from item["spec"]["template"]["spec"]["containers"]
+
+
+@pytest.mark.parametrize(
+    "item", KUBERNETES, ids=lambda item: f"{item['kind']} {item['metadata']['name']}"
+)
+def test_kubernetes_knows_every_field(item: dict[str, Any]) -> None:
+    kubernetes_validate.validate(item, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_settings_and_commands_of_the_examples_exist() -> None:
+    (given,) = (item["data"] for item in KUBERNETES if item["kind"] == "ConfigMap")
+    assert given.keys() - SETTINGS == set()
+    for container in containers():
+        assert container["args"][0] in COMMANDS
+        assert {variable["name"] for variable in container.get("env", ())} - SETTINGS == set()
+    ours = [service for service in COMPOSE["services"].values() if service["image"] == "mailroom"]
+    assert [service["command"][0] for service in ours] == ["migrate", "web", "worker"]
+    for service in ours:
+        assert service["environment"].keys() - SETTINGS - OTHERS == set()
+        assert service["stop_grace_period"] == "60s"
+
+
+def test_the_line_grows_and_shrinks_by_metrics_that_are_there() -> None:
+    documented = (PROJECT / "docs" / "metrics.md").read_text()
+    (scaler,) = (item for item in KUBERNETES if item["kind"] == "HorizontalPodAutoscaler")
+    names = [metric["external"]["metric"]["name"] for metric in scaler["spec"]["metrics"]]
+    assert len(names) == 2
+    assert all(f"`{name}`" in documented for name in names)
+
+
+def test_the_image_is_of_the_locked_versions_and_of_a_user_without_rights() -> None:
+    text = (FOLDER / "Containerfile").read_text()
+    assert "--require-hashes" in text and "--only-binary :all:" in text
+    (user,) = re.findall(r"^USER (\d+):", text, re.MULTILINE)
+    for item in KUBERNETES:
+        if item["kind"] in ("Deployment", "Job"):
+            pod = item["spec"]["template"]["spec"]
+            assert str(pod["securityContext"]["runAsUser"]) == user
+            for container in pod["containers"]:
+                assert container["securityContext"]["readOnlyRootFilesystem"]
