@@ -1,8 +1,11 @@
 """Piccolo Admin at `/admin`: the tables as they are, for operators to look at.
 
 Rows are read-only here; what an operator may do is at the desk. Users are a matter of superusers.
+Making it takes more than a second of processor time for each role, most of what the start of a web
+process would take, so each is made when somebody asks for it.
 """
 
+import asyncio
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -61,13 +64,21 @@ def mount_admin(settings: Settings) -> asgi:
         shown = {table.table_class._meta.tablename: table for table in tables}
         return guarded(audited(made), shown)
 
-    for_roles = {
-        role: make(
-            *tables_of(role, sees_bodies=role is not Role.VIEWER or settings.viewers_see_bodies),
-            is_for_viewers=role is Role.VIEWER,
-        )
-        for role in Role
-    }
+    def make_for(role: Role) -> ASGIApp:
+        sees_bodies = role is not Role.VIEWER or settings.viewers_see_bodies
+        tables = tables_of(role, sees_bodies=sees_bodies)
+        return make(*tables, is_for_viewers=role is Role.VIEWER)
+
+    made_for: dict[Role, ASGIApp] = {}
+    making = asyncio.Lock()
+
+    async def application_for(role: Role) -> ASGIApp:
+        async with making:
+            if role not in made_for:
+                # In the event loop, webhooks would wait for it.
+                made_for[role] = await asyncio.to_thread(make_for, role)
+        return made_for[role]
+
     address = f"{settings.root_path}{PATH}/"
     sign_in = f"{settings.root_path}/sign-in?{urlencode({'next': address})}"
     second_step = f"{settings.root_path}{SECOND_STEP_PATH}"
@@ -95,7 +106,7 @@ def mount_admin(settings: Settings) -> asgi:
             redirect = cast(ASGIApp, RedirectResponse(sign_in, status_code=303))
             await redirect(scope, receive, send)
             return
-        application = for_roles[Role.VIEWER if user is None else user.role]
+        application = await application_for(Role.VIEWER if user is None else user.role)
         await application(scope, receive, _mark_cookies(send) if settings.is_production else send)
 
     return admin
