@@ -6,6 +6,7 @@ has set does not reach the tests.
 
 import compileall
 import fcntl
+import functools
 import gc
 import os
 import shutil
@@ -46,6 +47,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 for kind in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, kind, WAIT_SECONDS)
+# Each client reads all authorities of the system anew, 55 ms of processor time: most of what it
+# costs to ask a server every few milliseconds whether it answers by now.
+httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 PROJECT = Path(__file__).parent.parent
 MIGRATED = "migrated"
