@@ -1,4 +1,4 @@
-"""The body of the trigger that `mailroom zendesk setup` makes, and the README shows.
+"""The body of the trigger that `mailroom zendesk setup` makes, and docs/webhook.md shows.
 
 Every text goes through `url_encode`, so that no quote, backslash or line break of a customer's can
 break the JSON, and no escaping that Zendesk may do changes it. What stays bare Zendesk makes

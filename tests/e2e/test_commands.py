@@ -77,12 +77,17 @@ def test_help_works_whatever_the_settings_are(services: Services) -> None:
     assert "MAILROOM_PORT" in ended.stdout
 
 
-def test_the_readme_names_every_setting_with_its_default() -> None:
-    readme = (PROJECT / "README.md").read_text()
+def test_the_docs_name_every_command() -> None:
+    documented = (PROJECT / "docs" / "commands.md").read_text()
+    assert [name for name in COMMANDS if f"`mailroom {name}" not in documented] == []
+
+
+def test_the_docs_name_every_setting_with_its_default() -> None:
+    documented = (PROJECT / "docs" / "settings.md").read_text()
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True)
         default = f"`{default}`" if default not in ("", ()) else ""
-        assert f"| `{environment_name(name)}` | {default} | " in readme
+        assert f"| `{environment_name(name)}` | {default} | " in documented
 
 
 @pytest.mark.parametrize(

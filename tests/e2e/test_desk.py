@@ -1,6 +1,6 @@
 """The operator's desk in a real browser: the overview and Piccolo Admin.
 
-`pytest tests/e2e/test_desk.py --screenshots docs` makes the README's pictures anew.
+`pytest tests/e2e/test_desk.py --screenshots docs` makes the pictures of the docs anew.
 """
 
 import asyncio
@@ -228,7 +228,7 @@ def test_a_hostile_email_does_nothing(
         assert page.evaluate("getComputedStyle(document.body).display") != "none"
 
 
-def test_pictures_for_the_readme(
+def test_pictures_for_the_docs(
     web: Services,
     page: Page,
     connection: "psycopg.Connection[dict[str, object]]",

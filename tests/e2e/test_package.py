@@ -1,4 +1,4 @@
-"""What is installed: all that belongs to it is there, and every command of the README works."""
+"""What is installed: all that belongs to it is there, and every command works."""
 
 import re
 import shutil
@@ -47,7 +47,7 @@ def test_all_that_git_has_is_in_the_source_distribution(
     assert there - names == set()
 
 
-def test_every_command_of_the_readme_works_where_only_the_wheel_is(
+def test_every_command_works_where_only_the_wheel_is(
     distributions: tuple[Path, Path], short_folder: Path, database_url: str
 ) -> None:
     environment = make_environment(short_folder)

@@ -21,7 +21,7 @@ from app.zendesk.template import TEMPLATE
 
 FOLDER = Path(__file__).parent.parent / "data" / "templates"
 MISTAKES: dict[str, dict[str, object]] = json.loads((FOLDER / "index.json").read_text())
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+DOCS = (Path(__file__).parent.parent.parent / "docs" / "webhook.md").read_text()
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -40,8 +40,8 @@ def test_nothing_is_wrong_with_our_own_template() -> None:
     assert lint(TEMPLATE.encode()) == Report("template", ())
 
 
-def test_the_readme_shows_the_template_that_setup_makes() -> None:
-    shown = re.search(r'^ {7}\{\n {9}"ticket_id".*?^ {7}\}\n', README, re.DOTALL | re.MULTILINE)
+def test_the_docs_show_the_template_that_setup_makes() -> None:
+    shown = re.search(r'^ {7}\{\n {9}"ticket_id".*?^ {7}\}\n', DOCS, re.DOTALL | re.MULTILINE)
     assert shown is not None
     assert re.sub("^ {7}", "", shown.group(), flags=re.MULTILINE) == TEMPLATE
 

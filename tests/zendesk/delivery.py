@@ -56,7 +56,7 @@ class Delivery:
     has_trigger: bool = True
     """Else nothing is sent for any email, as when somebody switched the trigger off."""
     render: Callable[[Ticket, Comment], bytes] | None = None
-    """In place of the README's template."""
+    """In place of our own template."""
     late: list[tuple[Invocation, bytes]] = attrs.field(factory=list)
 
     async def mail(self, sender: str, text: str, **fields: Any) -> tuple[Ticket, Comment]:
@@ -140,7 +140,7 @@ class Delivery:
 
 
 def render(ticket: Ticket, comment: Comment) -> bytes:
-    """A payload as the README's trigger makes it, of placeholders that need no escaping."""
+    """A payload as our own trigger makes it, of placeholders that need no escaping."""
     files = [{"filename": a["file_name"], "url": a["content_url"]} for a in comment.attachments]
     payload = {
         "ticket_id": str(ticket.id),
