@@ -55,6 +55,7 @@ from app.desk.processing_form import ProcessingForm, watch_pause
 from app.desk.provider_pages import ProviderPages
 from app.desk.quarantine_list import QuarantineList
 from app.desk.quarantine_pages import QuarantinePages
+from app.desk.row_pages import RowPages
 from app.desk.second_step_pages import SecondStepPages
 from app.desk.signing_in import SignInPages
 from app.desk.suspended_pages import SuspendedPages
@@ -187,6 +188,7 @@ def _pages() -> Router:
             ProviderPages,
             SecondStepPages,
             LanguageForm,
+            RowPages,
         ],
         before_request=choose_language,
         response_headers={"Vary": "Accept-Language, Cookie"},

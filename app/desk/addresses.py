@@ -9,6 +9,7 @@ FOLDER = Path(__file__).parent
 STATIC = (FOLDER / "static", FOLDER.parent / "http" / "static")
 STATIC_PATH = "/overview/files"
 ADMIN_PATH = "/admin"
+ROWS_PATH = "/rows"
 QUARANTINE_PATH = "/quarantine"
 LINT_PATH = "/lint"
 SUSPENDED_PATH = "/suspended"

@@ -1,4 +1,4 @@
-"""What Piccolo Admin's page gets of ours: an icon, links from emails to their pages at the desk,
+"""What Piccolo Admin's page gets of ours: an icon, links from rows to their pages at the desk,
 and no button that is refused. Its own `read_only` takes routes away and leaves the buttons, and
 would keep people from changing their passwords."""
 
@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from html import escape
 
-from app.desk.addresses import EMAILS_PATH, address, file_url
+from app.desk.addresses import file_url
+from app.desk.row_ways import WAYS, page_of_rows
 from app.i18n.texts import N_, in_each_language
 
-WAY = N_("Open it at the desk: what happened, what it says, retry")
+WAY = N_("Open it at the desk")
 
 
 def with_ours(page: str, *, read_only: Sequence[str]) -> str:
@@ -23,7 +24,8 @@ def with_ours(page: str, *, read_only: Sequence[str]) -> str:
         f'<link rel="stylesheet" href="{file_url("admin.css")}"></head>'
     )
     script = (
-        f'<script src="{file_url("admin.js")}" data-emails="{address(EMAILS_PATH)}"'
+        f'<script src="{file_url("admin.js")}" data-rows="{page_of_rows()}"'
+        f' data-tables="{escape(" ".join(WAYS))}"'
         f' data-read-only="{escape(" ".join(read_only))}"'
         f' data-way="{escape(json.dumps(in_each_language(WAY)))}"></script></body>'
     )

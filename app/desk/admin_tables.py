@@ -288,3 +288,10 @@ def tables_of(role: Role, *, sees_bodies: bool) -> list[TableConfig]:
     if role is Role.ADMIN:
         return [*ROWS, *ROWS_OF_ADMINS, USERS, ACCOUNTS]
     return [config for config in ROWS if sees_bodies or config.table_class not in WITH_BODIES]
+
+
+def table_names(role: Role, *, sees_bodies: bool) -> frozenset[str]:
+    """The names of the tables that this role has."""
+    return frozenset(
+        config.table_class._meta.tablename for config in tables_of(role, sees_bodies=sees_bodies)
+    )

@@ -28,6 +28,7 @@ from app.desk.sign_in import database_is_away, signed_in
 from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
+from app.models.audit_entry import AuditEntry
 from app.models.operator_account import Role
 
 LISTED = 50
@@ -94,6 +95,7 @@ class AuditPages(Controller):
             request,
             "audit.html",
             user,
+            table=AuditEntry,
             q=q,
             entries=entries,
             wrong=wrong_search,

@@ -28,7 +28,7 @@ from app.http.known_hosts import only_known_hosts
 from app.i18n.formats import number
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
-from app.models.bulk_action import Action, BulkState
+from app.models.bulk_action import Action, BulkAction, BulkState
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -77,7 +77,7 @@ class BulkPages(Controller):
             place=lambda one: (one.asked_at, one.id),
             after=place,
         )
-        return page(request, "bulk_list.html", user, listing=listed)
+        return page(request, "bulk_list.html", user, table=BulkAction, listing=listed)
 
     @get("/new")
     async def preview(self, request: Request[Any, Any, Any]) -> Template | Redirect:
@@ -240,6 +240,8 @@ async def _page(
         request,
         "bulk.html",
         user,
+        table=BulkAction,
+        key=action_id,
         one=bulk,
         name=_(NAMES[bulk.action]),
         which=_which(bulk),

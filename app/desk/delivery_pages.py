@@ -26,6 +26,7 @@ from app.desk.sign_in import database_is_away, signed_in
 from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import gettext as _
 from app.models.bulk_action import Action
+from app.models.delivery import SyncReceiver
 from app.models.incoming_email import SyncStatus
 from app.models.operator_account import Role
 from app.settings import get_settings
@@ -69,6 +70,7 @@ class DeliveryPages(Controller):
             request,
             "deliveries.html",
             user,
+            table=SyncReceiver,
             receiver=receiver_of(settings),
             stands=counts.receiver,
             listing=listing(

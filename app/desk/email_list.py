@@ -28,6 +28,7 @@ from app.http.known_hosts import only_known_hosts
 from app.i18n.formats import number
 from app.i18n.texts import N_, ngettext
 from app.i18n.texts import gettext as _
+from app.models.incoming_email import IncomingEmail
 from app.models.operator_account import Role
 from app.search.entries import find_unindexed
 
@@ -135,6 +136,7 @@ async def _show(
         request,
         "emails.html",
         user,
+        table=IncomingEmail,
         q=q,
         rows=found.page.rows,
         wrong=wrong or found.wrong,

@@ -19,7 +19,7 @@ from app.audit.acts import Act
 from app.audit.log import write
 from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
-from app.desk.addresses import EMAILS_PATH, address, admin_address
+from app.desk.addresses import EMAILS_PATH, address
 from app.desk.email_actions import ActionError, act
 from app.desk.email_body import body_of, pretty
 from app.desk.email_html import POLICY, Images, safe_html
@@ -36,6 +36,7 @@ from app.i18n.texts import gettext as _
 from app.jobs.story import tell_story
 from app.models.email_attachment import AttachmentState
 from app.models.fit import read_json
+from app.models.incoming_email import IncomingEmail
 from app.models.operator_account import Role
 from app.settings import get_settings
 from app.sync.plans import delivered_states
@@ -235,6 +236,8 @@ async def _page(
         request,
         "email.html",
         user,
+        table=IncomingEmail,
+        key=email_id,
         row=row,
         sentence=state_sentence(row, now),
         actions=(
@@ -258,7 +261,6 @@ async def _page(
         neighbours=neighbours,
         in_words=in_words,
         ticket=f"{zendesk}/agent/tickets/{row['zendesk_ticket_id']}" if zendesk else None,
-        table_row=f"{admin_address()}#/incoming_emails/{email_id}/",
         told=told,
         wrong=wrong,
     )

@@ -30,7 +30,7 @@ from app.desk.sign_in import database_is_away, signed_in
 from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import gettext as _
 from app.models.bulk_action import Action
-from app.models.email_attachment import AttachmentState
+from app.models.email_attachment import AttachmentState, EmailAttachment
 from app.models.operator_account import Role
 from app.settings import get_settings
 
@@ -70,6 +70,7 @@ class FilePages(Controller):
             request,
             "files.html",
             user,
+            table=EmailAttachment,
             are_fetched=are_fetched,
             listing=listing(
                 PATH,

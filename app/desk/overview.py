@@ -63,7 +63,7 @@ class OverviewController(Controller):
         return Template("figures.html", context=await _context(request, span))
 
 
-async def _context(request: Request[Any, Any, Any], span: Span) -> dict[str, object]:
+async def _context(request: Request[Any, Any, Any], span: Span) -> dict[str, Any]:
     lookout = _lookout_of(request)
     try:
         state = await schema_state()

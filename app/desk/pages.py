@@ -12,6 +12,7 @@ from litestar.response import Redirect, Template
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 from markupsafe import Markup
+from piccolo.table import Table
 
 from app.audit.actors import Actor
 from app.audit.acts import Act
@@ -39,9 +40,11 @@ from app.desk.addresses import (
     file_url,
 )
 from app.desk.admin import PATH as ADMIN_PATH
+from app.desk.admin_tables import table_names
 from app.desk.forms import check_token, form_token
 from app.desk.operators import Operator
 from app.desk.return_paths import sign_in_address
+from app.desk.row_ways import row_address
 from app.desk.sign_in import signed_in
 from app.i18n.formats import decimal, moment, number
 from app.i18n.languages import catalogue, spoken
@@ -69,9 +72,23 @@ NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store"}
 
 
 def page(
-    request: Request[Any, Any, Any], template: str, user: Operator, **context: object
+    request: Request[Any, Any, Any],
+    template: str,
+    user: Operator,
+    *,
+    table: type[Table] | None = None,
+    key: object = None,
+    **context: object,
 ) -> Template:
-    """A page with its header and the token of its forms."""
+    """A page with its header and the token of its forms.
+
+    Args:
+        table: where Piccolo Admin has what it shows, if it has.
+        key: of the row there; None: the page shows many.
+    """
+    has_table = table is not None and table._meta.tablename in table_names(
+        user.role, sees_bodies=user.sees_bodies
+    )
     return Template(
         template,
         context={
@@ -95,6 +112,8 @@ def page(
             "pause": request.app.state.get("pause"),
             "live": address(LIVE_PATH),
             "processing": address(PROCESSING_PATH),
+            "in_table": row_address(table, key) if table is not None and has_table else None,
+            "is_row": key is not None,
             **context,
         },
     )

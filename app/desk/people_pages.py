@@ -71,6 +71,7 @@ class PeoplePages(Controller):
             request,
             "people.html",
             user,
+            table=Operator,
             people=people,
             roles=list(Role),
             own_id=user.id,

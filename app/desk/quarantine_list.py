@@ -14,7 +14,7 @@ import structlog
 from litestar import Controller, Request, get, post
 from litestar.response import Redirect, Template
 
-from app.api.search_text import Qualifier, SearchTextError
+from app.api.search_text import SearchTextError
 from app.audit.actors import Actor
 from app.audit.acts import Act
 from app.database.engine import running_pool
@@ -38,8 +38,8 @@ from app.desk.lists import (
 )
 from app.desk.operators import Operator
 from app.desk.pages import NO_STORE, acting_operator, actor_of, page, to_sign_in
+from app.desk.quarantine_text import QUARANTINE_QUALIFIERS, read_quarantine_search
 from app.desk.sign_in import database_is_away, signed_in
-from app.desk.typed_search import one_of, read_typed
 from app.http.known_hosts import only_known_hosts
 from app.i18n.formats import moment, number
 from app.i18n.stored_texts import as_told
@@ -59,19 +59,13 @@ from app.intake.refusals import (
 )
 from app.intake.retrying import try_again
 from app.models.operator_account import Role
-from app.models.quarantined_webhook import RefusalReason
+from app.models.quarantined_webhook import QuarantinedWebhook, RefusalReason
 
 log = structlog.get_logger(__name__)
 
 LONGEST_DETAIL = 100
 DISCARDED_AT_ONCE = 1_000
 COLUMNS = (N_("Received"), N_("Why"), N_("Signed"), N_("Bytes"))
-
-QUALIFIERS: Mapping[str, Qualifier] = {
-    "reason": Qualifier(
-        "reason:signature", ", ".join(RefusalReason), one_of("reason", "reason", RefusalReason)
-    ),
-}
 
 
 class Do(StrEnum):
@@ -125,7 +119,7 @@ class QuarantineList(Controller):
         try:
             found = await summaries_signed_first(
                 running_pool(),
-                _wanted(q),
+                read_quarantine_search(q),
                 limit=LISTED + 1,
                 after=(signed, place.received_at, place.id) if place else None,
             )
@@ -148,10 +142,11 @@ class QuarantineList(Controller):
             request,
             "quarantine.html",
             user,
+            table=QuarantinedWebhook,
             listing=attrs.evolve(listed, first=page_address(PATH, q=q or None) if place else None),
             q=q,
             wrong=wrong,
-            qualifiers=QUALIFIERS,
+            qualifiers=QUARANTINE_QUALIFIERS,
             chips=[
                 (name, page_address(PATH, q=text or None), q == text)
                 for name, text in (
@@ -264,13 +259,8 @@ def _what_would_happen(action: Do, counts: Mapping[RefusalReason, Count]) -> Pre
     return Preview(total, {_(why): many for why, many in cannot.items() if many})
 
 
-def _wanted(text: str) -> Wanted:
-    words, fields = read_typed(text, QUALIFIERS)
-    return Wanted(words=words, **fields)
-
-
 def _wanted_of(asked: Asked[Do, UUID]) -> Wanted:
-    wanted = EVERYTHING if asked.text is None else _wanted(asked.text)
+    wanted = EVERYTHING if asked.text is None else read_quarantine_search(asked.text)
     return attrs.evolve(wanted, ids=asked.ids if asked.text is None else None, until=asked.until)
 
 

@@ -31,6 +31,7 @@ from app.intake.mending import (
 from app.intake.refusals import Refusal, discard, find_refusal
 from app.intake.refused import RefusedError
 from app.intake.row_writer import NotStoredError
+from app.models.quarantined_webhook import QuarantinedWebhook
 from app.zendesk.lint.stored import lint_refusal
 
 log = structlog.get_logger(__name__)
@@ -127,6 +128,8 @@ async def _mending(
         request,
         "refusal.html",
         user,
+        table=QuarantinedWebhook,
+        key=refusal.id,
         refusal=refusal,
         text=text if user.sees_bodies else "",
         findings=findings,

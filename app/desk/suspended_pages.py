@@ -41,6 +41,7 @@ from app.i18n.formats import decimal
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
 from app.models.operator_account import Role
+from app.models.suspended_ticket import SuspendedTicket
 from app.settings import get_settings
 from app.zendesk.client import ZendeskClient
 from app.zendesk.errors import ZendeskError
@@ -199,6 +200,7 @@ async def _page(
         request,
         "suspended.html",
         user,
+        table=SuspendedTicket,
         is_zendesk_asked=is_asked,
         seen_at=seen["last_ok_at"] if seen else None,
         error=seen["last_error"] if seen else None,

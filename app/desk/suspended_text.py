@@ -27,7 +27,14 @@ def _yes_or_no(value: str) -> Mapping[str, Any]:
     return {"is_archived": value == "yes"}
 
 
+def _id(value: str) -> Mapping[str, Any]:
+    if not (value.isascii() and value.isdecimal() and len(value) < 19):
+        raise SearchTextError(_("id: is Zendesk's number of it, not %(value)s", value=value))
+    return {"ids": [int(value)]}
+
+
 SUSPENDED_QUALIFIERS: Mapping[str, Qualifier] = {
     "cause": Qualifier("cause:spam", N_("Zendesk's name for why"), lambda value: {"cause": value}),
     "archived": Qualifier("archived:no", N_("whether it is kept in the quarantine"), _yes_or_no),
+    "id": Qualifier("id:4711", N_("Zendesk's number of it"), _id),
 }

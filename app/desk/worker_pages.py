@@ -18,6 +18,7 @@ from app.durations import in_words
 from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import gettext as _
 from app.jobs.heartbeat import SILENT_AFTER
+from app.models.worker import Worker
 
 LISTED = 200
 
@@ -63,6 +64,7 @@ class WorkerPages(Controller):
             request,
             "workers.html",
             user,
+            table=Worker,
             workers=Listing(
                 columns=(_("Worker"), _("Since"), _("Last heard of"), _("Emails in work")),
                 rows=[_worker(row, held[row["name"]]) for row in workers],

@@ -44,6 +44,45 @@ OF_ADMINS = {
     "piccolo_user",
     "saved_searches",
 }
+# Of the rows that `put_a_row` makes.
+ONE = "00000000-0000-0000-0000-000000000001"
+AT_THE_DESK = {
+    "incoming_emails": f"/emails/{ONE}",
+    "email_attachments": f"/emails/{ONE}#files",
+    "email_events": f"/emails/{ONE}#happened",
+    "search_entries": f"/emails/{ONE}",
+    "bulk_actions": f"/bulk/{ONE}",
+    "bulk_action_emails": f"/bulk/{ONE}",
+    "quarantined_webhooks": f"/quarantine/{ONE}",
+    "suspended_tickets": "/suspended?q=id%3A1",
+    "sync_events": f"/emails/{ONE}",
+    "sync_receivers": "/deliveries",
+    "waiting_attachments": "/emails?q=ticket%3A1",
+    "zendesk_erasures": "/emails?q=ticket%3A1",
+    "zendesk_tickets_in_question": "/emails?q=ticket%3A1",
+    "zendesk_invocations": "/",
+    "zendesk_cursors": "/",
+    "zendesk_oddities": "/",
+    "zendesk_ranges": "/",
+    "canaries": "/",
+    "alarms": "/",
+    "processing_pauses": "/",
+    "workers": "/workers",
+    "chores": "/workers",
+    "audit_entries": "/audit?q=what%3A1+at%3A2026-11-01T00%3A00",
+    "saved_searches": "/emails?q=1",
+    "operator_accounts": "/people#user-1",
+}
+WITHOUT_PAGE = {
+    "search_marks": "how far the index of words is",
+    "erasures": "what an erasure did is told by the API and by commands",
+    "tombstones": "what is there no longer has no page",
+    "attachment_erasures": "bytes that are about to be removed",
+    "retention_marks": "how far retention is",
+    "alarm_notices": "who was told of an alarm",
+    "api_tokens": "made and listed by commands",
+    "login_attempts": "counts of a network",
+}
 EDITABLE = {"operator_accounts", "piccolo_user"}
 
 SAMPLES: dict[type, Any] = {
@@ -96,6 +135,14 @@ def test_every_table_is_there_or_left_out_for_a_reason() -> None:
     assert {*shown, *LEFT_OUT} == {*ours, "piccolo_user"}
 
 
+def test_every_table_leads_to_the_desk_or_has_no_page_for_a_reason() -> None:
+    shown = {
+        config.table_class._meta.tablename for config in tables_of(Role.ADMIN, sees_bodies=True)
+    }
+    assert set(AT_THE_DESK) & set(WITHOUT_PAGE) == set()
+    assert {*AT_THE_DESK, *WITHOUT_PAGE, "piccolo_user"} == shown
+
+
 def test_each_role_has_its_tables(web: Services) -> None:
     create_operators(web)
     ours = {table._meta.tablename for table in APP_CONFIG.table_classes} - set(LEFT_OUT)
@@ -110,6 +157,18 @@ def test_each_role_has_its_tables(web: Services) -> None:
             assert olga.get(f"{TABLES}{name}/").status_code == 404, name
         for name in LEFT_OUT:
             assert ada.get(f"{TABLES}{name}/").status_code == 404, name
+
+
+def lead_to_the_desk(ada: httpx.Client, name: str, key: Any) -> None:
+    """From a row to its page."""
+    way = ada.get(f"/rows/{name}", params={"key": key})
+    if name in WITHOUT_PAGE:
+        assert way.status_code == 404, name
+        return
+    assert (way.status_code, way.headers["location"]) == (303, AT_THE_DESK[name]), way.text
+    for wrong in ("x", "-1", str(2**70), "a\0b", str(UUID(int=2))):
+        if wrong != str(key):
+            assert ada.get(f"/rows/{name}", params={"key": wrong}).status_code == 404, (name, wrong)
 
 
 def test_rows_are_shown_without_secrets_and_changed_by_nobody(
@@ -138,6 +197,8 @@ def test_rows_are_shown_without_secrets_and_changed_by_nobody(
             ada.get(f"{path}ids/").raise_for_status()
             row = f"{path}{rows[0][key]}/"
             single = ada.get(row)
+            # The newest entry tells that ada has signed in.
+            lead_to_the_desk(ada, name, ONE if name == "audit_entries" else rows[0][key])
             assert single.status_code == 200, (name, single.text)
             if hidden := HIDDEN.get(name):
                 assert hidden not in rows[0] | single.json() | schema["properties"], name
@@ -154,3 +215,38 @@ def test_rows_are_shown_without_secrets_and_changed_by_nobody(
             ).fetchone()
             assert kept == {"rows": len(rows)}, name
     assert "Traceback" not in web.log()
+
+
+def test_the_way_to_the_desk_is_open_to_those_whose_page_it_is(
+    web: Services, connection: Connection
+) -> None:
+    create_operators(web)
+    assert web.run("mailroom", "user", "role", "olga", "viewer").returncode == 0
+    users = connection.execute("SELECT id FROM piccolo_user WHERE username = 'olga'").fetchall()
+    email = connection.execute("INSERT INTO incoming_emails DEFAULT VALUES RETURNING id").fetchone()
+    assert email is not None
+    # Zendesk's erasure of an email whose row is gone.
+    gone = connection.execute(
+        "INSERT INTO sync_events (id, kind, email, sync_version) VALUES (gen_random_uuid(),"
+        " 'email.erased', gen_random_uuid(), 1) RETURNING id"
+    ).fetchone()
+    assert gone is not None
+    way = f"/rows/piccolo_user?key={users[0]['id']}"
+    nobody = httpx.get(web.url + way)
+    assert nobody.headers["location"].startswith("/sign-in?next=%2Frows%2Fpiccolo_user%3Fkey%3D")
+    with httpx.Client(base_url=web.url) as olga, httpx.Client(base_url=web.url) as ada:
+        sign_in(olga, "olga").raise_for_status()
+        sign_in(ada, "ada").raise_for_status()
+        assert olga.get(way).status_code == 403
+        assert ada.get(way).headers["location"] == f"/people#user-{users[0]['id']}"
+        accounts = ada.get(way.replace("piccolo_user", "operator_accounts"))
+        assert accounts.headers["location"] == f"/people#user-{users[0]['id']}"
+        assert f'id="user-{users[0]["id"]}"' in ada.get("/people").text
+        events = ada.get("/rows/sync_events", params={"key": str(gone["id"])})
+        assert events.headers["location"] == "/deliveries"
+        assert ada.get("/rows/nothing?key=1").status_code == 404
+        assert ada.get("/rows/workers").status_code == 400
+        page = olga.get(f"/rows/incoming_emails?key={email['id']}").headers["location"]
+        back = f'href="/admin/#/incoming_emails/{email["id"]}/"'
+        assert back in olga.get(page).text
+        assert 'href="/admin/#/suspended_tickets/"' in olga.get("/suspended").text

@@ -157,9 +157,20 @@ def test_rows_of_the_table_lead_to_the_desk_and_offer_nothing_that_is_refused(
     expect(page.locator("[data-uitest=save_button]")).to_be_hidden()
     page.get_by_role("link", name="Open it at the desk").click()
     page.wait_for_url(f"**/emails/{email_id}")
-    page.get_by_role("link", name="Its row in the table").click()
+    page.get_by_role("link", name="This row in the table view").click()
     expect(page.get_by_role("link", name="Open it at the desk")).to_be_visible()
-    page.goto("/admin/#/email_attachments/")
+    httpx.post(web.url + WEBHOOK_PATH, json=email())
+    page.goto("/admin/#/quarantined_webhooks/")
+    row = page.locator("td a[href*='quarantined_webhooks']").first
+    expect(row).to_be_visible()
+    expect(page.get_by_role("link", name="Open it at the desk")).to_be_hidden()
+    row.click()
+    page.get_by_role("link", name="Open it at the desk").click()
+    page.wait_for_url("**/quarantine/*")
+    expect(page.get_by_role("heading", name="What keeps it out")).to_be_visible()
+    page.get_by_role("link", name="This row in the table view").click()
+    expect(page.get_by_role("link", name="Open it at the desk")).to_be_visible()
+    page.goto("/admin/#/search_marks/1/")
     expect(page.get_by_role("link", name="Open it at the desk")).to_be_hidden()
 
 

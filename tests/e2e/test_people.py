@@ -60,6 +60,7 @@ LEAST = {
     "GET /account": "viewer",
     "POST /account": "viewer",
     "POST /account/language": "viewer",
+    "GET /rows/{table:str}": "viewer",
     "GET /people": "admin",
     "POST /people": "admin",
     "GET /audit": "admin",
@@ -225,6 +226,8 @@ def test_by_setting_a_viewer_sees_no_bodies(
                 assert (download.status_code == 403) != sees
                 row = client.get(f"/admin/api/tables/incoming_emails/{email_id}/")
                 assert row.is_success == sees
+                # So its page leads to none.
+                assert (f"/admin/#/incoming_emails/{email_id}/" in page.text) == sees
                 offered = client.get("/emails/completions").json()
                 assert ("handler-result.order:" in offered) == sees
                 asked = {"q": "handler-result.order:4711"}

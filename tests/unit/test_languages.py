@@ -158,7 +158,7 @@ def test_piccolo_admin_is_given_its_link_in_each_language() -> None:
     page = html.unescape(with_ours("<head></head><body></body>", read_only=[]))
     texts = json.loads(page.partition('data-way="')[2].partition('"></script>')[0])
     assert set(texts) == set(LANGUAGES)
-    assert texts["de"] == "Am Desk öffnen: Verlauf, Inhalt, erneut versuchen"
+    assert texts["de"] == "Am Desk öffnen"
 
 
 def test_a_catalogue_is_read_beside_the_event_loop() -> None:

@@ -1,0 +1,45 @@
+"""The way at `/rows/{table}?key=` from a row of Piccolo Admin to its page at the desk."""
+
+from typing import Any
+
+from litestar import Controller, Request, get
+from litestar.exceptions import NotFoundException
+from litestar.response import Redirect
+
+from app.database.engine import running_pool
+from app.database.errors import CANNOT_ASK
+from app.desk.addresses import ROWS_PATH
+from app.desk.admin_tables import table_names
+from app.desk.pages import NO_STORE, see_role, to_sign_in
+from app.desk.row_ways import WAYS, find_page
+from app.desk.sign_in import database_is_away, signed_in
+from app.http.known_hosts import only_known_hosts
+from app.models.operator_account import Role
+
+
+class RowPages(Controller):
+    """The way."""
+
+    path = ROWS_PATH
+    include_in_schema = False
+    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
+    response_headers = NO_STORE
+
+    @get("/{table:str}")
+    async def lead(self, request: Request[Any, Any, Any], table: str, key: str) -> Redirect:
+        """Lead to the page of a row."""
+        user = await signed_in(request.scope)
+        if user is None:
+            return to_sign_in(request)
+        way = WAYS.get(table)
+        if way is None:
+            raise NotFoundException(f"there is no table {table[:60]!r} with pages at the desk")
+        if table not in table_names(Role.OPERATOR, sees_bodies=True):
+            await see_role(request, user, Role.ADMIN)
+        try:
+            page = await find_page(running_pool(), way, key)
+        except CANNOT_ASK as error:
+            raise database_is_away() from error
+        if page is None:
+            raise NotFoundException(f"there is no row {key[:60]!r} in {table}")
+        return Redirect(page, status_code=303)
