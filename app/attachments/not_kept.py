@@ -1,6 +1,6 @@
 """Files that are not kept: a page of them for operators, and those of many emails fetched again."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -13,9 +13,10 @@ from app.models.email_attachment import AttachmentState
 FIND_PAGE = """
 SELECT id, email, position, filename, state, reason, detail, size, sha256, tries, ended_at
 FROM email_attachments
-WHERE state = $1 AND ended_at <= COALESCE($2::timestamptz, 'infinity')
-    AND (ended_at, id) < (COALESCE($2::timestamptz, 'infinity'), $3)
-ORDER BY ended_at DESC, id DESC LIMIT $4
+WHERE state = {state} AND ended_at <= COALESCE({at}::timestamptz, 'infinity')
+    AND (ended_at, id) < (COALESCE({at}::timestamptz, 'infinity'), {id})
+    {of_emails}
+ORDER BY ended_at DESC, id DESC LIMIT {limit}
 """
 NOT_KEPT_OF = """
 SELECT id, email FROM email_attachments WHERE email = ANY($1::uuid[]) AND state = ANY($2::text[])
@@ -25,13 +26,28 @@ SELECT id, email FROM email_attachments WHERE email = ANY($1::uuid[]) AND state 
 async def find_page(
     database: Database,
     state: AttachmentState,
+    condition: str | None = None,
+    parameters: Sequence[object] = (),
     *,
     limit: int,
     after: tuple[datetime, UUID] | None = None,
 ) -> list[File]:
-    """Files that ended in a state; those that ended last first, after that one."""
+    """Files that ended in a state; those that ended last first, after that one.
+
+    Args:
+        condition: of which emails, in SQL.
+        parameters: of the condition.
+    """
     place = after or (None, UUID(int=2**128 - 1))
-    return [File(**row) for row in await database.fetch(FIND_PAGE, state.value, *place, limit)]
+    names = ("state", "at", "id", "limit")
+    statement = FIND_PAGE.format(
+        of_emails=f"AND email IN (SELECT id FROM incoming_emails WHERE {condition})"  # noqa: S608
+        if condition
+        else "",
+        **{name: f"${number}" for number, name in enumerate(names, len(parameters) + 1)},
+    )
+    rows = await database.fetch(statement, *parameters, state.value, *place, limit)
+    return [File(**row) for row in rows]
 
 
 async def fetch_again_of(

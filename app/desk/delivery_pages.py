@@ -1,11 +1,12 @@
-"""Deliveries at `/deliveries`: how the receiver stands, what was given up and what waits, to be
-delivered again."""
+"""Deliveries at `/deliveries`: how the receiver stands, what was given up and what waits, found by
+a search, to be delivered again."""
 
 from typing import Any
 
 from litestar import Controller, Request, get
 from litestar.response import Redirect, Template
 
+from app.api.search_text import QUALIFIERS, SearchTextError
 from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
 from app.desk.addresses import DELIVERIES_PATH as PATH
@@ -21,6 +22,7 @@ from app.desk.lists import (
     page_address,
     read_place,
 )
+from app.desk.narrowed_search import find_narrowed, read_narrowed
 from app.desk.pages import NO_STORE, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
 from app.http.known_hosts import only_known_hosts
@@ -32,7 +34,7 @@ from app.models.operator_account import Role
 from app.settings import get_settings
 from app.sync.counts import Undelivered, count_deliveries, list_undelivered, receiver_of
 
-SHOWN = {"failed": SyncStatus.FAILED, "pending": SyncStatus.PENDING}
+SHOWN = (SyncStatus.FAILED, SyncStatus.PENDING)
 
 
 class DeliveryPages(Controller):
@@ -45,7 +47,7 @@ class DeliveryPages(Controller):
 
     @get()
     async def list_all(
-        self, request: Request[Any, Any, Any], only: str = "failed", after: str | None = None
+        self, request: Request[Any, Any, Any], q: str = "", after: str | None = None
     ) -> Template | Redirect:
         """What was given up, or what waits; those that ended last first."""
         user = await signed_in(request.scope)
@@ -53,17 +55,26 @@ class DeliveryPages(Controller):
             return to_sign_in(request)
         place = read_place(after)
         settings = get_settings()
-        status = SHOWN.get(only, SyncStatus.FAILED)
+        found: list[Undelivered] = []
+        wrong: str | None = None
         try:
             counts = await count_deliveries(
                 running_pool(), receiver_of(settings), at_most=COUNTED_AT_MOST
             )
-            found = await list_undelivered(
-                running_pool(),
-                status,
-                limit=LISTED + 1,
-                after=(place.received_at, place.id) if place else None,
+            narrowed = read_narrowed(q, user, qualifier="sync", field="sync_status", shown=SHOWN)
+            q = narrowed.text
+            found = await find_narrowed(
+                narrowed.search,
+                lambda condition, parameters: list_undelivered(
+                    running_pool(),
+                    condition,
+                    parameters,
+                    limit=LISTED + 1,
+                    after=(place.received_at, place.id) if place else None,
+                ),
             )
+        except SearchTextError as error:
+            wrong = str(error)
         except CANNOT_ASK as error:
             raise database_is_away() from error
         return page(
@@ -81,17 +92,24 @@ class DeliveryPages(Controller):
                 place=lambda one: (one.completed_at, one.id),
                 after=place,
                 is_checked=settings.delivers and user.may(Role.OPERATOR),
-                only=status,
+                q=q,
             ),
             chips=[
-                (f"{name} ({counted(many)})", page_address(PATH, only=one), one == status)
+                (
+                    f"{name} ({counted(many)})",
+                    page_address(PATH, q=f"sync:{one}"),
+                    q == f"sync:{one}",
+                )
                 for name, one, many in (
                     (_("Given up"), SyncStatus.FAILED, counts.failed),
                     (_("Waiting"), SyncStatus.PENDING, counts.pending),
                 )
             ],
             names={Action.DELIVER: _(NAMES[Action.DELIVER])},
-            search=f"sync:{status}",
+            q=q,
+            wrong=wrong,
+            qualifiers=QUALIFIERS,
+            here=address(PATH),
         )
 
 

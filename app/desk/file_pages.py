@@ -1,10 +1,14 @@
-"""Files of emails at `/files` that are not kept: which, why, and to be fetched again."""
+"""Files of emails at `/files` that are not kept: which, why, found by a search, and to be fetched
+again."""
 
 from typing import Any
 
+import attrs
 from litestar import Controller, Request, get
 from litestar.response import Redirect, Template
 
+from app.api.search import Cursor, Search
+from app.api.search_text import QUALIFIERS, SearchTextError
 from app.attachments.counts import count_files
 from app.attachments.names import safe_name
 from app.attachments.not_kept import find_page
@@ -25,16 +29,15 @@ from app.desk.lists import (
     page_address,
     read_place,
 )
+from app.desk.narrowed_search import find_narrowed, read_narrowed
 from app.desk.pages import NO_STORE, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
 from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import gettext as _
 from app.models.bulk_action import Action
-from app.models.email_attachment import AttachmentState, EmailAttachment
+from app.models.email_attachment import EmailAttachment
 from app.models.operator_account import Role
 from app.settings import get_settings
-
-SHOWN = {state.value: state for state in NOT_KEPT}
 
 
 class FilePages(Controller):
@@ -47,22 +50,22 @@ class FilePages(Controller):
 
     @get()
     async def list_all(
-        self, request: Request[Any, Any, Any], only: str = "failed", after: str | None = None
+        self, request: Request[Any, Any, Any], q: str = "", after: str | None = None
     ) -> Template | Redirect:
         """Those that ended in a state, the last ones first."""
         user = await signed_in(request.scope)
         if user is None:
             return to_sign_in(request)
         place = read_place(after)
-        shown = SHOWN.get(only, AttachmentState.FAILED)
+        found: list[File] = []
+        wrong: str | None = None
         try:
             counts = await count_files(running_pool(), NOT_KEPT, at_most=COUNTED_AT_MOST)
-            found = await find_page(
-                running_pool(),
-                shown,
-                limit=LISTED + 1,
-                after=(place.received_at, place.id) if place else None,
-            )
+            narrowed = read_narrowed(q, user, qualifier="file", field="file_state", shown=NOT_KEPT)
+            q = narrowed.text
+            found = await _find(narrowed.search, place)
+        except SearchTextError as error:
+            wrong = str(error)
         except CANNOT_ASK as error:
             raise database_is_away() from error
         are_fetched = get_settings().attachments != "off"
@@ -80,19 +83,38 @@ class FilePages(Controller):
                 place=lambda one: (one.ended_at, one.id),
                 after=place,
                 is_checked=are_fetched and user.may(Role.OPERATOR),
-                only=shown,
+                q=q,
             ),
             chips=[
                 (
                     f"{_(one).capitalize()} ({counted(counts[one].files)})",
-                    page_address(PATH, only=one),
-                    one is shown,
+                    page_address(PATH, q=f"file:{one}"),
+                    q == f"file:{one}",
                 )
                 for one in NOT_KEPT
             ],
             names={Action.FETCH: _(NAMES[Action.FETCH])},
-            search=f"file:{shown}",
+            q=q,
+            wrong=wrong,
+            qualifiers=QUALIFIERS,
+            here=address(PATH),
         )
+
+
+async def _find(search: Search, place: Cursor | None) -> list[File]:
+    of_emails = attrs.evolve(search, file_state=None)
+    return await find_narrowed(
+        of_emails,
+        lambda condition, parameters: find_page(
+            running_pool(),
+            search.file_state or NOT_KEPT[0],
+            # A file whose email has gone is in the list, too, where nothing is asked of emails.
+            None if of_emails == Search() else condition,
+            parameters,
+            limit=LISTED + 1,
+            after=(place.received_at, place.id) if place else None,
+        ),
+    )
 
 
 def _row(one: File) -> Row:

@@ -1,12 +1,12 @@
 """How many emails are not delivered, how far delivery is behind, and how the receiver stands."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import attrs
 
 from app.models.delivery import BreakerState
-from app.models.incoming_email import SyncStatus
 from app.settings import Settings
 from app.sync.breaker import read, receiver_name
 from app.sync.claims import Database
@@ -34,15 +34,15 @@ SELECT (
 """
 
 
-# By ix_incoming_emails_unsynced; the time alone leads into it.
+# By ix_incoming_emails_unsynced, since the condition names a state; the time alone leads into it.
 LIST = """
 SELECT id, zendesk_ticket_id, subject, processing_status, completed_at, sync_error,
     sync_retry_count, sync_next_attempt_at, sync_lease_expires_at > now() AS is_under_way
 FROM incoming_emails
-WHERE sync_status = $1 AND sync_status IN ('pending', 'failed')
-    AND completed_at <= COALESCE($2::timestamptz, 'infinity')
-    AND (completed_at, id) < (COALESCE($2::timestamptz, 'infinity'), $3)
-ORDER BY completed_at DESC, id DESC LIMIT $4
+WHERE {condition} AND sync_status IN ('pending', 'failed')
+    AND completed_at <= COALESCE({at}::timestamptz, 'infinity')
+    AND (completed_at, id) < (COALESCE({at}::timestamptz, 'infinity'), {id})
+ORDER BY completed_at DESC, id DESC LIMIT {limit}
 """
 
 
@@ -118,14 +118,24 @@ async def count_deliveries(
 
 async def list_undelivered(
     database: Database,
-    status: SyncStatus,
+    condition: str,
+    parameters: Sequence[object],
     *,
     limit: int,
     after: tuple[datetime, UUID] | None = None,
 ) -> list[Undelivered]:
-    """Emails whose delivery is pending or was given up; those that ended last first, after one."""
+    """Emails whose delivery is pending or was given up; those that ended last first, after one.
+
+    Args:
+        condition: which of them, in SQL; it names one of the two states.
+        parameters: of the condition.
+    """
     place = after or (None, UUID(int=2**128 - 1))
-    rows = await database.fetch(LIST, status.value, *place, limit)
+    first = len(parameters) + 1
+    statement = LIST.format(
+        condition=condition, at=f"${first}", id=f"${first + 1}", limit=f"${first + 2}"
+    )
+    rows = await database.fetch(statement, *parameters, *place, limit)
     return [Undelivered(*row) for row in rows]
 
 

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from typing import Any, TypeAlias
+from urllib.parse import urlencode
 
 import httpx
 import psycopg
@@ -87,8 +88,47 @@ def test_what_was_not_delivered_is_listed_once(
     assert "set <code>MAILROOM_SYNC_URL" in pages[0]
     assert HOSTILE not in pages[0]
     assert len(pages[0]) < 100_000
-    (waiting,) = walk(client, "/deliveries?only=pending")
+    (waiting,) = walk(client, "/deliveries?q=sync:pending")
     assert len(emails_on(waiting)) == 2
+
+
+def test_deliveries_and_files_are_found_as_emails_are_and_done_all_at_once(
+    client: httpx.Client, connection: Connection
+) -> None:
+    connection.execute(
+        "WITH made AS (INSERT INTO incoming_emails (from_email, subject, processing_status,"
+        " completed_at, sync_status, attachment_urls, created_at) SELECT 'a@' || domain,"
+        " 'Late invoice', 'completed', '2026-11-01', 'failed',"
+        " '[{\"url\": \"https://example.com/1\"}]', now() - interval '1 hour'"
+        " FROM (SELECT 'example.com' FROM generate_series(1, 60) UNION ALL SELECT 'other.example')"
+        " AS senders (domain) RETURNING id)"
+        " INSERT INTO email_attachments (email, position, url, filename, state, reason, ended_at)"
+        " SELECT id, 0, 'https://example.com/1', 'a.txt', 'skipped', 'off', now() FROM made"
+    )
+    for path, name, state in (("/deliveries", "sync", "failed"), ("/files", "file", "skipped")):
+        named = f"{name}:{state}"
+        for text, pages in (
+            (named, [50, 11]),
+            (f"{named} invoice from:example.com", [50, 10]),
+            (f"{named} late from:other.example", [1]),
+            (f"{named} ended:2026-11-02..", [0]),
+        ):
+            found = walk(client, f"{path}?{urlencode({'q': text})}")
+            assert [len(emails_on(page)) for page in found] == pages, text
+            assert len({one for page in found for one in emails_on(page)}) == sum(pages)
+        # The state that is shown first is written into a search that names none.
+        assert f'value="{name}:failed late"' in client.get(path, params={"q": "late"}).text
+        for wrong, told in (
+            ("colour:red", "there is no colour: to search by. There are status:"),
+            (f"{name}:{'synced' if name == 'sync' else 'kept'}", "on this page, not"),
+            ("a\0b", "holds a character that no email has"),
+        ):
+            page = client.get(path, params={"q": wrong}).text
+            assert re.search(rf'id="wrong" role="alert">[^<]*{told}', page), (path, wrong)
+            assert emails_on(page) == []
+    # What its button asks for.
+    form = {"action": "fetch", "which": "all", "q": "file:skipped invoice from:example.com"}
+    assert "<strong>60</strong> would have" in client.get("/bulk/new", params=form).text
 
 
 def test_without_a_provider_nobody_comes_from_one(web: Services, connection: Connection) -> None:
@@ -150,7 +190,7 @@ def test_files_that_are_not_kept_lead_to_a_bulk_action(
     assert [len(emails_on(page)) for page in pages] == [50, 10]
     assert "Failed (60)" in pages[0]
     assert HOSTILE not in pages[0]
-    assert emails_on(client.get("/files?only=skipped").text) == []
+    assert emails_on(client.get("/files?q=file:skipped").text) == []
     # What its button asks for.
     for which in ({"q": "file:failed"}, {"which": "checked", "id": str(row["id"])}):
         preview = client.get("/bulk/new", params={"action": "fetch", **which}).text
