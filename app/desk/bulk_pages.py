@@ -213,7 +213,7 @@ async def _page(
     except CANNOT_ASK as error:
         raise database_is_away() from error
     if bulk is None:
-        raise NotFoundException(f"there is no bulk action {action_id}")
+        raise NotFoundException(_("there is no bulk action %(id)s", id=action_id))
     left_out = Listing(
         columns=(_("Email"), _("Why")),
         rows=[

@@ -26,6 +26,7 @@ from app.desk.narrowed_search import find_narrowed, read_narrowed
 from app.desk.pages import NO_STORE, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
 from app.http.known_hosts import only_known_hosts
+from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.models.bulk_action import Action
 from app.models.delivery import SyncReceiver
@@ -122,7 +123,11 @@ def _row(one: Undelivered) -> Row:
         [
             Cell(at=one.completed_at),
             Cell(text=one.ticket_id),
-            Cell(text=subject, href=f"{address(EMAILS_PATH)}/{one.id}", note=one.error),
+            Cell(
+                text=subject,
+                href=f"{address(EMAILS_PATH)}/{one.id}",
+                note=one.error and as_told(one.error),
+            ),
             Cell(text=one.tries),
             Cell(at=None if one.is_under_way else one.next_attempt_at, text=later),
         ],

@@ -43,6 +43,7 @@ from app.sync.plans import delivered_states
 
 log = structlog.get_logger(__name__)
 
+NO_EMAIL = N_("there is no email %(id)s: it may have been erased")
 # Files that fetching again may bring.
 MAY_COME = (AttachmentState.FAILED, AttachmentState.SKIPPED, AttachmentState.FLAGGED)
 
@@ -129,8 +130,9 @@ class EmailPage(Controller):
         except CANNOT_ASK as error:
             raise database_is_away() from error
         if file is None or not file.is_kept:
+            why = file.why if file else _("the email names no such file")
             raise NotFoundException(
-                f"file {position} is not there: {file.why if file else 'no such'}"
+                _("file %(position)s is not there: %(why)s", position=position, why=why)
             )
         if not _shows_a_picture(request, file):
             try:
@@ -167,7 +169,7 @@ def see_that_it_may_read(user: Operator) -> None:
     """
     if not user.sees_bodies:
         raise PermissionDeniedException(
-            "viewers do not see what emails say: MAILROOM_VIEWERS_SEE_BODIES is off"
+            _("viewers do not see what emails say: MAILROOM_VIEWERS_SEE_BODIES is off")
         )
 
 
@@ -183,7 +185,7 @@ async def read(email_id: UUID) -> dict[str, Any]:
     except CANNOT_ASK as error:
         raise database_is_away() from error
     if row is None:
-        raise NotFoundException(f"there is no email {email_id}: it may have been erased")
+        raise NotFoundException(_(NO_EMAIL, id=email_id))
     return row
 
 
@@ -229,7 +231,7 @@ async def _page(
     except CANNOT_ASK as error:
         raise database_is_away() from error
     if story is None:
-        raise NotFoundException(f"there is no email {email_id}: it may have been erased")
+        raise NotFoundException(_(NO_EMAIL, id=email_id))
     zendesk = settings.zendesk_address if settings.zendesk_subdomain else None
     has_missing_files = any(file.state in MAY_COME for file in files)
     return page(

@@ -9,6 +9,8 @@ from litestar import Request
 from litestar.datastructures import FormMultiDict
 from litestar.exceptions import PermissionDeniedException
 
+from app.i18n.texts import gettext as _
+
 SESSION_COOKIE = "id"
 
 
@@ -38,5 +40,5 @@ def check_token(
         given, form_token(request, request.cookies.get(cookie, "")).encode()
     ):
         raise PermissionDeniedException(
-            "the form is not one of this session: open the page again and send it from there"
+            _("the form is not one of this session: open the page again and send it from there")
         )

@@ -141,7 +141,9 @@ async def acting_operator(request: Request[Any, Any, Any], role: Role = Role.OPE
     """
     user = await signed_in(request.scope)
     if user is None:
-        raise NotAuthorizedException(f"sign in at {sign_in_address()} to do this")
+        raise NotAuthorizedException(
+            gettext("sign in at %(address)s to do this", address=sign_in_address())
+        )
     check_token(request, await request.form())
     await see_role(request, user, role)
     return user
@@ -157,7 +159,11 @@ async def see_role(request: Request[Any, Any, Any], user: Operator, role: Role) 
         actor, on = actor_of(request, user), [request.url.path]
         await write(running_pool(), actor, Act.ROLE_REFUSED, on, result=Result.REFUSED)
         raise PermissionDeniedException(
-            f"this takes the role {role}, and yours is {user.role}: ask an administrator"
+            gettext(
+                "this takes the role %(role)s, and yours is %(own)s: ask an administrator",
+                role=gettext(role),
+                own=gettext(user.role),
+            )
         )
 
 

@@ -183,7 +183,7 @@ async def _set_role(
         raise ClientException(f"there is no role {name[:20]!r}: take {', '.join(Role)}")
     async with in_transaction(running_pool()) as connection:
         if not await Operator.exists().where(Operator.id == user_id):
-            raise NotFoundException(f"there is no user {user_id}")
+            raise NotFoundException(_("there is no user %(id)s", id=user_id))
         with keeping_an_admin():
             await connection.execute(SET_ROLE, user_id, name)
         details = {"role": name}

@@ -21,6 +21,7 @@ from app.desk.operators import Operator
 from app.desk.pages import NO_STORE, acting_operator, actor_of, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
 from app.http.known_hosts import only_known_hosts
+from app.i18n.texts import gettext as _
 from app.intake.mending import (
     LARGEST_ON_A_PAGE,
     MendingError,
@@ -152,5 +153,5 @@ async def _find(refusal_id: UUID) -> Refusal:
     except CANNOT_ASK as error:
         raise database_is_away() from error
     if refusal is None:
-        raise NotFoundException(f"there is no {refusal_id} in the quarantine")
+        raise NotFoundException(_("there is no %(id)s in the quarantine", id=refusal_id))
     return refusal

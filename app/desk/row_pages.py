@@ -14,6 +14,7 @@ from app.desk.pages import NO_STORE, see_role, to_sign_in
 from app.desk.row_ways import WAYS, find_page
 from app.desk.sign_in import database_is_away, signed_in
 from app.http.known_hosts import only_known_hosts
+from app.i18n.texts import gettext as _
 from app.models.operator_account import Role
 
 
@@ -33,7 +34,9 @@ class RowPages(Controller):
             return to_sign_in(request)
         way = WAYS.get(table)
         if way is None:
-            raise NotFoundException(f"there is no table {table[:60]!r} with pages at the desk")
+            raise NotFoundException(
+                _("there is no table %(name)s with pages at the desk", name=table[:60])
+            )
         if table not in table_names(Role.OPERATOR, sees_bodies=True):
             await see_role(request, user, Role.ADMIN)
         try:
@@ -41,5 +44,7 @@ class RowPages(Controller):
         except CANNOT_ASK as error:
             raise database_is_away() from error
         if page is None:
-            raise NotFoundException(f"there is no row {key[:60]!r} in {table}")
+            raise NotFoundException(
+                _("there is no row %(key)s in %(name)s", key=key[:60], name=table)
+            )
         return Redirect(page, status_code=303)

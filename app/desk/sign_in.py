@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
 from app.desk.operators import Operator
+from app.i18n.texts import gettext as _
 from app.models.operator_account import Role
 from app.settings import get_settings
 
@@ -57,4 +58,6 @@ async def role_of(user: Operator) -> Role:
 def database_is_away() -> ServiceUnavailableException:
     """What whoever asks is told then."""
     health = f"{get_settings().root_path}/health/ready"
-    return ServiceUnavailableException(f"the database does not answer: {health} says more")
+    return ServiceUnavailableException(
+        _("the database does not answer: %(address)s says more", address=health)
+    )

@@ -16,6 +16,7 @@ from app.desk.pages import NO_STORE, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
 from app.durations import in_words
 from app.http.known_hosts import only_known_hosts
+from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.jobs.heartbeat import SILENT_AFTER
 from app.models.worker import Worker
@@ -113,7 +114,7 @@ def _chore(row: Any, now: datetime) -> Row:
         row["name"],
         row["name"],
         [
-            Cell(text=row["name"], note=row["last_note"]),
+            Cell(text=row["name"], note=row["last_note"] and as_told(row["last_note"])),
             Cell(text=row["running_by"]),
             Cell(text=_since(row["last_started_at"], now)),
         ],

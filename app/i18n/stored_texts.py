@@ -120,6 +120,32 @@ OF_CANARIES = (
         "seconds"
     ),
     N_("see the log of `mailroom worker`, and `mailroom doctor`"),
+    N_(
+        "the webhook at %(url)s answers 401: it does not know the first secret of "
+        "MAILROOM_WEBHOOK_SECRETS"
+    ),
+    N_("let all processes have the same secrets, and restart those that have others"),
+    N_("the webhook at %(url)s answers %(status)s, so emails are not accepted"),
+    N_("see the log of `mailroom web`, and `mailroom doctor`"),
+    N_("somebody else than Mailroom answers at %(url)s"),
+    N_("let MAILROOM_CANARY_URL, or MAILROOM_PUBLIC_URL, lead to Mailroom"),
+    N_("a canary was accepted by another Mailroom, or by an older version of it"),
+    N_("let MAILROOM_CANARY_URL, or MAILROOM_PUBLIC_URL, lead to this one"),
+    N_("another canary took the place of this one"),
+    N_("see that all processes have the same MAILROOM_CANARY_SECONDS"),
+)
+OF_CHORES = (
+    N_("%(number)s messages about alarms sent"),
+    N_("a canary was completed %(seconds)s s after it was sent"),
+    N_("a canary was accepted, and goes no further: processing is paused"),
+    N_("emails stored before %(day)s are still to be indexed"),
+    N_("%(number)s emails indexed"),
+    N_("%(number)s half-written files removed from the store"),
+    N_("%(number)s erasures were brought to their ends"),
+    N_("%(number)s emails looked at so far"),
+    N_("%(number)s emails looked at"),
+    N_("%(number)s ranges of addresses"),
+    N_("waits until %(time)s UTC: %(reason)s"),
 )
 
 
@@ -141,7 +167,7 @@ def as_told(text: str) -> str:
 
 @functools.cache
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    messages = (*OF_EMAILS, *OF_DELIVERIES, *OF_REFUSALS, *OF_ALARMS, *OF_CANARIES)
+    messages = (*OF_EMAILS, *OF_DELIVERIES, *OF_REFUSALS, *OF_ALARMS, *OF_CANARIES, *OF_CHORES)
     return [(_pattern(message), message) for message in messages]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
 import httpx
 import pytest
@@ -59,6 +60,16 @@ def test_a_reader_chooses_a_language_and_leaves_it_to_the_browser_again(
     assert language_of(client.get("/")) == "en"
     client.cookies.set("language", "../de")
     assert language_of(client.get("/")) == "en"
+
+
+def test_what_is_refused_on_a_page_is_told_in_its_language(client: httpx.Client) -> None:
+    nothing = f"/emails/{UUID(int=1)}"
+    assert "gibt keine E-Mail" in client.get(nothing, headers=GERMAN).json()["detail"]
+    assert "there is no email" in client.get(nothing).json()["detail"]
+    refused = client.post("/people", data={"token": "0"}, headers=GERMAN).json()
+    assert refused["detail"].startswith("das Formular gehört nicht zu dieser Sitzung")
+    role = client.get("/people", headers=GERMAN).json()["detail"]
+    assert role.startswith("dazu braucht es die Rolle Administrator, und Ihre ist Operator")
 
 
 def test_programs_are_answered_in_english(web: Services) -> None:

@@ -128,6 +128,13 @@ def test_a_language_is_spoken_where_it_was_chosen_and_nowhere_else() -> None:
             "from_email: fehlt: es muss mit einem Wert gesendet werden; ticket_id: muss Text oder "
             "eine Zahl sein, nicht eine Liste",
         ),
+        ("1,200 emails indexed", "1,200 E-Mails indiziert"),
+        ("waits until 14:05:09 UTC: too many", "wartet bis 14:05:09 UTC: too many"),
+        (
+            "the webhook at http://localhost:8000 answers 503, so emails are not accepted",
+            "der Webhook unter http://localhost:8000 antwortet 503, also werden keine E-Mails "
+            "angenommen",
+        ),
         ("its message was lost" * 100, "its message was lost" * 100),
     ],
 )
