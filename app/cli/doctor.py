@@ -38,7 +38,8 @@ from app.jobs.broker_url import broker_scheme, try_broker
 from app.setting_groups.secrets import ZENDESK_PUBLIC_TEST_SECRET
 from app.settings import Settings, get_settings
 
-OLDEST_POSTGRES = 130_000
+# Migrations say CREATE OR REPLACE TRIGGER.
+OLDEST_POSTGRES = 140_000
 MOST_CLOCK_DIFFERENCE_SECONDS = 5.0
 LEAST_FREE_BYTES = 1024**3
 CHECK_SECONDS = 15.0
@@ -179,7 +180,7 @@ async def _database(settings: Settings) -> str:
     version = int(await _ask("SELECT current_setting('server_version_num')"))
     name = "embedded PostgreSQL" if DB.embedded else "PostgreSQL"
     if version < OLDEST_POSTGRES:
-        raise NotWellError(f"{name} {version // 10000} is too old: Mailroom needs 13 or newer")
+        raise NotWellError(f"{name} {version // 10000} is too old: Mailroom needs 14 or newer")
     if await _ask("SELECT pg_is_in_recovery()"):
         raise NotWellError(
             "the server is a standby and takes no email: point DATABASE_URL at the primary, or "

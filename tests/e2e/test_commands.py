@@ -250,6 +250,23 @@ def test_doctor_sees_a_server_that_does_not_wait_for_its_disk(services: Services
     assert re.search("FAIL database .*fsync is off", ended.stdout)
 
 
+def test_doctor_refuses_a_postgresql_that_migrations_do_not_run_on(
+    services: Services, connection: "psycopg.Connection[dict[str, object]]"
+) -> None:
+    # The last version that has no CREATE OR REPLACE TRIGGER.
+    connection.execute("CREATE SCHEMA older")
+    connection.execute(
+        "CREATE FUNCTION older.current_setting(name text) RETURNS text"
+        " RETURN CASE name WHEN 'server_version_num' THEN '130023'"
+        " ELSE pg_catalog.current_setting(name) END"
+    )
+    name = psycopg.sql.Identifier(connection.info.dbname)
+    path = "ALTER DATABASE {} SET search_path = older, pg_catalog, public"
+    connection.execute(psycopg.sql.SQL(path).format(name))
+    ended = services.run("mailroom", "doctor")
+    assert "PostgreSQL 13 is too old: Mailroom needs 14 or newer" in ended.stdout
+
+
 @pytest.mark.usefixtures("durable")
 def test_doctor_sees_a_database_that_does_not_wait_for_its_disk(
     services: Services, connection: "psycopg.Connection[dict[str, object]]"
