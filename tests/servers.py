@@ -14,6 +14,7 @@ from support import free_port, wait_until
 
 from app.database.embedded.programs import find_binaries
 
+REPLICATES = "SELECT 1 FROM pg_stat_replication"
 SYNCHRONOUS = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
 
 
@@ -141,6 +142,14 @@ class Pair:
             connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             connection.execute("SELECT pg_reload_conf()")
             wait_until(lambda: connection.execute(SYNCHRONOUS).fetchone())
+
+    def cut(self) -> None:
+        """Let the standby receive nothing more, and the primary commit without it."""
+        with psycopg.connect(self.standby.url(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            connection.execute("SELECT pg_reload_conf()")
+        with psycopg.connect(self.primary.url(), autocommit=True) as connection:
+            wait_until(lambda: not connection.execute(REPLICATES).fetchone())
 
     def promote(self) -> None:
         """Cut off the primary, and let the standby take over."""

@@ -6,6 +6,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +15,9 @@ import psycopg
 import pytest
 from databases import Databases
 from servers import Pair, make_folder_of_servers, programs_of_16
-from support import Services, email, need, signed, wait_until
+from support import SECRET, Services, email, need, signed, wait_until
+from zendesk.account import WEBHOOK_SECRET, Account
+from zendesk.server import api_in_thread
 
 from app.database.embedded.programs import find_binaries
 from app.drill.load import Load, Webhook
@@ -41,8 +44,9 @@ COUNT_SESSIONS = (
 SOON = {"MAILROOM_LEASE_SECONDS": "4", "MAILROOM_MESSAGE_LOST_SECONDS": "2"}
 
 
-def post(services: Services) -> int:
-    return httpx.post(services.url + WEBHOOK_PATH, **signed(email()), timeout=30).status_code
+def post(services: Services, secret: str = SECRET, **fields: Any) -> int:
+    request = signed(email(**fields), secret=secret)
+    return httpx.post(services.url + WEBHOOK_PATH, **request, timeout=30).status_code
 
 
 def ready(services: Services) -> httpx.Response:
@@ -178,3 +182,49 @@ def test_a_promotion_under_load_loses_nothing_where_replication_is_synchronous(
     finally:
         load.give_up()
         services.end()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pair", ["system"], indirect=True)
+def test_what_an_asynchronous_standby_lacks_is_found_by_its_ticket(
+    pair: Pair, tmp_path: Path
+) -> None:
+    account = Account()
+    account.add_webhook("https://mail.example.com/api/v1/zendesk/webhook")
+    services = Services(pair.url, tmp_path)
+    with api_in_thread(account) as api:
+        api.unlimited()
+        services.environment |= {
+            **api.environment,
+            **SOON,
+            "MAILROOM_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+            "MAILROOM_ZENDESK_EXPORTS_PER_MINUTE": "1000",
+            "MAILROOM_ZENDESK_SHARE": "1",
+        }
+        try:
+            assert services.run("mailroom", "migrate").returncode == 0
+            # From here on it looks.
+            assert services.run("mailroom", "gaps").returncode == 0
+            services.start_web()
+            assert post(services, WEBHOOK_SECRET, body_text="before") == 200
+            with psycopg.connect(
+                pair.standby.url(), autocommit=True, row_factory=psycopg.rows.dict_row
+            ) as standby:
+                wait_until(lambda: states(standby) == {"received": 1}, services.log)
+                pair.cut()
+                lost = {"from_email": "erika@example.com", "body_text": "lost", "body_html": None}
+                account.mail("erika@example.com", "lost")
+                account.parts["exported_until"] = datetime.now(UTC) + timedelta(minutes=1)
+                assert post(services, WEBHOOK_SECRET, ticket_id="1", **lost) == 200
+                pair.promote()
+                wait_until(lambda: ready(services).status_code == 200, services.log)
+                assert states(standby) == {"received": 1}
+                found = services.run("mailroom", "gaps")
+                assert "1 emails missing" in found.stdout, found.stdout + found.stderr
+                rows = standby.execute(
+                    "SELECT raw_body_text, origin FROM incoming_emails WHERE from_email = %s",
+                    ["erika@example.com"],
+                ).fetchall()
+                assert rows == [{"raw_body_text": "lost", "origin": "backfill"}]
+        finally:
+            services.end()
