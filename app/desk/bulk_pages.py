@@ -241,7 +241,7 @@ async def _page(
         "bulk.html",
         user,
         table=BulkAction,
-        key=action_id,
+        table_key=action_id,
         one=bulk,
         name=_(NAMES[bulk.action]),
         which=_which(bulk),

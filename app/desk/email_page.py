@@ -239,7 +239,7 @@ async def _page(
         "email.html",
         user,
         table=IncomingEmail,
-        key=email_id,
+        table_key=email_id,
         row=row,
         sentence=state_sentence(row, now),
         actions=(

@@ -77,14 +77,14 @@ def page(
     user: Operator,
     *,
     table: type[Table] | None = None,
-    key: object = None,
+    table_key: object = None,
     **context: object,
 ) -> Template:
     """A page with its header and the token of its forms.
 
     Args:
         table: where Piccolo Admin has what it shows, if it has.
-        key: of the row there; None: the page shows many.
+        table_key: of the row there; None: the page shows many.
     """
     has_table = table is not None and table._meta.tablename in table_names(
         user.role, sees_bodies=user.sees_bodies
@@ -112,8 +112,8 @@ def page(
             "pause": request.app.state.get("pause"),
             "live": address(LIVE_PATH),
             "processing": address(PROCESSING_PATH),
-            "in_table": row_address(table, key) if table is not None and has_table else None,
-            "is_row": key is not None,
+            "in_table": row_address(table, table_key) if table is not None and has_table else None,
+            "is_row": table_key is not None,
             **context,
         },
     )

@@ -130,7 +130,7 @@ async def _mending(
         "refusal.html",
         user,
         table=QuarantinedWebhook,
-        key=refusal.id,
+        table_key=refusal.id,
         refusal=refusal,
         text=text if user.sees_bodies else "",
         findings=findings,
