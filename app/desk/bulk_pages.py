@@ -109,7 +109,9 @@ class BulkPages(Controller):
         except (AskingError, NotPossibleError) as wrong:
             return await _preview(request, user, asked, wrong=str(wrong))
         except ValueError as wrong:
-            raise ValidationException(f"the form is not one of ours: {wrong}") from wrong
+            raise ValidationException(
+                _("the form is not one of ours: %(wrong)s", wrong=wrong)
+            ) from wrong
         except CANNOT_ASK as error:
             raise database_is_away() from error
         return Redirect(f"{address(PATH)}/{bulk.id}", status_code=303)

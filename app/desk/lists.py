@@ -156,7 +156,9 @@ class Asked(Generic[Act, Id]):
                 until=in_utc(datetime.fromisoformat(until)) if until else None,
             )
         except (ValueError, OverflowError) as wrong:
-            raise ValidationException(f"the form is not one of ours: {wrong}") from wrong
+            raise ValidationException(
+                _("the form is not one of ours: %(wrong)s", wrong=wrong)
+            ) from wrong
 
 
 @attrs.frozen

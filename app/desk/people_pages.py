@@ -93,7 +93,7 @@ class PeoplePages(Controller):
             elif action == "reset-second-step":
                 await _reset_second_step(request, user, user_id)
             else:
-                raise ClientException("the form names nothing that can be done")
+                raise ClientException(_("the form names nothing that can be done"))
         except LastAdminError as error:
             raise HTTPException(status_code=409, detail=str(error)) from error
         except CANNOT_ASK as error:
@@ -158,7 +158,7 @@ def _done(request: Request[Any, Any, Any]) -> str | None:
 def _number(given: object) -> int:
     text = str(given)
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise ClientException("the form names nobody and nothing that there is")
+        raise ClientException(_("the form names nobody and nothing that there is"))
     return int(text)
 
 
@@ -180,7 +180,9 @@ async def _set_role(
     request: Request[Any, Any, Any], user: Operator, user_id: int, name: str
 ) -> None:
     if name not in list(Role):
-        raise ClientException(f"there is no role {name[:20]!r}: take {', '.join(Role)}")
+        raise ClientException(
+            _("there is no role %(name)s: take %(roles)s", name=name[:20], roles=", ".join(Role))
+        )
     async with in_transaction(running_pool()) as connection:
         if not await Operator.exists().where(Operator.id == user_id):
             raise NotFoundException(_("there is no user %(id)s", id=user_id))

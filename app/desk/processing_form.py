@@ -17,6 +17,7 @@ from app.desk.addresses import PROCESSING_PATH, address
 from app.desk.pages import acting_operator, actor_of
 from app.desk.sign_in import database_is_away
 from app.http.known_hosts import only_known_hosts
+from app.i18n.texts import gettext as _
 from app.jobs import pausing
 from app.jobs.pausing import PauseError
 
@@ -63,7 +64,7 @@ class ProcessingForm(Controller):
                     await write(connection, actor, Act.PROCESSING_RESUME)
                 request.app.state.pause = None
             else:
-                raise ClientException("the form names nothing that can be done")
+                raise ClientException(_("the form names nothing that can be done"))
         except PauseError as error:
             raise ClientException(str(error)) from error
         except CANNOT_ASK as error:

@@ -296,5 +296,5 @@ def _row(mail: rows.Row, now: datetime) -> Row:
 def _number(text: str) -> int:
     number = int(text)
     if not 0 <= number <= LARGEST_ID:
-        raise ValueError(f"{text[:30]} is no id of Zendesk's")
+        raise ValueError(_("%(text)s is no id of Zendesk's", text=text[:30]))
     return number

@@ -2,7 +2,7 @@
 the language that is spoken. What anybody else wrote, a handler say, is told as it is.
 
 Each is listed as a message, whose values are found by it; it may stand beside others, parted by
-colons or semicolons.
+colons, semicolons or commas.
 """
 
 import functools
@@ -13,7 +13,7 @@ from app.i18n.texts import N_, gettext
 
 # More is no sentence of ours, and takes its time.
 LONGEST = 600
-_PARTED_BY = ("; ", ": ")
+_PARTED_BY = ("; ", ": ", ", ")
 _VALUE = re.compile(r"%\((\w+)\)s")
 
 OF_EMAILS = (
@@ -146,6 +146,35 @@ OF_CHORES = (
     N_("%(number)s emails looked at"),
     N_("%(number)s ranges of addresses"),
     N_("waits until %(time)s UTC: %(reason)s"),
+    N_("ended between"),
+    N_("at the %(what)s now"),
+    # Those that others end with come after them.
+    N_("texts of completed emails"),
+    N_("texts of failed emails"),
+    N_("completed emails"),
+    N_("failed emails"),
+    N_("files of emails"),
+    N_("entries of histories"),
+    N_("events that the receiver has"),
+    N_("entries of the audit log"),
+    N_("bulk actions"),
+    N_("%(number)s texts of completed emails"),
+    N_("%(number)s texts of failed emails"),
+    N_("%(number)s completed emails"),
+    N_("%(number)s failed emails"),
+    N_("%(number)s files of emails"),
+    N_("%(number)s entries of histories"),
+    N_("%(number)s events that the receiver has"),
+    N_("%(number)s entries of the audit log"),
+    N_("%(number)s bulk actions"),
+    N_("removed: nothing"),
+    N_("removed: %(what)s"),
+    N_("%(number)s are suspended"),
+    N_("%(number)s recovered"),
+    N_("%(number)s which Zendesk could not recover"),
+    N_("%(number)s archived"),
+    N_("%(number)s that the quarantine has no room for"),
+    N_("%(number)s without an id, left out"),
 )
 
 

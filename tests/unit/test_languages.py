@@ -129,6 +129,17 @@ def test_a_language_is_spoken_where_it_was_chosen_and_nowhere_else() -> None:
             "eine Zahl sein, nicht eine Liste",
         ),
         ("1,200 emails indexed", "1,200 E-Mails indiziert"),
+        (
+            "at the texts of failed emails now; removed: 1,200 completed emails, 3 bulk actions, "
+            "7 texts of completed emails",
+            "jetzt bei: Texte fehlgeschlagener E-Mails; entfernt: 1,200 abgeschlossene E-Mails, "
+            "3 Sammelaktionen, 7 Texte abgeschlossener E-Mails",
+        ),
+        ("ended between; removed: nothing", "zwischendrin beendet; entfernt: nichts"),
+        (
+            "12 are suspended, 3 recovered, 1 without an id, left out",
+            "12 sind gesperrt, 3 wiederhergestellt, 1 ohne Id, ausgelassen",
+        ),
         ("waits until 14:05:09 UTC: too many", "wartet bis 14:05:09 UTC: too many"),
         (
             "the webhook at http://localhost:8000 answers 503, so emails are not accepted",
