@@ -1,5 +1,6 @@
 """What operators do every day takes at most three acts from the overview, by mouse and by keys:
-why did this one fail, try these again, is anything wrong."""
+why did this one fail, try these again, is anything wrong. As operator and as administrator;
+a viewer sees as much, and changes nothing."""
 
 import re
 from typing import Any
@@ -45,10 +46,10 @@ def test_three_jobs_take_three_acts_at_most(
     failed = emails // 5
     wait_until(lambda: count(connection, "processing_status = 'failed'") == failed)
     wait_until(lambda: count(connection, "processing_status = 'completed'") == emails - failed)
-    with open_page(browser, services.url) as page:
-        sign_in_page(page)
-        retried = 0
-        for jobs in (by_mouse, by_keys):
+    retried = 0
+    for name, jobs in (("olga", by_mouse), ("ada", by_keys)):
+        with open_page(browser, services.url) as page:
+            sign_in_page(page, name)
             # Is anything wrong: no act at all.
             page.goto("/")
             expect(page.get_by_text("ValueError: there is no order in it").first).to_be_visible()
@@ -56,6 +57,16 @@ def test_three_jobs_take_three_acts_at_most(
             retried += failed
             wait_until(lambda expected=retried: bulk_done(connection) == expected)
             wait_until(lambda: count(connection, "processing_status = 'failed'") == failed)
+    assert services.run("mailroom", "user", "role", "olga", "viewer").returncode == 0
+    with open_page(browser, services.url) as page:
+        sign_in_page(page)
+        page.goto("/")
+        expect(page.get_by_text("ValueError: there is no order in it").first).to_be_visible()
+        page.locator("a.figure.failed").click()
+        expect(page.get_by_role("button", name="All that match")).to_have_count(0)
+        page.locator("#rows tbody a").first.click()
+        expect(page.locator("#state")).to_contain_text("there is no order in it")
+        expect(page.get_by_role("button", name="Retry")).to_have_count(0)
 
 
 def bulk_done(connection: Connection) -> int:
