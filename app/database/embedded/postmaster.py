@@ -43,8 +43,8 @@ POLL_SECONDS = 0.05
 ACCEPTING = 0
 SILENT = 2
 
-# What stands in the log when a start failed for a reason that goes away by itself: backends that
-# survived their killed server for a moment, or a server that was started by a killed process.
+# What stands in the log when a start failed for a reason that goes away: backends that survived
+# their killed server, or a server that was started by a killed process.
 PASSING_FAILURES = ("pre-existing shared memory block", "lock file")
 
 
@@ -93,6 +93,7 @@ class Postmaster:
                         "The embedded PostgreSQL stopped while it started. "
                         f"{self._log} ends: {self._said()}"
                     )
+                self._end_orphans()
                 server = self._launch(binaries, options)
             time.sleep(POLL_SECONDS)
 
@@ -128,6 +129,23 @@ class Postmaster:
         # No zombie may stay behind when the server ends before this process does.
         threading.Thread(target=server.wait, name="embedded-postgres", daemon=True).start()
         return server
+
+    def _end_orphans(self) -> None:
+        """End the backends that a killed server left behind: no server starts beside one.
+
+        Most notice by themselves that their server is gone. One that waits for a lock of a
+        backend that was killed, too, never does. To the data it is as a crash.
+        """
+        for process in psutil.process_iter(["name"]):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if (
+                    process.info["name"] == "postgres"
+                    and process.cwd() == str(self._data)
+                    # Not a server itself, whose command line is as it was started.
+                    and process.cmdline()[0].startswith("postgres:")
+                    and ((parent := process.parent()) is None or parent.name() != "postgres")
+                ):
+                    process.kill()
 
     def ask(self) -> int:
         """What the server answers, as an exit code of pg_isready."""
