@@ -231,6 +231,32 @@ def sign_in(client: httpx.Client, name: str, password: str = PASSWORD) -> httpx.
     return client.post("/admin/public/login/", json=login)
 
 
+def enter(client: httpx.Client, services: Services, name: str = "olga") -> None:
+    """Have a client sent with the session of an operator, for whoever tests something else than
+    signing in, which takes a while by design."""
+    client.cookies.set("id", start_session(services, name))
+
+
+def enter_page(page: "Page", services: Services, name: str = "olga") -> None:
+    """The same for a browser's page."""
+    session = start_session(services, name)
+    page.context.add_cookies([{"name": "id", "value": session, "url": services.url}])
+
+
+def start_session(services: Services, name: str) -> str:
+    """A session as Piccolo stores one. Returns what its cookie holds."""
+    token = uuid4().hex
+    with psycopg.connect(services.environment["DATABASE_URL"]) as connection:
+        made = connection.execute(
+            "INSERT INTO sessions (token, user_id, expiry_date, max_expiry_date) SELECT %s, id,"
+            " now() + interval '1 hour', now() + interval '7 days' FROM piccolo_user"
+            " WHERE username = %s",
+            [token, name],
+        )
+    assert made.rowcount == 1
+    return token
+
+
 @contextlib.contextmanager
 def open_page(browser: "Browser", base_url: str, **options: Any) -> Iterator["Page"]:
     """A page of a browser that nobody has signed in with. It must meet nothing that the security

@@ -6,13 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
-from support import WAIT_SECONDS, Services, create_operators, need, sign_in
+from support import WAIT_SECONDS, Services, create_operators, enter, need
 from versions import OLDEST, released, unpack
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = need("chromium", "google-chrome")
+    chromium = need("chromium-headless-shell", "chromium", "google-chrome")
     # The figures of the overview are some seconds old, and the machine may be busy.
     expect.set_options(timeout=WAIT_SECONDS * 1000)
     with sync_playwright() as playwright:
@@ -36,7 +36,7 @@ def operated(web: Services) -> Services:
 def client(operated: Services) -> Iterator[httpx.Client]:
     """An operator who has signed in."""
     with httpx.Client(base_url=operated.url, timeout=60, follow_redirects=True) as client:
-        sign_in(client, "olga")
+        enter(client, operated)
         yield client
 
 

@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from babel.messages.pofile import read_po
 from playwright.sync_api import Browser, Page
-from support import Services, create_operators, email, open_page, sign_in_page, signed
+from support import Services, create_operators, email, enter_page, open_page, signed
 
 from app.i18n.languages import path_of
 from app.intake.openapi import WEBHOOK_PATH
@@ -157,7 +157,7 @@ def page(
     scheme, locale = request.param
     with open_page(browser, services.url, color_scheme=scheme, locale=locale) as page:
         # An administrator sees every page.
-        sign_in_page(page, "ada")
+        enter_page(page, services, "ada")
         yield page
 
 

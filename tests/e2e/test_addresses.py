@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 import psycopg
-from support import Services, create_operators, email, sign_in, signed, wait_until
+from support import Services, create_operators, email, enter, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -44,7 +44,7 @@ def test_what_comes_from_elsewhere_is_refused_kept_and_admitted_by_its_signature
     assert "none of Zendesk's published ones" in kept[0]["detail"]
     assert (kept[0]["is_signed"], kept[0]["remote_address"]) == (True, "8.8.8.8")
     with httpx.Client(base_url=services.url, timeout=60) as client:
-        assert sign_in(client, "olga").is_success
+        enter(client, services)
         page = client.get("/").text
     assert "1 ranges" in page
     assert "7 webhooks came from elsewhere" in page

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support import Services, create_operators, email, sign_in, signed, wait_until
+from support import Services, create_operators, email, enter, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -63,7 +63,7 @@ def test_each_part_does_its_own_and_nothing_of_the_others(
     email_id = stored.json()["email_id"]
     assert httpx.get(f"{desk.url}/api/v1/jobs/{email_id}", headers=TOKEN).is_success
     with httpx.Client(base_url=desk.url) as client:
-        sign_in(client, "olga").raise_for_status()
+        enter(client, desk)
         rows = client.get("/admin/api/tables/incoming_emails/").json()["rows"]
     assert [row["id"] for row in rows] == [email_id]
     for process in services.processes:

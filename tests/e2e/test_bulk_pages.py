@@ -15,9 +15,9 @@ from support import (
     Services,
     create_operators,
     create_token,
+    enter,
+    enter_page,
     open_page,
-    sign_in,
-    sign_in_page,
     wait_until,
 )
 
@@ -125,7 +125,7 @@ def test_an_operator_retries_all_that_match_whoever_is_killed(
     web = own.start_web()
     try:
         with open_page(browser, own.url) as page:
-            sign_in_page(page)
+            enter_page(page, own)
             page.goto("/emails?q=status:failed status:completed")
             page.get_by_label("Do", exact=True).select_option("Retry")
             page.get_by_role("button", name="All that match").click()
@@ -177,7 +177,7 @@ def test_checked_rows_are_meant_alone_and_hostile_subjects_are_text(
 ) -> None:
     first, second = store(connection, 1, HOSTILE) + store(connection, 1, "Second")
     with open_page(browser, operated.url) as page:
-        sign_in_page(page)
+        enter_page(page, operated)
         page.goto("/emails?q=status:failed")
         page.keyboard.press("j")
         page.keyboard.press("j")
@@ -226,7 +226,7 @@ def test_one_email_is_delivered_again(services: Services, connection: Connection
     )
     connection.execute("UPDATE incoming_emails SET completed_at = now(), sync_version = 1")
     with httpx.Client(base_url=services.url, timeout=60, follow_redirects=True) as client:
-        sign_in(client, "olga")
+        enter(client, services)
         page = client.get(f"/emails/{email_id}").text
         form = {"token": field(page, "token"), "action": "deliver"}
         told = client.post(f"/emails/{email_id}", data=form).text

@@ -7,7 +7,7 @@ import httpx
 import psycopg
 import pytest
 from playwright.sync_api import Browser
-from support import Services, create_operators, email, open_page, sign_in, sign_in_page, signed
+from support import Services, create_operators, email, enter, enter_page, open_page, signed
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -36,7 +36,7 @@ def test_a_hostile_email_is_exported_as_text(
     services: Services, email_id: str, browser: Browser
 ) -> None:
     with open_page(browser, services.url) as page:
-        sign_in_page(page)
+        enter_page(page, services)
         page.goto("/admin/#/incoming_emails/")
         page.get_by_text(FORMULA).first.wait_for()
         page.locator("[data-uitest=csv_button]").click()
@@ -54,7 +54,7 @@ def test_a_hostile_email_is_exported_as_text(
 
 def test_the_page_itself_shows_an_email_as_it_is(services: Services, email_id: str) -> None:
     with httpx.Client(base_url=services.url) as client:
-        sign_in(client, "olga").raise_for_status()
+        enter(client, services)
         listed = client.get(TABLE, params={"__page_size": 100, "__readable": "true"}).json()
         (row,) = listed["rows"]
         assert (row["id"], row["subject"]) == (email_id, FORMULA)

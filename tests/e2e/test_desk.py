@@ -19,6 +19,7 @@ from support import (
     Services,
     create_operators,
     email,
+    enter_page,
     open_page,
     sign_in_page,
     signed,
@@ -112,7 +113,7 @@ def test_an_operator_finds_a_failed_email_and_retries_it_until_it_is_completed(
 
 def test_the_overview_updates_itself_until_it_is_paused(web: Services, page: Page) -> None:
     page.clock.install()
-    sign_in_page(page)
+    enter_page(page, web)
     page.goto("/")
     received = page.locator(".figure.received strong")
     expect(received).to_have_text("0")
@@ -142,7 +143,7 @@ def test_rows_of_the_table_lead_to_the_desk_and_offer_nothing_that_is_refused(
     web: Services, page: Page
 ) -> None:
     email_id = post(web)
-    sign_in_page(page)
+    enter_page(page, web)
     page.goto(LIST)
     row = page.get_by_role("link", name=email_id)
     expect(row).to_be_visible()
@@ -175,9 +176,9 @@ def test_rows_of_the_table_lead_to_the_desk_and_offer_nothing_that_is_refused(
 
 
 def test_the_overview_ends_with_the_session(
-    page: Page, connection: "psycopg.Connection[dict[str, object]]"
+    web: Services, page: Page, connection: "psycopg.Connection[dict[str, object]]"
 ) -> None:
-    sign_in_page(page)
+    enter_page(page, web)
     page.goto("/")
     expect(page.locator(".figure.received")).to_be_visible()
     connection.execute("DELETE FROM sessions")
@@ -186,7 +187,7 @@ def test_the_overview_ends_with_the_session(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_overview_fits_a_phone_and_loads_little(web: Services, page: Page, scheme: Any) -> None:
-    sign_in_page(page)
+    enter_page(page, web)
     page.set_viewport_size({"width": 360, "height": 740})
     page.emulate_media(color_scheme=scheme)
     sizes: list[int] = []
@@ -229,7 +230,7 @@ def test_a_hostile_email_does_nothing(
         " claimed_by = %s, completed_at = now()",
         [HOSTILE, HOSTILE[:255]],
     )
-    sign_in_page(page)
+    enter_page(page, web)
     for address in ("/", FAILED, f"{LIST}{email_id}/"):
         page.goto(address)
         page.reload(wait_until="networkidle")
@@ -250,7 +251,7 @@ def test_pictures_for_the_docs(
         pytest.skip("pictures are made with --screenshots FOLDER only")
     connection.execute(SAMPLE_DAY)
     keep_counts(web)
-    sign_in_page(page)
+    enter_page(page, web)
     page.goto("/", wait_until="networkidle")
     page.screenshot(path=folder / "overview.png", full_page=True)
     page.goto("/emails?q=status:failed")

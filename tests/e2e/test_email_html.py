@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from support import Services, email, open_page, sign_in_page, signed, wait_until
+from support import Services, email, enter_page, open_page, signed, wait_until
 
 from app.attachments.store import AttachmentStore
 from app.intake.openapi import WEBHOOK_PATH
@@ -77,7 +77,7 @@ def email_id(operated: Services, shared_web: Services, connection: Connection) -
 @pytest.fixture
 def page(operated: Services, browser: Browser) -> Iterator[Page]:
     with open_page(browser, operated.url) as page:
-        sign_in_page(page)
+        enter_page(page, operated)
         yield page
 
 

@@ -10,15 +10,7 @@ import httpx
 import psycopg
 import pytest
 from playwright.sync_api import Browser, expect
-from support import (
-    Services,
-    email,
-    open_page,
-    sign_in,
-    sign_in_page,
-    signed,
-    wait_until,
-)
+from support import Services, email, enter, enter_page, open_page, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -174,7 +166,7 @@ def test_it_is_erased_once_its_ticket_is_typed(
 def test_hostile_html_runs_and_loads_nothing(operated: Services, browser: Browser) -> None:
     email_id = post(operated, subject=HOSTILE, from_name=HOSTILE[:200], body_html=HOSTILE)
     with open_page(browser, operated.url) as page:
-        sign_in_page(page)
+        enter_page(page, operated)
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         told: list[str] = []
@@ -195,7 +187,7 @@ def test_keys_lead_from_the_list_to_a_retry(
     email_id = post(operated, subject="Pressed")
     fail(connection, email_id)
     with open_page(browser, operated.url) as page:
-        sign_in_page(page)
+        enter_page(page, operated)
         page.goto("/")
         page.get_by_role("link", name="Emails", exact=True).click()
         # A key is for the page that is there with its scripts, so wait for each.
@@ -263,7 +255,7 @@ def test_a_search_is_saved_under_a_name_of_ones_own(
     assert saved.url.params["q"] == search
     assert "&lt;b&gt;Mine&lt;/b&gt;</a>" in saved.text
     with httpx.Client(base_url=operated.url, timeout=60, follow_redirects=True) as other:
-        sign_in(other, "ada")
+        enter(other, operated, "ada")
         assert "Mine" not in other.get("/emails").text
         remove = re.search(r'name="remove" value="([0-9a-f-]+)"', saved.text)
         assert remove is not None
@@ -314,7 +306,7 @@ def test_a_search_is_completed_as_it_is_typed(
 ) -> None:
     fail(connection, post(operated, subject="First"), "ReadTimeout: the CRM did not answer")
     with open_page(browser, operated.url) as page:
-        sign_in_page(page)
+        enter_page(page, operated)
         page.goto("/emails")
         page.keyboard.press("?")
         expect(page.get_by_role("dialog", name="Keys")).to_be_visible()

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from support import Services, create_operators, sign_in
+from support import Services, create_operators, enter
 
 GERMAN = {"Accept-Language": "de-AT,de;q=0.9,en;q=0.8"}
 
@@ -20,7 +20,7 @@ def database_url(shared_database_url: str) -> str:
 def client(web: Services) -> Iterator[httpx.Client]:
     create_operators(web)
     with httpx.Client(base_url=web.url, timeout=120) as client:
-        sign_in(client, "olga").raise_for_status()
+        enter(client, web)
         yield client
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import httpx
 import psycopg
 import pytest
-from support import Services, create_operators, email, sign_in, signed
+from support import Services, create_operators, email, enter, signed
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -32,7 +32,7 @@ def client(web: Services) -> Iterator[httpx.Client]:
     """An operator who has signed in."""
     create_operators(web)
     with httpx.Client(base_url=web.url, timeout=60, follow_redirects=True) as client:
-        sign_in(client, "olga")
+        enter(client, web)
         yield client
 
 

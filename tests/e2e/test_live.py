@@ -15,9 +15,9 @@ from support import (
     Services,
     create_operators,
     email,
+    enter,
+    enter_page,
     open_page,
-    sign_in,
-    sign_in_page,
     signed,
     wait_until,
 )
@@ -68,7 +68,7 @@ def test_a_stream_tells_of_changes_and_ends_with_the_session_and_with_the_proces
     process = web.start_web()
     assert httpx.get(f"{web.url}/live").status_code == 401
     with httpx.Client(base_url=web.url, timeout=WAIT_SECONDS) as client:
-        sign_in(client, "olga").raise_for_status()
+        enter(client, web)
         with client.stream("GET", "/live") as first, client.stream("GET", "/live") as second:
             assert first.headers["content-type"].startswith("text/event-stream")
             lines = first.iter_lines()
@@ -81,7 +81,7 @@ def test_a_stream_tells_of_changes_and_ends_with_the_session_and_with_the_proces
             until(lines, "event: signed-out")
             assert "" in lines
             assert list(lines) == []
-        sign_in(client, "olga").raise_for_status()
+        enter(client, web)
         with client.stream("GET", "/live") as stream:
             lines = stream.iter_lines()
             until(lines, "event: changed")
@@ -100,7 +100,7 @@ def test_one_stream_too_many_is_told_to_ask_now_and_then_until_another_ends(
     web.start_web()
     limits = httpx.Limits(max_connections=None)
     with httpx.Client(base_url=web.url, timeout=WAIT_SECONDS, limits=limits) as client:
-        sign_in(client, "olga").raise_for_status()
+        enter(client, web)
         with contextlib.ExitStack() as streams:
             first = streams.enter_context(client.stream("GET", "/live"))
             for _ in range(MOST_STREAMS - 1):
@@ -127,7 +127,7 @@ def test_a_new_failure_shows_without_a_reload(
     web.start_web()
     email_id = post(web, subject="Wo ist mein Paket?")
     with open_page(browser, web.url) as page:
-        sign_in_page(page)
+        enter_page(page, web)
         page.goto("/emails?q=status:failed")
         expect(page.get_by_text("No email is like that.")).to_be_visible()
         page.evaluate("window.isSame = true")

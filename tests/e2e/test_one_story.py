@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import psycopg
-from support import Services, create_operators, sign_in
+from support import Services, create_operators, enter
 
 SECRETS = "whsec_" + "bWFpbHJvb20tdGVzdHMtYXJlLXNpZ25lZC1ieS10aGlz"
 
@@ -40,7 +40,7 @@ def test_command_api_and_desk_tell_one_story_and_the_overview_the_mend(
     assert "delivery, try 1: delivery failed: it answered <503> (by one)" in events
 
     with httpx.Client(base_url=services.url, timeout=60) as client:
-        sign_in(client, "olga").raise_for_status()
+        enter(client, services)
         page = html.unescape(client.get(f"/emails/{email_id}").text)
         assert [event for event in events if event not in page] == []
         assert told["next_step"] in page

@@ -3,7 +3,7 @@
 import httpx
 import lxml.html
 import psycopg
-from support import Services, create_operators, sign_in
+from support import Services, create_operators, enter
 
 # Among the errors of the last day one begins like another, some differ by their case, some have
 # more lines, are long, hold wildcards of LIKE, ids, long numbers or quotation marks, or are none.
@@ -53,7 +53,7 @@ def test_each_number_of_the_overview_is_that_of_the_list_behind_it(
     create_operators(services)
     services.start_web()
     with httpx.Client(base_url=services.url, timeout=60) as client:
-        sign_in(client, "olga").raise_for_status()
+        enter(client, services)
         answer = client.get("/")
         assert answer.status_code == 200, answer.text
         page = lxml.html.fromstring(answer.text).get_element_by_id("figures")

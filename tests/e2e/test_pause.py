@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import lxml.html
 import psycopg
-from support import Services, create_operators, email, sign_in, signed, wait_until
+from support import Services, create_operators, email, enter, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -46,7 +46,7 @@ def test_a_pause_is_heeded_shown_everywhere_and_outlives_restarts(
     first = post(services, subject="first")
     wait_until(lambda: status_of(connection, first) == "completed", services.log)
     with httpx.Client(base_url=services.url, timeout=60, follow_redirects=True) as client:
-        sign_in(client, "olga").raise_for_status()
+        enter(client, services)
         token = lxml.html.fromstring(client.get("/").text).xpath(
             "string(//input[@name='token']/@value)"
         )

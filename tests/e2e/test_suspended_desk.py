@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 from standardwebhooks import Webhook
-from support import Services, create_operators, sign_in, wait_until
+from support import Services, create_operators, enter, wait_until
 from zendesk.account import Account
 from zendesk.server import FakeApi, api_in_thread
 from zendesk.suspended_api import suspend, suspended
@@ -85,7 +85,7 @@ def test_suspended_mail_is_listed_recovered_and_archived_at_both(
     services.start_web()
     with httpx.Client(base_url=services.url, headers={"Referer": services.url}) as client:
         assert client.get("/suspended").status_code == 303
-        sign_in(client, "olga").raise_for_status()
+        enter(client, services)
         page = client.get("/suspended").text
         assert "&lt;b&gt;Rechnung&lt;/b&gt;" in page
         form = {"action": "archive", "which": "checked", "id": str(erika)}
@@ -143,7 +143,7 @@ def test_workers_watch_and_tell_and_the_desk_shows_it(
     create_operators(services)
     services.start_web()
     with httpx.Client(base_url=services.url) as client:
-        sign_in(client, "olga").raise_for_status()
+        enter(client, services)
         figures = client.get("/overview/figures").text
         assert "mails</a> are suspended at Zendesk" in figures
         assert "in the quarantine," not in figures

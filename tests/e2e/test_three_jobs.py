@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from support import Services, create_operators, open_page, sign_in_page, wait_until
+from support import Services, create_operators, enter_page, open_page, wait_until
 
 Connection = psycopg.Connection[dict[str, Any]]
 
@@ -49,7 +49,7 @@ def test_three_jobs_take_three_acts_at_most(
     retried = 0
     for name, jobs in (("olga", by_mouse), ("ada", by_keys)):
         with open_page(browser, services.url) as page:
-            sign_in_page(page, name)
+            enter_page(page, services, name)
             # Is anything wrong: no act at all.
             page.goto("/")
             expect(page.get_by_text("ValueError: there is no order in it").first).to_be_visible()
@@ -59,7 +59,7 @@ def test_three_jobs_take_three_acts_at_most(
             wait_until(lambda: count(connection, "processing_status = 'failed'") == failed)
     assert services.run("mailroom", "user", "role", "olga", "viewer").returncode == 0
     with open_page(browser, services.url) as page:
-        sign_in_page(page)
+        enter_page(page, services)
         page.goto("/")
         expect(page.get_by_text("ValueError: there is no order in it").first).to_be_visible()
         page.locator("a.figure.failed").click()

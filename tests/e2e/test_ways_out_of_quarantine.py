@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 import psycopg
-from support import Services, create_operators, create_token, email, sign_in, signed, wait_until
+from support import Services, create_operators, create_token, email, enter, signed, wait_until
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -80,7 +80,7 @@ def test_an_operator_sees_it_on_the_overview_and_mends_it(
     refused = refuse(services)
     with httpx.Client(base_url=services.url, timeout=60) as client:
         assert client.get(f"/quarantine/{refused}").status_code == 303
-        assert sign_in(client, "olga").is_success
+        enter(client, services)
         wait_until(lambda: ">1</strong> refused" in client.get("/").text)
         assert f"/quarantine/{refused}" in client.get("/quarantine").text
         page = client.get(f"/quarantine/{refused}").text
@@ -142,7 +142,7 @@ def test_a_signed_webhook_stands_before_all_refusals_of_strangers_and_pages_have
     )
     ours = refuse(services)
     with httpx.Client(base_url=services.url, timeout=60) as client:
-        assert sign_in(client, "olga").is_success
+        enter(client, services)
         pages, address = [], "/quarantine"
         while address:
             page = client.get(address)
@@ -240,7 +240,7 @@ def test_an_operator_has_a_template_looked_at(services: Services) -> None:
     with httpx.Client(base_url=services.url, timeout=60) as client:
         assert client.get("/lint").status_code == 303
         assert client.post("/lint", data={"text": "{}"}).status_code == 401
-        assert sign_in(client, "olga").is_success
+        enter(client, services)
         assert 'href="/lint"' in client.get("/").text
         page = client.get("/lint").text
         token = re.search('name="token" value="([0-9a-f]+)"', page)
