@@ -9,7 +9,7 @@ from uuid import UUID
 import attrs
 
 from app.models.email_attachment import AttachmentState
-from app.models.fit import containing, fit_text, in_utc
+from app.models.fit import containing, fit_text, in_utc, is_unreadable
 from app.models.incoming_email import ProcessingStatus, SyncStatus
 from app.search.words import (
     ANYWHERE,
@@ -208,7 +208,10 @@ class Search:
             )
         for keys, value in self.handler_results:
             parameters += [list(keys), value]
-            conditions.append(f"extracted_data #>> ${len(parameters) - 1} = ${len(parameters)}")
+            conditions.append(
+                f"CASE WHEN {is_unreadable('extracted_data')} THEN false"
+                f" ELSE extracted_data #>> ${len(parameters) - 1} = ${len(parameters)} END"
+            )
         return " AND ".join(conditions)
 
 

@@ -5,12 +5,7 @@ from uuid import UUID
 
 from app.attachments.reasons import Reason
 from app.attachments.transitions import Database
-
-# Escapes that PostgreSQL's json stores and refuses to read: NUL, and surrogates without their
-# other half. An email that holds them was not stored by the Intake; it must not stop all others.
-_UNREADABLE = r"""
-    regexp_replace(files::text, '\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}', '', 'gi')
-    ~* '\\u(d[89a-f]|0000)'"""
+from app.models.fit import is_unreadable
 
 
 def enrolled(emails: str, most: str) -> str:
@@ -58,7 +53,7 @@ FROM (
                 COALESCE(entry ->> 'inline' = 'true', false) AS is_inline
             FROM json_array_elements(CASE
                 WHEN json_typeof(files) <> 'array' THEN '[]'
-                WHEN {_UNREADABLE} THEN '[null]'
+                WHEN {is_unreadable("files")} THEN '[null]'
                 ELSE files END) WITH ORDINALITY AS item (entry, place)
         ) AS named
         WHERE NOT EXISTS (

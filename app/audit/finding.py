@@ -1,6 +1,5 @@
 """What the audit log is searched by, and the pages of what is found, the newest first."""
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -12,7 +11,7 @@ import attrs
 from app.audit.acts import Act
 from app.audit.log import Database, Pool
 from app.models.audit_entry import ActorKind, Door, Result
-from app.models.fit import containing, fit_text, in_utc
+from app.models.fit import containing, fit_text, in_utc, read_object
 
 PAGE = 1_000
 Place: TypeAlias = tuple[datetime, UUID]
@@ -118,4 +117,4 @@ def _entry(row: "asyncpg.Record") -> Entry:
         "door": Door(fields["door"]),
         "result": Result(fields["result"]),
     }
-    return Entry(**{**fields, **kinds}, details=None if details is None else json.loads(details))
+    return Entry(**{**fields, **kinds}, details=None if details is None else read_object(details))

@@ -1,6 +1,5 @@
 """The rows of bulk actions: who asked for what, to which emails, and how far it is."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,7 @@ from app.audit.acts import Act
 from app.bulk.acting import Connection, Wish
 from app.jobs.transitions.common import Database, changed
 from app.models.bulk_action import Action, BulkState
+from app.models.fit import read_object
 
 KEPT_DAYS = 30
 """So long can a bulk action that was stopped go on, and is known which emails it left out."""
@@ -245,6 +245,10 @@ def _bulk(row: "asyncpg.Record") -> Bulk:
         | {
             "action": Action(row["action"]),
             "state": BulkState(row["state"]),
-            "reasons": json.loads(row["reasons"]),
+            "reasons": {
+                why: number
+                for why, number in read_object(row["reasons"]).items()
+                if isinstance(number, int)
+            },
         }
     )

@@ -104,8 +104,8 @@ LIMIT 1
 SELECT_WATCH = "SELECT last_note FROM chores WHERE name = 'silence'"
 
 SELECT_RANGES = """
-SELECT jsonb_array_length(ranges) AS ranges, now() - fetched_at AS age, outside,
-    now() - outside_at AS outside_ago, hidden
+SELECT CASE WHEN jsonb_typeof(ranges) = 'array' THEN jsonb_array_length(ranges) ELSE 0 END
+    AS ranges, now() - fetched_at AS age, outside, now() - outside_at AS outside_ago, hidden
 FROM zendesk_ranges ORDER BY fetched_at DESC LIMIT 1
 """
 

@@ -37,7 +37,7 @@ async def handle(email: Email) -> dict[str, Any]:
     return {
         "text_source": source if read.cleaned_body else None,
         "characters": len(read.cleaned_body),
-        "attachments": len(email.attachment_urls or []),
+        "attachments": len(email.attachment_urls) if isinstance(email.attachment_urls, list) else 0,
         **read.data,
     }
 

@@ -27,6 +27,7 @@ from app.jobs.transitions import erasing
 from app.jobs.transitions.erasing import Erased
 from app.models.entries import noted
 from app.models.erasure import ErasedBy
+from app.models.fit import read_json
 from app.models.zendesk_event import ErasureKind
 
 log = structlog.get_logger(__name__)
@@ -138,7 +139,7 @@ async def _apply(connection: Connection, erasure: dict[str, Any], event: Event |
             waiting = await connection.fetch(
                 FORGET_WAITING_OF_COMMENT, *of, erasure["comment_id"] or ""
             )
-            files = [json.loads(row["attachment"]) for row in waiting]
+            files = [read_json(row["attachment"]) for row in waiting]
             told = "a file was removed, because Zendesk redacted its comment"
             await take_away(connection, of[0], of[1] or None, files, told)
         case ErasureKind.ATTACHMENT:

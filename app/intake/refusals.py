@@ -13,7 +13,7 @@ from app.audit.acts import Act
 from app.audit.log import Database, in_transaction, write
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.models.audit_entry import Result
-from app.models.fit import containing
+from app.models.fit import containing, read_object
 from app.models.quarantined_webhook import RefusalReason
 
 # What decides about a webhook, and what Zendesk knows it by.
@@ -267,7 +267,10 @@ def _to_refusal(record: asyncpg.Record) -> Refusal:
         reason=RefusalReason(record["reason"]),
         detail=record["detail"],
         remote_address=record["remote_address"],
-        headers=json.loads(record["headers"]),
+        headers={
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in read_object(record["headers"]).items()
+        },
         body=record["body"],
         is_signed=record["is_signed"],
     )

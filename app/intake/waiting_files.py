@@ -3,7 +3,6 @@
 Events come in any order, and each may come twice; a file that is earlier than its email waits.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -19,7 +18,7 @@ from app.intake.row_writer import Connection
 from app.jobs.transitions.erasing import IS_OF_SOMEBODY
 from app.models.entries import noted
 from app.models.erasure import comment_key
-from app.models.fit import to_fit_json
+from app.models.fit import read_json, to_fit_json
 from app.settings import get_settings
 
 log = structlog.get_logger(__name__)
@@ -130,7 +129,7 @@ async def find_waiting(pool: "asyncpg.Pool[asyncpg.Record]", event: Event) -> li
     rows = await pool.fetch(
         SELECT_WAITING, event.ticket_id, event.account_id or "", event.comment_id
     )
-    return [json.loads(row["attachment"]) for row in rows]
+    return [read_json(row["attachment"]) for row in rows]
 
 
 async def join_waiting(pool: "asyncpg.Pool[asyncpg.Record]", event: Event, email_id: UUID) -> None:
@@ -147,7 +146,7 @@ async def join_waiting(pool: "asyncpg.Pool[asyncpg.Record]", event: Event, email
             " FOR UPDATE",
             email_id,
         )
-        files = [json.loads(row["attachment"]) for row in rows]
+        files = [read_json(row["attachment"]) for row in rows]
         if email is not None:
             await _add_files(connection, email, files)
         if event.comment_id is not None:
@@ -164,7 +163,7 @@ async def forget_waiting(connection: Connection) -> None:
     """Drop files whose email has not come in time, and tell the emails that they may be of."""
     dropped = 0
     for row in await connection.fetch(FORGET_WAITING, WAITS_AT_MOST):
-        file = _identity(json.loads(row["attachment"]))
+        file = _identity(read_json(row["attachment"]))
         emails = await connection.fetch(FIND_OF_TICKET, row["ticket_id"], row["account_id"])
         if any(file in map(_identity, files_of(email)) for email in emails):
             continue
@@ -222,7 +221,7 @@ async def take_away(
 
 def files_of(email: "asyncpg.Record") -> list[Any]:
     """The entries of an email's `attachment_urls`."""
-    files = json.loads(email["attachment_urls"]) if email["attachment_urls"] else []
+    files = read_json(email["attachment_urls"])
     return files if isinstance(files, list) else []
 
 

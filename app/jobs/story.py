@@ -1,6 +1,5 @@
 """The story of one email, for people and programs: what happened to it, and what comes next."""
 
-import json
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,6 +15,7 @@ from app.jobs.story_events import (
     last_delivery,
 )
 from app.jobs.transitions.common import Database
+from app.models.entries import read_entries
 from app.models.incoming_email import ProcessingStatus, SyncStatus
 from app.settings import Settings
 from app.sync.counts import find_receiver, receiver_of
@@ -162,10 +162,8 @@ def _next_of_delivery(row: dict[str, Any], held_up: str | None) -> tuple[str, da
 
 def _is_postponed(row: dict[str, Any]) -> bool:
     """Whether it waits as a suspect, and not for its retry."""
-    entries = json.loads(row["attempt_errors"])
-    retries = {entry.get("next_attempt_at") for entry in entries} - {None}
-    is_retry = row["next_attempt_at"] in map(datetime.fromisoformat, retries)
-    return row["lost_claims"] > 0 and not is_retry
+    retries = {entry.next_attempt_at for entry in read_entries(row["attempt_errors"])}
+    return row["lost_claims"] > 0 and row["next_attempt_at"] not in retries
 
 
 def _is_later(moment: datetime | None, now: datetime) -> bool:

@@ -1,6 +1,5 @@
 """What happened to an email, a sentence each, of what its rows hold."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +13,7 @@ from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.models.email_attachment import AttachmentState
 from app.models.email_event import EmailEventKind
+from app.models.entries import Entry, read_entries
 from app.models.incoming_email import ProcessingStatus
 
 
@@ -49,13 +49,11 @@ def events_of_email(row: dict[str, Any]) -> list[Event]:
     """What its own row tells."""
     received = _("received: stored durably, and Zendesk was told 200")
     events = [Event(row["created_at"], received, EventKind.CAME)]
-    entries = json.loads(row["attempt_errors"])
-    events += map(_event_of_attempt, entries)
+    entries = read_entries(row["attempt_errors"])
+    events += [_event_of_attempt(entry, row["created_at"]) for entry in entries]
     # The columns know the last claim only.
     begun = {
-        datetime.fromisoformat(entry["started_at"]): entry["worker"] or _("a worker")
-        for entry in entries
-        if entry.get("started_at")
+        entry.started_at: entry.worker or _("a worker") for entry in entries if entry.started_at
     }
     if row["started_at"]:
         worker = row["claimed_by"] or _("a worker")
@@ -79,16 +77,16 @@ def events_of_email(row: dict[str, Any]) -> list[Event]:
     return events
 
 
-def _event_of_attempt(entry: dict[str, Any]) -> Event:
-    what, kind = as_told(entry["error"]), EventKind.OTHER
-    if entry["error"].startswith(_BY_PERSON):
+def _event_of_attempt(entry: Entry, created_at: datetime) -> Event:
+    what, kind = as_told(entry.error), EventKind.OTHER
+    if entry.error.startswith(_BY_PERSON):
         kind = EventKind.PERSON
-    if entry["attempt"]:
-        what = _("attempt %(number)s: %(error)s", number=entry["attempt"], error=what)
+    if entry.attempt:
+        what = _("attempt %(number)s: %(error)s", number=entry.attempt, error=what)
         kind = EventKind.BAD
-    if entry.get("worker"):
-        what = _("%(what)s (by %(who)s)", what=what, who=entry["worker"])
-    return Event(datetime.fromisoformat(entry["at"]), what, kind)
+    if entry.worker:
+        what = _("%(what)s (by %(who)s)", what=what, who=entry.worker)
+    return Event(entry.at or created_at, what, kind)
 
 
 def event_of_file(row: "asyncpg.Record") -> Event:

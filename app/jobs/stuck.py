@@ -7,6 +7,7 @@ import attrs
 
 from app.jobs.transitions.common import Database
 from app.jobs.transitions.keeping import MESSAGE_LOST
+from app.models.entries import ENTRIES, moment_of
 from app.models.incoming_email import ProcessingStatus
 from app.settings import Settings
 
@@ -25,9 +26,9 @@ FROM (
                 CASE WHEN lost_claims = 0 THEN next_attempt_at END,
                 (
                     SELECT max(GREATEST(
-                        (entry ->> 'at')::timestamptz, (entry ->> 'next_attempt_at')::timestamptz
+                        {moment_of("entry", "at")}, {moment_of("entry", "next_attempt_at")}
                     ))
-                    FROM jsonb_array_elements(attempt_errors) AS entry
+                    FROM jsonb_array_elements({ENTRIES}) AS entry
                     WHERE entry ->> 'error' <> '{MESSAGE_LOST}'
                 )
             )

@@ -87,6 +87,24 @@ def read_json(text: str | None) -> Any:
         return text
 
 
+def read_object(text: str | None) -> dict[str, Any]:
+    """What stored JSON says, where that is an object; nothing else has names."""
+    value = read_json(text)
+    return value if isinstance(value, dict) else {}
+
+
+def is_unreadable(column: str) -> str:
+    """Whether PostgreSQL refuses to look into what a column of its type `json` holds, in SQL.
+
+    It stores NUL there, and halves of surrogate pairs, and a statement that meets them fails for
+    all its rows. What the Intake and handlers wrote holds neither.
+    """
+    # The first condition costs little, and mostly settles it.
+    return rf"""({column}::text LIKE '%\\u%' AND regexp_replace(
+        {column}::text, '\\ud[89ab][0-9a-f]{{2}}\\ud[c-f][0-9a-f]{{2}}', '', 'gi'
+    ) ~* '\\u(d[89a-f]|0000)')"""
+
+
 def in_utc(moment: datetime) -> datetime:
     """A time in UTC; one without a zone is meant so.
 
