@@ -66,6 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--upgrade-rows", type=int, default=2_000, help="emails before an upgrade")
     parser.addoption("--desk-emails", type=int, default=1_000, help="of an operator's three jobs")
     parser.addoption("--histories", type=int, default=100, help="of the model of the transitions")
+    parser.addoption("--image", help="the name of a built image, to be run with podman")
     parser.addoption("--screenshots", type=Path, help="folder for the pictures of the docs")
     parser.addoption("--storm-seed", type=int, help="the seed of an earlier storm")
 

@@ -20,7 +20,8 @@ def zipped(*names: str) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name in names:
-            archive.writestr(name, "x")
+            # Always of the same moment: the name of a test has it.
+            archive.writestr(zipfile.ZipInfo(name), "x")
     return file.getvalue()
 
 

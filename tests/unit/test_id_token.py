@@ -57,7 +57,9 @@ def test_by_no_key_that_is_not_meant(keys: list[dict[str, Any]]) -> None:
         read_id_token(token(kid="b"), keys, EXPECTED)
 
 
-@pytest.mark.parametrize("secret", ["s" * 32, str(public(RSA)["n"])])
+@pytest.mark.parametrize(
+    "secret", ["s" * 32, str(public(RSA)["n"])], ids=["a password", "their public key"]
+)
 def test_never_by_a_secret(secret: str) -> None:
     keys = [{"kty": "oct", "k": "cw"}, public(RSA)]
     with pytest.raises(UntrustedTokenError, match="not signed by a method that is believed"):
