@@ -75,8 +75,8 @@ async def step(pool: Pool, settings: Settings, action_id: UUID) -> int:
     wish, position, emails = found
     if wish.action is Action.ERASE and emails:
         await erasure_records.begin_of_bulk(pool, action_id, by=wish.by)
-        if await erasing.mark(pool, [email for _, email in emails], action_id):
-            await erasing.settle_writers(pool)
+        await erasing.mark(pool, [email for _, email in emails], action_id)
+        await erasing.settle_writers(pool)
     with contextlib.suppress(MarkedTooEarlyError):
         async with pool.acquire() as connection, connection.transaction():
             if wish.action is not Action.ERASE:

@@ -188,8 +188,8 @@ async def finish(context: ChoreContext) -> str | None:
 
 
 async def _erase_emails(pool: Pool, erasure_id: UUID, ids: list[UUID]) -> None:
-    if await erasing.mark(pool, ids, erasure_id):
-        await erasing.settle_writers(pool)
+    await erasing.mark(pool, ids, erasure_id)
+    await erasing.settle_writers(pool)
     async with pool.acquire() as connection, connection.transaction():
         erased = await erasing.remove(connection, ids, erasure_id)
         if erased is not None:

@@ -125,8 +125,8 @@ async def _erase_again(pool: Pool, keys: list[str]) -> int:
     for erasure_id, ids in by_erasure.items():
         gone = None
         while gone is None:
-            if await erasing.mark(pool, ids, erasure_id):
-                await erasing.settle_writers(pool)
+            await erasing.mark(pool, ids, erasure_id)
+            await erasing.settle_writers(pool)
             async with pool.acquire() as connection, connection.transaction():
                 gone = await erasing.remove(connection, ids, erasure_id)
         erased += gone.emails

@@ -18,7 +18,7 @@ from app.bulk.asking import AskingError
 from app.bulk.carrying_out import carry_out, step
 from app.bulk.rows import Bulk
 from app.jobs.chores import ChoreContext
-from app.jobs.transitions import operators
+from app.jobs.transitions import erasing, operators
 from app.models.audit_entry import ActorKind, Door
 from app.models.bulk_action import Action, BulkState
 from app.retention import erasure, erasure_records
@@ -208,6 +208,21 @@ async def test_an_erasure_has_to_be_meant_and_forgets_its_search(pool: Pool) -> 
     left = await pool.fetch("SELECT id FROM incoming_emails")
     assert [row["id"] for row in left] == [kept]
     assert await pool.fetchval("SELECT count(*) FROM tombstones WHERE key LIKE 'email %'") == 3
+
+
+async def test_an_erasure_waits_for_who_may_store_an_email_again_at_each_try(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(pool, **FAILED, idempotency_key=uuid4().hex)
+    bulk = await begin(pool, Action.ERASE, "status:failed", confirmed=1)
+    monkeypatch.setattr(erasing, "LONGEST_WRITE_SECONDS", 0.1)
+    async with pool.acquire() as writer, writer.transaction():
+        await writer.execute("SELECT count(*) FROM tombstones")
+        await writer.execute("UPDATE incoming_emails SET subject = '' WHERE false")
+        for _ in range(2):
+            with pytest.raises(erasing.StillWritingError):
+                await step(pool, SETTINGS, bulk.id)
+    assert await step(pool, SETTINGS, bulk.id) == 1
 
 
 async def test_who_is_erased_stands_in_no_search_any_longer(pool: Pool) -> None:

@@ -4,6 +4,7 @@ of events leaves anything half removed."""
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -548,19 +549,55 @@ async def insert_behind(pool: "Pool[asyncpg.Record]", key: str) -> tuple[str, st
     return admissions[held.id].status.value, admissions[row.id].status.value
 
 
-async def test_a_writer_that_does_not_end_is_told_of(
+@asynccontextmanager
+async def a_writer_that_does_not_end(
+    pool: "Pool[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """What it sees no tombstone of it may be about to store."""
+    with monkeypatch.context() as shortened:
+        shortened.setattr(erasing, "LONGEST_WRITE_SECONDS", 0.1)
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT count(*) FROM tombstones")
+            await connection.execute("UPDATE incoming_emails SET subject = '' WHERE false")
+            yield
+
+
+async def test_whoever_erases_waits_for_a_writer_that_does_not_end(
     intake: Intake, pool: "Pool[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await send(intake, email(from_email=ERIKA))
-    monkeypatch.setattr(erasing, "LONGEST_WRITE_SECONDS", 0.1)
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT count(*) FROM tombstones")
-        await connection.execute("UPDATE incoming_emails SET subject = '' WHERE false")
+    """Not only who has set the tombstones: the next try finds them there."""
+    email_id = (await send(intake, email(from_email=ERIKA))).email_id
+    assert email_id is not None
+    async with a_writer_that_does_not_end(pool, monkeypatch):
         with pytest.raises(erasing.StillWritingError, match="pg_stat_activity"):
             await erase(pool, Criterion.sender(ERIKA))
+        assert await pool.fetchval("SELECT count(*) FROM tombstones") > 0
+        for criterion in (Criterion.sender(ERIKA), Criterion.email(email_id)):
+            with pytest.raises(erasing.StillWritingError):
+                await erase(pool, criterion)
+        await pool.execute("UPDATE erasures SET worked_at = '-infinity'")
+        assert await erasure.finish_left(pool) == 0
     assert await pool.fetchval("SELECT count(*) FROM incoming_emails") == 1
     await erase(pool, Criterion.sender(ERIKA))
     assert await pool.fetchval("SELECT count(*) FROM incoming_emails") == 0
+
+
+async def test_what_a_backup_brought_back_is_erased_when_the_writers_have_ended(
+    intake: Intake, pool: "Pool[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(intake, email(from_email=ERIKA))
+    row = await pool.fetchval("SELECT to_jsonb(e) FROM incoming_emails AS e")
+    await erase(pool, Criterion.sender(ERIKA))
+    lines = [line async for line in erasure_file.export(pool)]
+    await pool.execute(
+        "INSERT INTO incoming_emails"
+        " SELECT * FROM jsonb_populate_record(NULL::incoming_emails, $1::jsonb)",
+        row,
+    )
+    async with a_writer_that_does_not_end(pool, monkeypatch):
+        with pytest.raises(erasing.StillWritingError):
+            await erasure_file.restore(pool, lines)
+    assert (await erasure_file.restore(pool, lines)).emails == 1
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])

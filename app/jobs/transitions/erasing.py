@@ -117,10 +117,11 @@ class Erased:
 
 
 async def mark(database: Database, email_ids: Collection[UUID], erasure_id: UUID) -> bool:
-    """Set tombstones for emails that are to be removed, in a transaction before that.
+    """Set tombstones for emails that are to be removed, in a transaction before that. Then
+    `settle_writers` has to be waited for, whoever has set them: who did may have waited in vain.
 
     Returns:
-        Whether some are new; `settle_writers` has to be waited for then.
+        Whether some are new.
     """
     return bool(await database.fetch(MARK, email_ids, erasure_id))
 
