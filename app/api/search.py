@@ -8,7 +8,8 @@ from uuid import UUID
 
 import attrs
 
-from app.models.email_attachment import AttachmentState
+from app.i18n.texts import gettext as _
+from app.models.email_attachment import NOT_KEPT, AttachmentState
 from app.models.fit import containing, fit_text, in_utc, is_unreadable
 from app.models.incoming_email import ProcessingStatus, SyncStatus
 from app.search.words import (
@@ -16,10 +17,12 @@ from app.search.words import (
     ERROR,
     HAS_ATTACHMENT,
     SUBJECT,
+    as_tsvector,
     ask_for_text,
     ask_for_whole,
     of_domain,
     of_value,
+    with_humps,
 )
 
 LONGEST_FAILURE = 120
@@ -29,6 +32,11 @@ FAILURE = r"""btrim(left(replace(regexp_replace(
     split_part(COALESCE(processing_error, ''), E'\n', 1),
     '\m([0-9a-fA-F]{8}[0-9a-fA-F-]*|[0-9]{4,})\M', '#', 'g'
 ), '"', ''''), 120))"""
+
+
+# Each as its index has it: of deliveries that were given up, and of files that are not kept.
+SYNC_ERROR = as_tsvector(with_humps("sync_error"))
+FILE_NAME = as_tsvector("filename")
 
 
 class CursorError(ValueError):
@@ -65,7 +73,7 @@ class Cursor:
             received_at, email_id = json.loads(base64.urlsafe_b64decode(text))
             cursor = cls(in_utc(datetime.fromisoformat(received_at)), UUID(email_id))
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise CursorError("it is not one that the API gave: leave it out to begin") from error
+            raise CursorError(_("it is not one that was given: leave it out to begin")) from error
         return cursor
 
 
@@ -97,6 +105,8 @@ class Search:
     """It names files."""
     file_state: AttachmentState | None = None
     """One of its files is in this state."""
+    file_words: Sequence[str] = ()
+    """Each stands in the name of that file, which is not kept."""
     words: Sequence[str] = ()
     """Each stands in the subject, the sender's name or address, or the ticket's number; of
     several in one the others follow it. One with `*` at its end is the beginning of a word."""
@@ -104,8 +114,28 @@ class Search:
     """Each stands so in the subject."""
     error_words: Sequence[str] = ()
     """Each stands so in why it is failed."""
+    sync_error_words: Sequence[str] = ()
+    """Each stands so in why its delivery was given up."""
     handler_results: Sequence[tuple[tuple[str, ...], str]] = ()
     """Keys that lead to a place in what the handler returned, and the text that stands there."""
+
+    def of_file(self, parameters: list[object]) -> str:
+        """What of it is about one file, as a condition in SQL on `email_attachments`; its values
+        are appended to the parameters.
+
+        Raises:
+            SearchError: a value that PostgreSQL cannot take, or names of files that are kept.
+        """
+        conditions = [f"state = '{self.file_state.value}'"] if self.file_state else []
+        if self.file_words and self.file_state not in NOT_KEPT:
+            states = ", ".join(f"file:{state}" for state in NOT_KEPT)
+            raise SearchError(
+                "file_words", _("file-name: goes with one of %(states)s", states=states)
+            )
+        for text in self.file_words:
+            parameters.append(_asked("file_words", text))
+            conditions.append(f"{FILE_NAME} @@ ${len(parameters)}::text::tsquery")
+        return " AND ".join(conditions)
 
     def asks_index(self) -> str | None:
         """The `tsquery` of what the index of words answers; None where it is not asked.
@@ -119,12 +149,7 @@ class Search:
             ("subject_words", self.subject_words, SUBJECT),
             ("error_words", self.error_words, ERROR),
         ):
-            for text in texts:
-                _check_text(name, text)
-                part = ask_for_text(text, weights)
-                if part is None:
-                    raise SearchError(name, f"{text}: holds no letter and no digit")
-                parts.append(part)
+            parts += [_asked(name, text, weights) for text in texts]
         for name, value in (("from_domain", self.from_domain), *self._results()):
             _check_text(name, value)
         if self.from_domain is not None:
@@ -201,11 +226,15 @@ class Search:
                 name = f"{column}_{bound}"
                 if (moment := getattr(self, name)) is not None:
                     add(f"{column}_at {comparison} {{}}", _moment(name, moment))
-        if self.file_state is not None:
+        for text in self.sync_error_words:
+            # As the index on it has it: of what is retried the last error stays.
             add(
-                "id IN (SELECT email FROM email_attachments WHERE state = {})",
-                self.file_state.value,
+                f"sync_status = 'failed' AND {SYNC_ERROR} @@ {{}}::text::tsquery",
+                _asked("sync_error_words", text),
             )
+        if self.file_state is not None or self.file_words:
+            of_file = self.of_file(parameters)
+            conditions.append(f"id IN (SELECT email FROM email_attachments WHERE {of_file})")  # noqa: S608 - of constants
         for keys, value in self.handler_results:
             parameters += [list(keys), value]
             conditions.append(
@@ -215,13 +244,22 @@ class Search:
         return " AND ".join(conditions)
 
 
+def _asked(name: str, text: str, weights: str = ERROR) -> str:
+    """The `tsquery` of words."""
+    _check_text(name, text)
+    asked = ask_for_text(text, weights)
+    if asked is None:
+        raise SearchError(name, _("%(text)s: holds no letter and no digit", text=text))
+    return asked
+
+
 def _check_text(name: str, text: str | None) -> None:
     if text is not None and text != fit_text(text):
-        raise SearchError(name, "holds a character that no email has: leave it out")
+        raise SearchError(name, _("holds a character that no email has: leave it out"))
 
 
 def _moment(name: str, moment: datetime) -> datetime:
     try:
         return in_utc(moment)
     except OverflowError as error:
-        raise SearchError(name, "lies outside the calendar") from error
+        raise SearchError(name, _("lies outside the calendar")) from error

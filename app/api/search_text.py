@@ -237,9 +237,19 @@ QUALIFIERS: Mapping[str, Qualifier] = {
         N_("one of its files is pending, kept, skipped, failed or flagged"),
         lambda value: {"file_state": _one_of("file", AttachmentState, value)},
     ),
+    "file-name": Qualifier(
+        "file-name:invoice",
+        N_("words of the name of that file, if it is not kept"),
+        lambda value: {"file_words": (value,)},
+    ),
     "sync": Qualifier(
         "sync:failed",
         N_("the delivery: pending, synced, failed or not_applicable"),
         lambda value: {"sync_status": _one_of("sync", SyncStatus, value)},
+    ),
+    "sync-error": Qualifier(
+        "sync-error:503",
+        N_("words of why its delivery was given up"),
+        lambda value: {"sync_error_words": (value,)},
     ),
 }

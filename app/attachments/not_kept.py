@@ -6,14 +6,14 @@ from uuid import UUID
 
 from app.attachments import enrolling, transitions
 from app.attachments.transitions import Database
-from app.attachments.upkeep import NOT_KEPT, File
-from app.models.email_attachment import AttachmentState
+from app.attachments.upkeep import File
+from app.models.email_attachment import NOT_KEPT
 
 # By ix_email_attachments_state; the time alone leads into it.
 FIND_PAGE = """
 SELECT id, email, position, filename, state, reason, detail, size, sha256, tries, ended_at
 FROM email_attachments
-WHERE state = {state} AND ended_at <= COALESCE({at}::timestamptz, 'infinity')
+WHERE {condition} AND ended_at <= COALESCE({at}::timestamptz, 'infinity')
     AND (ended_at, id) < (COALESCE({at}::timestamptz, 'infinity'), {id})
     {of_emails}
 ORDER BY ended_at DESC, id DESC LIMIT {limit}
@@ -25,9 +25,9 @@ SELECT id, email FROM email_attachments WHERE email = ANY($1::uuid[]) AND state 
 
 async def find_page(
     database: Database,
-    state: AttachmentState,
-    condition: str | None = None,
-    parameters: Sequence[object] = (),
+    condition: str,
+    of_emails: str | None,
+    parameters: Sequence[object],
     *,
     limit: int,
     after: tuple[datetime, UUID] | None = None,
@@ -35,18 +35,20 @@ async def find_page(
     """Files that ended in a state; those that ended last first, after that one.
 
     Args:
-        condition: of which emails, in SQL.
-        parameters: of the condition.
+        condition: which of them, in SQL; it names the state.
+        of_emails: of which emails, in SQL; None: of any, and of those that have gone.
+        parameters: of both conditions.
     """
     place = after or (None, UUID(int=2**128 - 1))
-    names = ("state", "at", "id", "limit")
+    names = ("at", "id", "limit")
     statement = FIND_PAGE.format(
-        of_emails=f"AND email IN (SELECT id FROM incoming_emails WHERE {condition})"  # noqa: S608
-        if condition
+        condition=condition,
+        of_emails=f"AND email IN (SELECT id FROM incoming_emails WHERE {of_emails})"  # noqa: S608
+        if of_emails
         else "",
         **{name: f"${number}" for number, name in enumerate(names, len(parameters) + 1)},
     )
-    rows = await database.fetch(statement, *parameters, state.value, *place, limit)
+    rows = await database.fetch(statement, *parameters, *place, limit)
     return [File(**row) for row in rows]
 
 

@@ -17,14 +17,13 @@ import attrs
 from app.attachments import enrolling, removing, transitions
 from app.attachments.store import AttachmentStore, MissingBytesError
 from app.audit.log import Database
-from app.models.email_attachment import AttachmentState
+from app.models.email_attachment import NOT_KEPT, AttachmentState
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 BATCH = 500
 # Emails whose files get rows with one statement: each may name a thousand.
 ENROLLED_AT_ONCE = 20
-NOT_KEPT = (AttachmentState.FAILED, AttachmentState.SKIPPED, AttachmentState.FLAGGED)
 
 # Each state by ix_email_attachments_state; what is pending has not ended and comes first.
 FIND = """

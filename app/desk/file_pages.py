@@ -13,7 +13,7 @@ from app.attachments.counts import count_files
 from app.attachments.names import safe_name
 from app.attachments.not_kept import find_page
 from app.attachments.reasons import sentence_of
-from app.attachments.upkeep import NOT_KEPT, File
+from app.attachments.upkeep import File
 from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
 from app.desk.addresses import EMAILS_PATH, address
@@ -35,7 +35,7 @@ from app.desk.sign_in import database_is_away, signed_in
 from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import gettext as _
 from app.models.bulk_action import Action
-from app.models.email_attachment import EmailAttachment
+from app.models.email_attachment import NOT_KEPT, EmailAttachment
 from app.models.operator_account import Role
 from app.settings import get_settings
 
@@ -102,19 +102,20 @@ class FilePages(Controller):
 
 
 async def _find(search: Search, place: Cursor | None) -> list[File]:
-    of_emails = attrs.evolve(search, file_state=None)
-    return await find_narrowed(
-        of_emails,
-        lambda condition, parameters: find_page(
+    of_emails = attrs.evolve(search, file_state=None, file_words=())
+
+    async def find(condition: str, parameters: list[object]) -> list[File]:
+        return await find_page(
             running_pool(),
-            search.file_state or NOT_KEPT[0],
+            search.of_file(parameters),
             # A file whose email has gone is in the list, too, where nothing is asked of emails.
             None if of_emails == Search() else condition,
             parameters,
             limit=LISTED + 1,
             after=(place.received_at, place.id) if place else None,
-        ),
-    )
+        )
+
+    return await find_narrowed(of_emails, find)
 
 
 def _row(one: File) -> Row:

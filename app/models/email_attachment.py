@@ -38,6 +38,9 @@ class AttachmentState(StrEnum):
     """Kept out, because it was found to be harmful."""
 
 
+NOT_KEPT = (AttachmentState.FAILED, AttachmentState.SKIPPED, AttachmentState.FLAGGED)
+
+
 class EmailAttachment(Table, tablename="email_attachments", db=DB):
     """One file of an email, as the email's `attachment_urls` names it."""
 

@@ -32,6 +32,8 @@ SHORTEST_BEGINNING = 3
 
 # Places between two texts, so that no phrase goes from one into the next.
 _GAP = 10
+# Between words, where PostgreSQL sees hosts, files, paths and numbers with signs.
+_SEPARATORS = "._-/:@+,;=&%#"
 _LAST_PLACE = 16_383
 # Chinese and Japanese set no spaces between words: each of their signs is one.
 _SIGNS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -126,6 +128,19 @@ def ask_for_text(text: str, weights: str) -> str | None:
 def ask_for_whole(text: str) -> str:
     """The `tsquery` that finds what is found as a whole only."""
     return _quoted(text)
+
+
+def as_tsvector(column: str) -> str:
+    """The words of a short text of a row, in SQL that an index may hold: `ask_for_text` asks for
+    them with the weight of errors, which is PostgreSQL's own. They are as PostgreSQL reads them, so
+    accents count."""
+    parted = f"translate({column}, '{_SEPARATORS}', repeat(' ', {len(_SEPARATORS)}))"
+    return f"to_tsvector('simple', left({parted}, {LONGEST_ERROR}))"
+
+
+def with_humps(column: str) -> str:
+    """A text with the parts of names such as `ReadTimeout` once more, in SQL."""
+    return f"({column} || ' ' || regexp_replace({column}, '([a-z])([A-Z])', '\\1 \\2', 'g'))"
 
 
 def _words(text: str) -> list[str]:

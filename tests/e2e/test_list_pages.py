@@ -131,6 +131,51 @@ def test_deliveries_and_files_are_found_as_emails_are_and_done_all_at_once(
     assert "<strong>60</strong> would have" in client.get("/bulk/new", params=form).text
 
 
+def test_files_are_found_by_their_names_and_deliveries_by_why_they_were_given_up(
+    client: httpx.Client, connection: Connection
+) -> None:
+    connection.execute(
+        "WITH made AS (INSERT INTO incoming_emails (from_email, subject, processing_status,"
+        " completed_at, sync_status, sync_error) SELECT 'a@example.com', 'Hello', 'completed',"
+        " now(), CASE WHEN error = 'waits' THEN 'pending' ELSE 'failed' END, error"
+        " FROM unnest(ARRAY['the receiver answered 503', 'ReadTimeout: no answer from 10.0.0.1',"
+        " 'waits']) AS error RETURNING id, sync_error)"
+        " INSERT INTO email_attachments (email, position, url, filename, state, reason, ended_at)"
+        " SELECT id, place, 'https://example.com/1', name, state, 'gone', now() FROM made,"
+        " (VALUES (0, 'Rechnung_4711-a.PDF', 'failed'), (1, 'photo.png', 'failed'),"
+        " (2, 'photo-kept.png', 'kept'), (3, NULL, 'failed')) AS file (place, name, state)"
+        " WHERE sync_error <> 'waits'"
+    )
+    for path, text, found in (
+        ("/files", "file-name:rechnung", 2),
+        ("/files", "file-name:RECH* file-name:pdf", 2),
+        ("/files", 'file-name:"4711-a"', 2),
+        ("/files", "file-name:photo sync-error:503", 1),
+        ("/files", "file-name:kept", 0),
+        ("/files", "file:skipped file-name:photo", 0),
+        ("/emails", "file:failed file-name:photo", 2),
+        ("/deliveries", "sync-error:503", 1),
+        ("/deliveries", "sync-error:timeout", 1),
+        ("/deliveries", 'sync-error:"readtimeout: no answer"', 1),
+        ("/deliveries", "sync-error:10.0.0.1", 1),
+        ("/deliveries", "sync-error:waits", 0),
+        ("/emails", "sync-error:answered", 1),
+    ):
+        page = client.get(path, params={"q": text}).text
+        assert len(emails_on(page)) == found, (path, text)
+        assert 'role="alert"' not in page, (path, text)
+    for path, text, told in (
+        ("/emails", "file-name:photo", "file-name: goes with one of file:failed"),
+        ("/emails", "file:kept file-name:photo", "file-name: goes with one of file:failed"),
+        ("/deliveries", "sync-error:--", "--: holds no letter and no digit"),
+        ("/files", "file-name:--", "--: holds no letter and no digit"),
+    ):
+        page = client.get(path, params={"q": text}).text
+        assert re.search(rf'role="alert">[^<]*{told}', page), (path, text)
+    form = {"action": "fetch", "which": "all", "q": "file:failed file-name:photo sync-error:503"}
+    assert "<strong>1</strong>" in client.get("/bulk/new", params=form).text
+
+
 def test_without_a_provider_nobody_comes_from_one(web: Services, connection: Connection) -> None:
     for path in ("/sign-in/oidc", "/sign-in/oidc/back", "/sign-in/oidc/out"):
         assert httpx.get(web.url + path).status_code == 404, path

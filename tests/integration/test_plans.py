@@ -11,9 +11,13 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import attrs
 import pytest
 
+from app.api.search import Search
+from app.api.search_text import read_search
 from app.attachments import expiry
+from app.attachments.not_kept import find_page
 from app.audit.acts import Act
 from app.audit.finding import AuditSearch
 from app.jobs import progress
@@ -22,6 +26,7 @@ from app.models.audit_entry import Door, Result
 from app.retention import sweeps
 from app.sync import claims, transitions
 from app.sync.claims import Source
+from app.sync.counts import list_undelivered
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -83,6 +88,41 @@ SELECT 'erika@example.com', state, now() - n * interval '1 minute',
 FROM unnest(ARRAY['received', 'queued', 'processing', 'completed']) AS state,
     generate_series(1, $1) AS n
 """
+FILL_FILES = """
+INSERT INTO email_attachments (email, position, filename, state, reason, ended_at)
+SELECT id, place, 'invoice ' || place || '-' || row_number() OVER () || '.pdf',
+    CASE WHEN hashtext(zendesk_ticket_id || place) % 10 = 0 THEN 'failed' ELSE 'kept' END, 'gone',
+    received_at
+FROM incoming_emails, generate_series(0, 1) AS place
+"""
+FILL_WORDS = """
+INSERT INTO search_entries (email, received_at, words)
+SELECT id, received_at, setweight(to_tsvector('simple', 'invoice ' || zendesk_ticket_id), 'A')
+    || array_to_tsvector(ARRAY[
+        CASE WHEN hashtext(zendesk_ticket_id) % 50 = 0 THEN 'result=tier=gold'
+        ELSE 'at=example.com' END])
+FROM incoming_emails
+"""
+SEARCHED = ("incoming_emails", "email_attachments", "search_entries")
+SEARCHES = (
+    "",
+    "invoice",
+    "nobodywroteso",
+    "invoice nobodywroteso",
+    "17",
+    "from:example.com",
+    "from:erika@example.com",
+    "ticket:17",
+    "status:failed",
+    "status:completed invoice",
+    "error:timeout",
+    "received:2026-01-01..2026-01-02",
+    "received:2020-01-01.. invoice",
+    "ended:2026-01-01..2026-01-02",
+    "has:attachment",
+    "handler-result.tier:gold",
+    "handler-result.tier:gold invoice from:example.com",
+)
 SAY_A_MILLION = """
 UPDATE pg_class SET reltuples = 1000000
 WHERE oid = 'incoming_emails'::regclass
@@ -207,3 +247,81 @@ async def test_the_audit_log_is_searched_by_its_indexes(pool: Pool) -> None:
                 plan = "\n".join(row[0] for row in rows)
                 assert f"Index Scan Backward using ix_audit_entries_{index} " in plan, plan
                 assert "Sort" not in plan, plan
+
+
+class Explained:
+    """Tells how PostgreSQL would find what is asked for, and finds nothing."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self.connection = connection
+        self.plan = ""
+
+    async def fetch(self, query: str, *args: Any) -> list[Any]:
+        rows = await self.connection.fetch(f"EXPLAIN {query}", *args)
+        self.plan = "\n".join(row[0] for row in rows)
+        return []
+
+
+async def test_searches_of_deliveries_and_files_walk_over_no_table(pool: Pool) -> None:
+    """Whatever is asked for, and wherever the page begins; and each finds what it alone knows by
+    the index that was made for it."""
+    deliveries = {
+        **{f"sync:{state} {text}": "" for state in ("failed", "pending") for text in SEARCHES},
+        "sync:failed": "ix_incoming_emails_unsynced",
+        "sync:failed file:failed": "",
+        "sync:pending": "ix_incoming_emails_unsynced",
+        'sync:failed sync-error:"answered 17"': "ix_incoming_emails_sync_error",
+        "sync:failed sync-error:timeo* invoice": "",
+    }
+    files = {
+        **{f"file:failed {text}": "" for text in SEARCHES},
+        "file:failed": "ix_email_attachments_state",
+        "file:flagged": "ix_email_attachments_state",
+        "file:failed sync:failed": "",
+        'file:failed file-name:"invoice 0 17"': "ix_email_attachments_names",
+        "file:failed file-name:nosu* invoice": "",
+    }
+    async with pool.acquire() as connection:
+        await connection.execute(FILL, 4_000)
+        # As wide as a row of an email is whose bodies lie elsewhere.
+        await connection.execute(
+            "UPDATE incoming_emails SET cleaned_body = (SELECT string_agg(md5(zendesk_ticket_id ||"
+            " n), '') FROM generate_series(1, 30) AS n)"
+        )
+        await connection.execute(
+            "UPDATE incoming_emails SET completed_at = received_at, sync_error = 'the receiver"
+            " answered ' || zendesk_ticket_id, sync_status = CASE WHEN hashtext(zendesk_ticket_id)"
+            " % 10 = 0 THEN 'failed' ELSE 'pending' END WHERE processing_status = 'completed'"
+        )
+        await connection.execute(FILL_FILES)
+        await connection.execute(FILL_WORDS)
+        await connection.execute(f"ANALYZE {', '.join(SEARCHED)}")
+        explained: Any = Explained(connection)
+        for told in ("full", "a million"):
+            for after in (None, (NOW - timedelta(days=1), IDS[0])):
+                for text, index in deliveries.items():
+                    parameters: list[object] = []
+                    condition = read_search(text).where(parameters)
+                    await list_undelivered(explained, condition, parameters, limit=51, after=after)
+                    check_searched(explained.plan, text, told, index)
+                for text, index in files.items():
+                    search, parameters = read_search(text), []
+                    of_emails = attrs.evolve(search, file_state=None, file_words=())
+                    condition = of_emails.where(parameters)
+                    await find_page(
+                        explained,
+                        search.of_file(parameters),
+                        None if of_emails == Search() else condition,
+                        parameters,
+                        limit=51,
+                        after=after,
+                    )
+                    check_searched(explained.plan, text, told, index)
+            for table in SEARCHED:
+                await connection.execute(SAY_A_MILLION.replace("incoming_emails", table))
+
+
+def check_searched(plan: str, text: str, statistics: str, index: str) -> None:
+    told = f"{text}, statistics: {statistics}\n{plan}"
+    assert not any(f"Seq Scan on {table}" in plan for table in SEARCHED), told
+    assert index in plan, told
