@@ -15,6 +15,7 @@ from app.attachments.names import safe_name
 from app.attachments.reasons import sentence_of
 from app.attachments.store import READ_BYTES, AttachmentStore
 from app.errors import MailroomError
+from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.models.email_attachment import AttachmentState
 
@@ -93,7 +94,7 @@ class Attachment:
         if self.is_kept:
             return None
         reason = self.reason or ""
-        told = [sentence_of(reason) or reason, self.detail or ""]
+        told = [sentence_of(reason) or reason, as_told(self.detail or "")]
         return " ".join(filter(None, told)) or _("It is %(state)s.", state=_(self.state))
 
     @property

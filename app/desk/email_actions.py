@@ -13,6 +13,7 @@ from app.audit.acts import Act
 from app.audit.log import Connection, in_transaction, result_of, write
 from app.database.engine import running_pool
 from app.errors import MailroomError
+from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.jobs.transitions import operators
 from app.models.bulk_action import Action
@@ -110,7 +111,7 @@ async def _fetch(connection: Connection, email_id: UUID, archive: Archive) -> bo
             most=get_settings().attachment_max_count,
         )
     except StoreError as error:
-        raise ActionError(_("nothing was done: %(why)s", why=error)) from error
+        raise ActionError(_("nothing was done: %(why)s", why=as_told(str(error)))) from error
     return again > 0
 
 

@@ -33,6 +33,7 @@ from app.desk.narrowed_search import find_narrowed, read_narrowed
 from app.desk.pages import NO_STORE, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
 from app.http.known_hosts import only_known_hosts
+from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.models.bulk_action import Action
 from app.models.email_attachment import NOT_KEPT, EmailAttachment
@@ -127,7 +128,7 @@ def _row(one: File) -> Row:
         [
             Cell(at=one.ended_at),
             Cell(text=name, href=f"{address(EMAILS_PATH)}/{one.email}"),
-            Cell(text=sentence_of(reason) or reason, note=one.detail),
+            Cell(text=sentence_of(reason) or reason, note=one.detail and as_told(one.detail)),
             Cell(text=one.tries),
         ],
     )

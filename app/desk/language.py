@@ -13,6 +13,7 @@ from app.desk.addresses import ACCOUNT_PATH, LANGUAGE_PATH, address
 from app.desk.pages import acting_operator
 from app.http.known_hosts import only_known_hosts
 from app.i18n.languages import ENGLISH, LANGUAGES, catalogue, speak
+from app.i18n.texts import gettext as _
 from app.models.operator_account import Role
 from app.settings import get_settings
 
@@ -48,7 +49,7 @@ def preferred_language(header: str) -> str:
     """
     wanted: list[tuple[float, str]] = []
     for part in header[:LONGEST_HEADER].split(","):
-        name, _, weight = part.partition(";")
+        name, _sign, weight = part.partition(";")
         language = name.strip().lower().partition("-")[0]
         if language in LANGUAGES:
             wanted.append((_weight(weight), language))
@@ -57,7 +58,7 @@ def preferred_language(header: str) -> str:
 
 
 def _weight(text: str) -> float:
-    name, _, value = text.partition("=")
+    name, _sign, value = text.partition("=")
     if name.strip().lower() != "q":
         return 1.0
     try:
@@ -90,7 +91,9 @@ class LanguageForm(Controller):
                 )
             )
         elif chosen:
-            raise ClientException(f"language: is one of {', '.join(LANGUAGES)}, or empty")
+            raise ClientException(
+                _("language: is one of %(values)s, or empty", values=", ".join(LANGUAGES))
+            )
         else:
             answer.delete_cookie(LANGUAGE_COOKIE)
         return answer

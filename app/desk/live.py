@@ -24,6 +24,7 @@ from app.desk.return_paths import sign_in_address
 from app.desk.sign_in import signed_in
 from app.http.bodies import RETRY_AFTER_SECONDS
 from app.http.known_hosts import only_known_hosts
+from app.i18n.texts import gettext as _
 from app.jobs.changes import CHANNELS
 from app.pauses import GrowingPause
 
@@ -130,11 +131,13 @@ async def live(request: Request[Any, Any, Any]) -> Stream:
     https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
     if await signed_in(request.scope) is None:
-        raise NotAuthorizedException(f"sign in at {sign_in_address()} to see this")
+        raise NotAuthorizedException(
+            _("sign in at %(address)s to see this", address=sign_in_address())
+        )
     hub: Live = request.app.state.live
     if not hub.has_room:
         raise ServiceUnavailableException(
-            "too many pages are live: ask now and then instead",
+            _("too many pages are live: ask now and then instead"),
             headers={"Retry-After": RETRY_AFTER_SECONDS},
         )
     return Stream(

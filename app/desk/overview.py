@@ -59,7 +59,9 @@ class OverviewController(Controller):
     async def figures(self, request: Request[Any, Any, Any], span: Span = Span.HOUR) -> Template:
         """The figures alone."""
         if await signed_in(request.scope) is None:
-            raise NotAuthorizedException(f"sign in at {sign_in_address()} to see this")
+            raise NotAuthorizedException(
+                _("sign in at %(address)s to see this", address=sign_in_address())
+            )
         return Template("figures.html", context=await _context(request, span))
 
 

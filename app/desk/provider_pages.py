@@ -168,7 +168,7 @@ def _own_origin(request: Request[Any, Any, Any]) -> str:
 
 def _provider(request: Request[Any, Any, Any]) -> "Provider":
     if not get_settings().oidc_issuer:
-        raise NotFoundException("MAILROOM_OIDC_ISSUER is not set: there is no provider")
+        raise NotFoundException(_("MAILROOM_OIDC_ISSUER is not set: there is no provider"))
     state = request.app.state
     if "provider" not in state:
         # The libraries of ciphers are 9 MiB in each process: only where there is a provider.

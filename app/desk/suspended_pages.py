@@ -38,6 +38,7 @@ from app.desk.sign_in import database_is_away, signed_in
 from app.desk.suspended_text import SUSPENDED_QUALIFIERS, read_suspended_search
 from app.http.known_hosts import only_known_hosts
 from app.i18n.formats import decimal
+from app.i18n.stored_texts import as_told
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
 from app.models.operator_account import Role
@@ -131,7 +132,7 @@ class SuspendedPages(Controller):
         except SearchTextError:
             return await _preview(request, user, asked)
         except ZendeskError as error:
-            wrong = _("Not all was done: %(why)s.", why=error)
+            wrong = _("Not all was done: %(why)s.", why=as_told(str(error)))
             return await _page(request, user, q=asked.text or "", wrong=wrong)
         except CANNOT_ASK as error:
             raise database_is_away() from error

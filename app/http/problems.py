@@ -18,6 +18,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
+from app.i18n.languages import ENGLISH, spoken
+from app.i18n.texts import gettext as _
 from app.settings import get_settings
 from app.telemetry.request_id import TOLD_KEY
 
@@ -99,17 +101,21 @@ def http_exception_to_problem(
     # Litestar's own words for these say no more than the title.
     if isinstance(error, NotFoundException) and detail.startswith(NOTHING_THERE):
         schema = f"{get_settings().root_path}/schema/openapi.json"
-        detail = f"nothing is at this path: {schema} lists what there is"
+        detail = _("nothing is at this path: %(schema)s lists what there is", schema=schema)
     elif isinstance(error, RequestEntityTooLarge):
         most = request.route_handler.resolve_request_max_body_size()
-        detail = f"the body is larger than {most} bytes"
+        detail = _("the body is larger than %(most)s bytes", most=most)
     elif isinstance(error, MethodNotAllowedException):
         allowed = (headers or {}).get("allow", "")
         # Litestar knows nothing of `app.http.head_requests`.
         if "HEAD" not in allowed:
             allowed = allowed.replace("GET", "GET, HEAD")
         headers = {**(headers or {}), "allow": allowed}
-        detail = f"{request.method} is not possible at this path: use one of {allowed}"
+        detail = _(
+            "%(method)s is not possible at this path: use one of %(allowed)s",
+            method=request.method,
+            allowed=allowed,
+        )
     return problem(error.status_code, detail, headers=headers)
 
 
@@ -117,14 +123,19 @@ def _wrong_fields(error: HTTPException) -> list[dict[str, str]]:
     if not isinstance(error, ValidationException) or not isinstance(error.extra, list):
         return []
     return [
-        {"field": str(item.get("key") or "body"), "message": str(item["message"])}
+        {"field": str(item.get("key") or "body"), "message": _said(str(item["message"]))}
         for item in error.extra
         if isinstance(item, dict) and "message" in item
     ]
+
+
+def _said(message: str) -> str:
+    """What is wrong with a field. The library knows English alone."""
+    return message if spoken() == ENGLISH else _("its value is none that is possible here")
 
 
 def any_exception_to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """A defect of ours: logged with its traceback, told without it."""
     log.error("unhandled_error", path=request.url.path, exc_info=error)
     request.scope["state"][TOLD_KEY] = True
-    return problem(500, "the server failed to answer this request; its log says why")
+    return problem(500, _("the server failed to answer this request; its log says why"))

@@ -54,6 +54,8 @@ OF_REFUSALS = (
     N_("the body is not %(charset)s (byte %(byte)s): send it as UTF-8 JSON"),
     N_("the body is blank: see that the webhook's template is not"),
     N_("the body has to be a JSON object such as %(example)s"),
+    N_("the body has to be JSON: set the webhook's request format to JSON in Zendesk"),
+    N_("the body must not be compressed: send it without Content-Encoding"),
     N_("the body is larger than %(most)s bytes (MAILROOM_MAX_BODY_BYTES)"),
     N_(
         "the headers X-Zendesk-Webhook-Signature and X-Zendesk-Webhook-Signature-Timestamp are "
@@ -68,6 +70,79 @@ OF_REFUSALS = (
         "the signature's timestamp is %(seconds)s seconds away from the server's clock, %(most)s "
         "are allowed (MAILROOM_SIGNATURE_MAX_AGE_SECONDS)"
     ),
+    N_(
+        "X-Zendesk-Webhook-Signature is not base64: send base64(HMAC-SHA256(secret, timestamp + "
+        "body))"
+    ),
+    N_(
+        "X-Zendesk-Webhook-Signature-Timestamp is not an ISO 8601 time such as 2026-11-23T14:05:09Z"
+    ),
+    N_("it comes from an address that is none of Zendesk's published ones (MAILROOM_ZENDESK_IPS)"),
+)
+OF_MENDING = (
+    N_("%(broken)s. It is not mended: %(why)s"),
+    N_(
+        "the field %(field)s comes twice, with two values: a text that is not escaped may look "
+        "like fields of the payload (MAILROOM_WEBHOOK_FIELDS tells which they are)"
+    ),
+    N_("some backslashes escape something, and some texts are not escaped"),
+    N_("beside quotes that are not escaped stand backslashes before letters"),
+    N_("some backslashes of a text escape something and some do not"),
+    N_("the fields of no known template are all there"),
+    N_("it can be read in more than one way"),
+    N_("%(field)s seems to begin in many places"),
+    N_("in %(field)s seems to begin another field"),
+    N_("the server is stopping: send the webhook again"),
+    N_("too many emails wait for the database: send the webhook again"),
+)
+OF_FILES = (
+    N_("deleted at Zendesk"),
+    N_("Zendesk's scan found malware in it"),
+    N_("Zendesk has not scanned it yet"),
+    N_("clamd found %(what)s"),
+    N_("clamd did not check it in time"),
+    N_("clamd did not check it (%(error)s)"),
+    N_("clamd does not answer: see MAILROOM_CLAMD"),
+    N_("it cannot be written down here (%(error)s)"),
+    N_(
+        "MAILROOM_ATTACHMENT_STORE: %(scheme)s:// cannot be opened (%(error)s): see the folder's "
+        "rights, or the environment variables of the bucket's provider"
+    ),
+    N_("the store has no such content"),
+    N_("the store cannot %(what)s (%(error)s)"),
+    N_("the store gives back other bytes than were written to it"),
+    N_("the store's disk is nearly full (%(bytes)s bytes are free)"),
+    N_("the name %(host)s is not known"),
+    N_("the URL is longer than %(most)s characters"),
+    N_("the URL does not begin with https:// and a host"),
+    N_("the URL has no host that could exist"),
+    N_("the URL holds a user or a password"),
+    N_("this is no URL"),
+    N_("it sends on more than %(most)s times"),
+    N_("it took longer than %(seconds)s seconds"),
+    N_("%(host)s sends fewer than %(bytes)s bytes a second"),
+    N_("%(host)s sends it compressed, unasked"),
+    N_("%(host)s may not be called at port %(port)s"),
+    N_("%(host)s may be called by https alone"),
+    N_("%(host)s may not be called"),
+    N_("%(host)s must not be called: its address is %(kind)s"),
+    N_("%(host)s's API refuses the token"),
+    N_("%(host)s's API answered what is no list of comments"),
+    N_("%(host)s's API answered %(status)s"),
+)
+OF_ZENDESK = (
+    N_("Zendesk's API is not asked: %(why)s"),
+    N_("Zendesk's API does not answer: %(why)s"),
+    N_("Zendesk's API answers 404: it knows nothing of that"),
+    N_(
+        "Zendesk's API answers 403: the agent of MAILROOM_ZENDESK_EMAIL may not do this; an "
+        "administrator's token is needed"
+    ),
+    N_("Zendesk's API answers no JSON: see MAILROOM_ZENDESK_URL"),
+    N_("Zendesk's API answers no list of %(what)s: see MAILROOM_ZENDESK_URL"),
+    N_("Zendesk's API answers an odd suspended ticket"),
+    N_("Zendesk's list of suspended tickets does not get on"),
+    N_("Zendesk's API answers %(status)s"),
 )
 OF_ALARMS = (
     N_("no email came yet"),
@@ -196,7 +271,11 @@ def as_told(text: str) -> str:
 
 @functools.cache
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    messages = (*OF_EMAILS, *OF_DELIVERIES, *OF_REFUSALS, *OF_ALARMS, *OF_CANARIES, *OF_CHORES)
+    # What stands around another sentence comes first, and what begins with any value last.
+    messages = (
+        *(*OF_MENDING, *OF_EMAILS, *OF_DELIVERIES, *OF_REFUSALS, *OF_ALARMS, *OF_CANARIES),
+        *(*OF_CHORES, *OF_ZENDESK, *OF_FILES),
+    )
     return [(_pattern(message), message) for message in messages]
 
 

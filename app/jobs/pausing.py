@@ -8,6 +8,7 @@ import attrs
 import structlog
 
 from app.errors import MailroomError
+from app.i18n.texts import gettext as _
 from app.jobs.transitions.common import Database
 from app.models.fit import fit_text
 from app.models.processing_pause import LONGEST_REASON
@@ -55,14 +56,14 @@ async def pause(database: Database, *, by: str, reason: str) -> Pause:
     """
     reason = reason.strip()
     if not reason:
-        raise PauseError("say why, for those who see that nothing is processed")
+        raise PauseError(_("say why, for those who see that nothing is processed"))
     if len(reason) > LONGEST_REASON:
-        raise PauseError(f"the reason is longer than {LONGEST_REASON} characters")
+        raise PauseError(_("the reason is longer than %(most)s characters", most=LONGEST_REASON))
     if reason != fit_text(reason):
-        raise PauseError("the reason holds a character that PostgreSQL cannot keep: leave it out")
+        raise PauseError(_("the reason holds a character that cannot be kept"))
     row = await database.fetchrow(PAUSE, ALL, by, reason)
     if row is None:
-        raise PausedAlreadyError("processing is paused already: nothing was changed")
+        raise PausedAlreadyError(_("processing is paused already: nothing was changed"))
     log.warning("processing_paused")
     return Pause(**row)
 
@@ -78,7 +79,7 @@ async def resume(database: Database) -> Pause:
     """
     row = await database.fetchrow(RESUME, ALL)
     if row is None:
-        raise PauseError("processing is not paused: nothing was changed")
+        raise PauseError(_("processing is not paused: nothing was changed"))
     log.info("processing_resumed")
     return Pause(row["since"], row["who"], row["reason"])
 

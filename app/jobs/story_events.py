@@ -94,7 +94,7 @@ def event_of_file(row: "asyncpg.Record") -> Event:
     name = f" ({row['filename']})" if row["filename"] else ""
     why = ""
     if row["reason"] is not None:
-        detail = f" [{row['detail']}]" if row["detail"] else ""
+        detail = f" [{as_told(row['detail'])}]" if row["detail"] else ""
         why = f": {row['reason']}. {sentence_of(row['reason'])}{detail}"
     file = _("file %(number)s", number=row["position"]) + name
     # No transition leaves it out; a restored or mended row may.

@@ -68,6 +68,14 @@ def test_what_is_refused_on_a_page_is_told_in_its_language(client: httpx.Client)
     assert "there is no email" in client.get(nothing).json()["detail"]
     refused = client.post("/people", data={"token": "0"}, headers=GERMAN).json()
     assert refused["detail"].startswith("das Formular gehört nicht zu dieser Sitzung")
+    for method, path, told in (
+        ("GET", "/emails?after=x", "after, before: das ist keine Stelle"),
+        ("GET", "/?span=never", "span: diesen Wert kann es hier nicht geben"),
+        ("GET", "/sign-in/oidc", "MAILROOM_OIDC_ISSUER ist nicht gesetzt"),
+    ):
+        assert client.request(method, path, headers=GERMAN).json()["detail"].startswith(told), path
+    wrong = client.get("/emails", params={"q": "sync-error:--"}, headers=GERMAN).text
+    assert "--: enthält weder Buchstaben noch Ziffern" in wrong
     role = client.get("/people", headers=GERMAN).json()["detail"]
     assert role.startswith("dazu braucht es die Rolle Administrator, und Ihre ist Operator")
 

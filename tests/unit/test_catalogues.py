@@ -1,5 +1,7 @@
 """The catalogues hold what pages say, all of it, and pages say nothing past them."""
 
+import ast
+import contextvars
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -15,7 +17,8 @@ from support import PROJECT
 from app.desk.addresses import FOLDER
 from app.desk.pages import template_config
 from app.desk.values import SHOWN
-from app.i18n.languages import ENGLISH, LANGUAGES, path_of
+from app.i18n.languages import ENGLISH, LANGUAGES, path_of, speak
+from app.i18n.stored_texts import as_told
 from app.models.alarm import AlarmKind
 from app.models.audit_entry import ActorKind, Door, Result
 from app.models.bulk_action import BulkState
@@ -30,6 +33,25 @@ PLACEHOLDER = re.compile(r"%\(\w+\)\w|%%")
 TAG = re.compile(r"<[^>]+>")
 # What is said in every language, or not to people.
 SAME = {"Mailroom", "UTC", "CSV", "API"}
+# What people at the desk are refused; the pages of Piccolo Admin are programs, and speak English.
+REFUSING = [
+    *(path for path in sorted(FOLDER.glob("*.py")) if not path.stem.startswith("admin")),
+    *(PROJECT / "app" / name for name in ("api/search.py", "api/search_text.py")),
+    *(PROJECT / "app" / name for name in ("jobs/pausing.py", "bulk/asking.py")),
+]
+# Whose errors pages tell by `as_told`, and what of them none does.
+CATCHING = [
+    PROJECT / "app" / name
+    for name in (
+        *("intake/signature.py", "intake/mended_body.py", "intake/broken_json.py"),
+        *("intake/field_orders.py", "intake/sender_ranges.py", "intake/row_writer.py"),
+        *("attachments/store.py", "attachments/virus_check.py", "attachments/records.py"),
+        *("outbound/client.py", "outbound/rules.py", "outbound/network.py"),
+        *("zendesk/client.py", "zendesk/items.py", "zendesk/suspended/api.py"),
+    )
+]
+NOT_ON_PAGES = {"sockets in the file system are not called"}
+NAMES = re.compile(r"[a-z, ]+: ")
 TOLD = ("title", "aria-label", "placeholder", "alt", "label")
 NOT_TOLD = ("code", "kbd", "script", "style")
 
@@ -175,3 +197,57 @@ def test_a_template_translates_literal_messages_only(path: Path) -> None:
     for call in parse(path).find_all(nodes.Call):
         if isinstance(call.node, nodes.Name) and call.node.name in ("_", "gettext"):
             assert isinstance(call.args[0], nodes.Const), path.name
+
+
+def says_past_the_catalogue(node: ast.AST) -> bool:
+    """Whether there is a text in it that no call of gettext has. Names of parameters are none."""
+    if isinstance(node, ast.Call):
+        called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        if called in ("_", "gettext", "ngettext", "N_"):
+            return False
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and " " in node.value
+    if isinstance(node, ast.JoinedStr):
+        texts = [part.value for part in node.values if isinstance(part, ast.Constant)]
+        return any(re.search("[a-z]", text) and not NAMES.fullmatch(text) for text in texts)
+    return any(map(says_past_the_catalogue, ast.iter_child_nodes(node)))
+
+
+@pytest.mark.parametrize("path", REFUSING, ids=lambda path: path.stem)
+def test_what_a_page_refuses_is_a_message(path: Path) -> None:
+    wrong = [
+        f"{node.lineno}: {ast.unparse(node.exc)}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Raise) and node.exc and says_past_the_catalogue(node.exc)
+        # A defect of ours, which the log tells.
+        if not ast.unparse(node.exc).startswith("LookupError(")
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", CATCHING, ids=lambda path: str(path.relative_to(PROJECT / "app")))
+def test_what_pages_tell_of_others_errors_is_known(path: Path) -> None:
+    """Each sentence of an error that others raise, with whatever values it has."""
+
+    def unknown() -> list[str]:
+        speak("de")
+        raised = (
+            (node.lineno, sample_of(argument))
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+            for argument in node.exc.args[:1]
+        )
+        return [f"{line}: {text}" for line, text in raised if " " in text and as_told(text) == text]
+
+    wrong = contextvars.copy_context().run(unknown)
+    assert [text for text in wrong if text.partition(": ")[2] not in NOT_ON_PAGES] == []
+
+
+def sample_of(node: ast.expr) -> str:
+    """A text with something in the places of its values."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = (part.value if isinstance(part, ast.Constant) else "7" for part in node.values)
+        return "".join(map(str, parts))
+    return ""
