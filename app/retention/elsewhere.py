@@ -5,6 +5,8 @@ saved searches.
 The row of a suspended mail stays, empty, for as long as Zendesk lists it: so it is not kept again.
 """
 
+from uuid import UUID
+
 import asyncpg
 
 from app.models.bulk_action import ERASED_FILTER
@@ -24,6 +26,13 @@ def _count(kind: ErasedBy) -> str:
     return f"""
 SELECT (SELECT count(*) FROM suspended_tickets AS row WHERE {_IS_MEANT[kind]} AND {_GIVEN})
     + (SELECT count(*) FROM zendesk_oddities AS row WHERE {_IS_ODD})
+"""  # noqa: S608 - a constant
+
+
+def _hold(kind: ErasedBy) -> str:
+    return f"""
+SELECT archived_as FROM suspended_tickets AS row WHERE {_IS_MEANT[kind]} AND {_GIVEN}
+ORDER BY id FOR UPDATE
 """  # noqa: S608 - a constant
 
 
@@ -56,6 +65,7 @@ SELECT (SELECT count(*) FROM emptied) + (SELECT count(*) FROM odd)
 
 
 COUNT = {kind: _count(kind) for kind in _IS_MEANT}
+HOLD = {kind: _hold(kind) for kind in _IS_MEANT}
 ERASE = {kind: _erase(kind) for kind in _IS_MEANT}
 
 
@@ -67,10 +77,25 @@ async def count(pool: Pool, criterion: Criterion) -> int:
     return found
 
 
+async def hold_copies(
+    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", criterion: Criterion
+) -> set[UUID]:
+    """Copies in the quarantine that `erase` would remove now, until the transaction ends: nobody
+    makes another one meanwhile."""
+    if criterion.kind not in HOLD:
+        return set()
+    rows = await connection.fetch(HOLD[criterion.kind], *_arguments(criterion))
+    return {row["archived_as"] for row in rows} - {None}
+
+
 async def erase(
     connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", criterion: Criterion
 ) -> int:
-    """Leave nothing of them. Returns how many there were."""
+    """Leave nothing of them, in a transaction that holds their copies, which have tombstones.
+
+    Returns:
+        How many there were.
+    """
     if criterion.kind not in ERASE:
         return 0
     gone: int = await connection.fetchval(ERASE[criterion.kind], *_arguments(criterion))

@@ -125,9 +125,7 @@ async def work_off(
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     # Before the quarantine: whoever keeps a suspended mail there holds its row meanwhile.
-    async with pool.acquire() as connection, connection.transaction():
-        gone = await elsewhere.erase(connection, criterion)
-        await records.add(connection, erasure_id, Erased(refused=gone))
+    await _erase_elsewhere(pool, erasure_id, criterion)
     await _erase_refused(pool, erasure_id, criterion)
     while ids := (
         await find_emails(pool, criterion, BATCH) or await find_unreadable(pool, criterion, BATCH)
@@ -194,6 +192,22 @@ async def _erase_emails(pool: Pool, erasure_id: UUID, ids: list[UUID]) -> None:
         erased = await erasing.remove(connection, ids, erasure_id)
         if erased is not None:
             await records.add(connection, erasure_id, erased)
+
+
+async def _erase_elsewhere(pool: Pool, erasure_id: UUID, criterion: Criterion) -> None:
+    """Remove what is known besides; the copies of suspended mail are admitted as refused webhooks
+    are, and have tombstones before."""
+    settled: set[UUID] = set()
+    while True:
+        async with pool.acquire() as connection, connection.transaction():
+            copies = await elsewhere.hold_copies(connection, criterion)
+            if copies <= settled:
+                gone = await elsewhere.erase(connection, criterion)
+                await records.add(connection, erasure_id, Erased(refused=gone))
+                return
+            await connection.execute(MARK_REFUSED, [*copies], erasure_id)
+        await erasing.settle_writers(pool)
+        settled |= copies
 
 
 async def _erase_refused(pool: Pool, erasure_id: UUID, criterion: Criterion) -> None:

@@ -287,6 +287,45 @@ async def test_suspended_mail_and_odd_answers_go_too(pool: "Pool[asyncpg.Record]
     assert await pool.fetchval("SELECT count(*) FROM quarantined_webhooks") == 0
 
 
+async def test_the_copy_of_a_suspended_mail_goes_once_nobody_can_be_admitting_it(
+    pool: "Pool[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its tombstone before, though it was archived a moment ago."""
+
+    async def archive(number: int) -> UUID:
+        copy: UUID = await pool.fetchval(
+            "INSERT INTO quarantined_webhooks DEFAULT VALUES RETURNING id"
+        )
+        await pool.execute(
+            "UPDATE suspended_tickets SET archived_as = $2 WHERE id = $1", number, copy
+        )
+        return copy
+
+    await pool.execute(
+        "INSERT INTO suspended_tickets (id, sender) SELECT n, $1 FROM generate_series(1, 2) AS n",
+        ERIKA,
+    )
+    copies = [await archive(1)]
+    async with a_writer_that_does_not_end(pool, monkeypatch):
+        for _ in range(2):
+            with pytest.raises(erasing.StillWritingError):
+                await erase(pool, Criterion.sender(ERIKA))
+    assert await pool.fetchval("SELECT sender FROM suspended_tickets WHERE id = 1") == ERIKA
+    assert await pool.fetchval("SELECT count(*) FROM quarantined_webhooks") == 1
+    settle_writers = erasing.settle_writers
+
+    async def archived_meanwhile(*args: Any) -> None:
+        await settle_writers(*args)
+        if len(copies) == 1:
+            copies.append(await archive(2))
+
+    monkeypatch.setattr(erasing, "settle_writers", archived_meanwhile)
+    assert (await erase(pool, Criterion.sender(ERIKA))).erased.refused == 2
+    assert await pool.fetchval("SELECT count(*) FROM quarantined_webhooks") == 0
+    keys = {row["key"] for row in await pool.fetch("SELECT key FROM tombstones")}
+    assert keys == {f"quarantine:{copy}" for copy in copies}
+
+
 async def test_what_came_back_with_a_part_of_it_is_emptied_whole_again(
     intake: Intake, pool: "Pool[asyncpg.Record]"
 ) -> None:

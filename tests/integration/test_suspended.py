@@ -265,6 +265,24 @@ async def test_of_an_erased_sender_nothing_comes_back_though_zendesk_has_it(
     assert "Geheim" not in stored[0]["text"]
 
 
+async def test_what_an_operator_mends_while_its_sender_is_erased_is_not_admitted(
+    pool: Pool, api: FakeApi
+) -> None:
+    suspend(api.account, ERIKA, "Geheim")
+    await look(pool, api, suspended_archive=True)
+    [kept] = await quarantined(pool)
+    in_the_editor = await find_refusal(pool, kept["id"])
+    assert in_the_editor is not None
+    criterion = Criterion.sender(ERIKA)
+    assert await erasure.work_off(pool, await erasure.begin(pool, criterion, by="olga"), criterion)
+    intake = Intake(make_settings(), pool)
+    try:
+        assert (await admit_mended(intake, pool, in_the_editor, by="ada")).is_duplicate
+    finally:
+        await intake.close()
+    assert await pool.fetchval("SELECT count(*) FROM incoming_emails") == 0
+
+
 async def test_a_list_that_does_not_get_on_lets_nothing_be_forgotten(
     pool: Pool, api: FakeApi
 ) -> None:
