@@ -1,7 +1,6 @@
 """One email at `/emails/{id}`: what it is, what happened to it, what it says, and what can be done
 about it."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -105,7 +104,7 @@ class EmailPage(Controller):
             raise database_is_away() from error
         images = _kept_images(email_id, files, read_json(row["attachment_urls"]))
         return Response(
-            await asyncio.to_thread(safe_html, row["raw_body_html"] or "", images, marked=marked),
+            await safe_html(row["raw_body_html"] or "", images, marked=marked),
             media_type="text/html; charset=utf-8",
             headers={
                 "Content-Security-Policy": POLICY,

@@ -1,21 +1,15 @@
 """Reads the text of emails without holding up the event loop: short bodies at once, long ones in
 processes of their own, which can be ended and end with the worker."""
 
-import asyncio
-import json
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
 
 from app.errors import MailroomError
+from app.text.asked_process import AskedProcess, ProcessEndedError
 from app.text.email_text import read_email_text
-from app.text.reader_process import MOST_CPU_SECONDS, read_message, write_message
+from app.text.reader_process import MOST_CPU_SECONDS
 
 # Read at once: it takes less time than asking another process.
 MOST_CHARACTERS_AT_ONCE = 4_000
@@ -40,15 +34,11 @@ class ReadText:
     data: dict[str, Any]
 
 
-class ReaderProcess:
-    """One process that reads bodies, one after another; started when the first one comes."""
+class ReaderProcess(AskedProcess):
+    """One process that reads bodies, one after another."""
 
     def __init__(self, name: str) -> None:
-        # The thread waits for the process; ending the process frees it.
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"text-{name}")
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._request: object = None
+        super().__init__(f"text-{name}", "app.text.reader_process")
 
     async def read(self, fields: Mapping[str, Any]) -> ReadText:
         """Read a body, given the arguments of `read_email_text`.
@@ -58,75 +48,23 @@ class ReaderProcess:
         Raises:
             TextReaderError: the process ended over it.
         """
-        request = object()
-        future = self._executor.submit(self._exchange, request, json.dumps(fields).encode())
         try:
-            content: bytes = await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if not future.cancel():
-                self._end(request)
-            raise
-        answer = json.loads(content)
+            answer = await self.ask(fields)
+        except ProcessEndedError as error:
+            raise _told(error) from error
         return ReadText(answer["cleaned_body"], answer["data"])
 
-    @property
-    def process_id(self) -> int | None:
-        """The id of the process, if it was started."""
-        return None if self._process is None else self._process.pid
 
-    def end(self) -> None:
-        """End the process, if it was started; the next read starts another."""
-        with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.communicate()
-
-    def _exchange(self, request: object, content: bytes) -> bytes:
-        with self._lock:
-            process = self._running()
-            self._request = request
-        answer = None
-        try:
-            if process.stdin is not None and process.stdout is not None:
-                write_message(process.stdin, content)  # type: ignore[arg-type]
-                answer = read_message(process.stdout)  # type: ignore[arg-type]
-        except OSError:
-            # It ended before it had read all of it: as if there were no answer.
-            answer = None
-        finally:
-            with self._lock:
-                self._request = None
-        if answer is None:
-            raise self._describe_end(process)
-        return answer
-
-    def _running(self) -> "subprocess.Popen[bytes]":
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "app.text.reader_process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-        return self._process
-
-    def _end(self, request: object) -> None:
-        with self._lock:
-            if self._request is request and self._process is not None:
-                self._process.kill()
-
-    def _describe_end(self, process: "subprocess.Popen[bytes]") -> TextReaderError:
-        process.kill()
-        status = process.wait()
-        if status == -signal.SIGPROF:
-            return TextReaderError(
-                f"the body could not be read within {MOST_CPU_SECONDS:g} s of a processor",
-                is_final=True,
-            )
+def _told(error: ProcessEndedError) -> TextReaderError:
+    if error.is_out_of_time:
         return TextReaderError(
-            f"the process that reads long bodies ended over this one (status {status})",
-            is_final=False,
+            f"the body could not be read within {MOST_CPU_SECONDS:g} s of a processor",
+            is_final=True,
         )
+    return TextReaderError(
+        f"the process that reads long bodies ended over this one (status {error.status})",
+        is_final=False,
+    )
 
 
 _USUAL = ReaderProcess("usual")

@@ -12,8 +12,9 @@ from io import BytesIO
 import psutil
 import pytest
 
-from app.text import reader_process
+from app.text.answering import serve, write_message
 from app.text.reader import ReaderProcess, TextReaderError, read_text
+from app.text.reader_process import answer
 
 NO_FIELDS = {"text": "", "subject": "", "sender": "", "headers": {}}
 HOSTILE = "<div><a href=x>" * 130_000
@@ -140,8 +141,8 @@ async def test_a_long_text_body_is_read_like_a_short_one() -> None:
 
 def test_a_cut_off_request_is_the_end() -> None:
     whole = BytesIO()
-    reader_process.write_message(whole, b'{"text": "Hello"}')
+    write_message(whole, b'{"text": "Hello"}')
     cut = BytesIO(whole.getvalue()[:-3])
     answers = BytesIO()
-    reader_process.serve(cut, answers)
+    serve(cut, answers, answer, most_cpu_seconds=20.0)
     assert answers.getvalue() == b""
