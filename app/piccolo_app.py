@@ -35,6 +35,7 @@ from app.models.zendesk_watch import (
     ZendeskInvocation,
     ZendeskOddity,
     ZendeskTicketInQuestion,
+    ZendeskUnseenTicket,
 )
 
 APP_CONFIG = AppConfig(
@@ -58,6 +59,7 @@ APP_CONFIG = AppConfig(
         ZendeskInvocation,
         ZendeskOddity,
         ZendeskTicketInQuestion,
+        ZendeskUnseenTicket,
         LoginAttempts,
         SyncReceiver,
         SyncEvent,

@@ -46,6 +46,7 @@ from app.models.zendesk_watch import (
     ZendeskInvocation,
     ZendeskOddity,
     ZendeskTicketInQuestion,
+    ZendeskUnseenTicket,
 )
 
 
@@ -260,6 +261,7 @@ ROWS = [
     _rows(ZendeskInvocation, Group.ZENDESK, newest=ZendeskInvocation.completed_at),
     _rows(ZendeskOddity, Group.ZENDESK, newest=ZendeskOddity.id),
     _rows(ZendeskTicketInQuestion, Group.ZENDESK, newest=ZendeskTicketInQuestion.created_at),
+    _rows(ZendeskUnseenTicket, Group.ZENDESK, newest=ZendeskUnseenTicket.noted_at),
     _rows(ZendeskRanges, Group.ZENDESK),
     _rows(Worker, Group.RUNNING),
     _rows(ChoreRecord, Group.RUNNING, texts=[ChoreRecord.last_error, ChoreRecord.last_note]),

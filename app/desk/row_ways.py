@@ -49,6 +49,7 @@ from app.models.zendesk_watch import (
     ZendeskInvocation,
     ZendeskOddity,
     ZendeskTicketInQuestion,
+    ZendeskUnseenTicket,
 )
 
 OVERVIEW = "/"
@@ -101,6 +102,7 @@ WAYS: Mapping[str, Way] = {
         Way(WaitingAttachment, ["ticket_id"], _of_ticket),
         Way(ZendeskErasure, ["ticket_id"], _of_ticket),
         Way(ZendeskTicketInQuestion, ["ticket_id"], _of_ticket),
+        Way(ZendeskUnseenTicket, ["ticket_id"], _of_ticket),
         Way(
             ZendeskInvocation,
             ["email"],

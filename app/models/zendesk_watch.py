@@ -4,7 +4,7 @@ webhook that did not reach it, and answers of shapes that nobody has seen.
 
 from enum import StrEnum
 
-from piccolo.columns import UUID, BigInt, BigSerial, Text, Timestamptz, Varchar
+from piccolo.columns import UUID, BigInt, BigSerial, Integer, Text, Timestamptz, Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.table import Table
 
@@ -86,3 +86,20 @@ class ZendeskTicketInQuestion(Table, tablename="zendesk_tickets_in_question", db
 
     ticket_id = Varchar(length=64, primary_key=True)
     created_at = Timestamptz(default=TimestamptzNow(), index=True)
+
+
+class ZendeskUnseenTicket(Table, tablename="zendesk_unseen_tickets", db=DB):
+    """A ticket whose comments could not be seen. No content."""
+
+    ticket_id = Varchar(length=64, primary_key=True)
+    unseen_since = Timestamptz(
+        default=TimestamptzNow(), help_text="What was written since then is missing"
+    )
+    ask_at = Timestamptz(
+        null=True,
+        default=None,
+        index=True,
+        help_text="When Zendesk is asked again; none: when the ticket changes, out of the trash",
+    )
+    rounds_away = Integer(default=0, help_text="In how many rounds Zendesk failed for it")
+    noted_at = Timestamptz(default=TimestamptzNow())

@@ -41,11 +41,12 @@ def is_mail(via: Via, ticket: Ticket) -> bool:
 
 async def read_comments(
     client: ZendeskClient, users: Users, ticket: Ticket, since: datetime
-) -> Told:
-    """The comments of a ticket that were written since a moment, the oldest first.
+) -> Told | None:
+    """The comments of a ticket that were written since a moment, the oldest first; None where there
+    is no such ticket any more.
 
     Raises:
-        ZendeskError: the class says why. A ticket that is gone has no comments.
+        ZendeskError: the class says why.
     """
     found: list[api.Comment] = []
     writers: dict[int, User] = {}
@@ -55,9 +56,10 @@ async def read_comments(
         try:
             commented = await api.list_comments(client, ticket.id, after)
         except ZendeskNotFoundError as error:
-            if after is not None:
-                # What was read is compared all the same.
-                odd.append({"ticket": ticket.id, "error": f"a later page of comments: {error}"})
+            if after is None:
+                return None
+            # What was read is compared all the same.
+            odd.append({"ticket": ticket.id, "error": f"a later page of comments: {error}"})
             break
         new = [comment for comment in commented.page.items if comment.created_at >= since]
         found += new

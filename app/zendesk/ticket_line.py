@@ -16,18 +16,22 @@ import structlog
 from app.attachments.hosts import own_hosts
 from app.intake.comments import admit_missing
 from app.settings import Settings
-from app.zendesk import cursors
+from app.zendesk import cursors, unseen_tickets
 from app.zendesk.client import AT_ONCE, ZendeskClient
 from app.zendesk.clocks import allowed
 from app.zendesk.cursors import Cursor
 from app.zendesk.errors import (
+    ZendeskAwayError,
+    ZendeskBusyError,
     ZendeskError,
     ZendeskForbiddenError,
+    ZendeskNotFoundError,
     ZendeskRefusedError,
     ZendeskShapeError,
 )
 from app.zendesk.ticket_comments import read_comments
-from app.zendesk.tickets import DELETED, Exported, Ticket, export_tickets
+from app.zendesk.tickets import DELETED, Exported, Ticket, export_tickets, get_ticket
+from app.zendesk.unseen_tickets import Unseen
 from app.zendesk.users import Users
 
 log = structlog.get_logger(__name__)
@@ -43,7 +47,8 @@ IN_QUESTION = timedelta(days=90)
 
 # What Zendesk answers about one ticket that it does not want to show, or cannot.
 OF_ONE_TICKET = (ZendeskRefusedError, ZendeskForbiddenError, ZendeskShapeError)
-# So many tickets that are refused, and none that is not, are no matter of one ticket.
+# So many tickets that are refused, and none that is not, are no matter of one ticket; nor is it one
+# where Zendesk fails for so many.
 ALL_FROM = 3
 
 FORGET = "DELETE FROM zendesk_tickets_in_question WHERE created_at < now() - $1::interval"
@@ -128,9 +133,11 @@ class TicketLine:
             if self.on_page is not None:
                 await self.on_page(progress)
             if exported.is_end or position == before:
+                await self._look_again(users, progress, dry_run)
                 if not dry_run:
                     await cursors.end_round(self.pool, self.name, progress.until)
                     await self.pool.execute(FORGET, IN_QUESTION)
+                    await unseen_tickets.forget(self.pool)
                 break
         return progress
 
@@ -163,36 +170,64 @@ class TicketLine:
     ) -> None:
         places = asyncio.Semaphore(AT_ONCE)
         failures: list[BaseException] = []
-        refused: list[tuple[Ticket, ZendeskError]] = []
+        refused: list[tuple[str, ZendeskError]] = []
+        away: list[tuple[str, ZendeskError]] = []
         before = progress.compared
+        unseen = await unseen_tickets.find(self.pool, [str(ticket.id) for ticket in tickets])
 
         async def compare(ticket: Ticket) -> None:
+            ticket_id = str(ticket.id)
+            known = unseen.get(ticket_id)
             async with places:
-                if not failures and not self.stopping.is_set():
-                    try:
-                        await self._compare(ticket, users, progress, dry_run)
-                    except OF_ONE_TICKET as error:
-                        refused.append((ticket, error))
-                    except Exception as error:  # noqa: BLE001 - raised when the others have ended
+                if failures or len(away) >= ALL_FROM or self.stopping.is_set():
+                    return
+                if known is not None and known.is_set_aside:
+                    return
+                try:
+                    await self._compare(ticket, known, users, progress, dry_run)
+                except OF_ONE_TICKET as error:
+                    refused.append((ticket_id, error))
+                except ZendeskAwayError as error:
+                    if isinstance(error, ZendeskBusyError):
                         failures.append(error)
+                    else:
+                        away.append((ticket_id, error))
+                except Exception as error:  # noqa: BLE001 - raised when the others have ended
+                    failures.append(error)
 
         await asyncio.gather(*map(compare, tickets))
         if failures:
             raise failures[0]
+        if away and (dry_run or await self._wait_for(away, progress.since)):
+            raise away[0][1]
         if len(refused) >= ALL_FROM and progress.compared == before:
             # It is not about a single one of them.
             raise refused[0][1]
-        await self._set_aside(refused, progress, dry_run)
+        await self._set_aside([*refused, *away], progress, dry_run)
         for ticket in tickets:
             progress.until = max(progress.until, _changed_at(ticket))
         progress.tickets += len(tickets)
 
     async def _compare(
-        self, ticket: Ticket, users: Users, progress: Progress, dry_run: bool
+        self,
+        ticket: Ticket,
+        unseen: Unseen | None,
+        users: Users,
+        progress: Progress,
+        dry_run: bool,
     ) -> None:
-        if ticket.status == DELETED or ticket.updated_at < progress.since:
+        since = progress.since
+        if unseen is not None:
+            since = max(min(since, unseen.unseen_since), self._kept_since())
+        if ticket.updated_at < since:
             return
-        told = await read_comments(self.client, users, ticket, progress.since)
+        told = None
+        if ticket.status != DELETED:
+            told = await read_comments(self.client, users, ticket, since)
+        if told is None:
+            if not dry_run:
+                await unseen_tickets.note_trashed(self.pool, str(ticket.id), since)
+            return
         missing = await admit_missing(
             self.pool,
             told.comments,
@@ -208,17 +243,48 @@ class TicketLine:
             new = await cursors.keep_odd(self.pool, "comment", odd)
             await cursors.count(self.pool, self.name, found=len(missing.ids), odd=new)
             log.info("emails_missing", ticket=ticket.id, emails=len(missing.ids))
+        if not dry_run and unseen is not None:
+            await unseen_tickets.remove(self.pool, unseen.ticket_id, since)
+
+    async def _look_again(self, users: Users, progress: Progress, dry_run: bool) -> None:
+        """Ask again for tickets that Zendesk did not tell of: none of them holds up the others."""
+        for unseen in await unseen_tickets.find_due(self.pool):
+            if self.stopping.is_set():
+                return
+            try:
+                ticket = await get_ticket(self.client, unseen.ticket_id)
+                await self._compare(ticket, unseen, users, progress, dry_run)
+            except ZendeskNotFoundError:
+                if not dry_run:
+                    since = unseen.unseen_since
+                    await unseen_tickets.note_trashed(self.pool, unseen.ticket_id, since)
+            except OF_ONE_TICKET as error:
+                await self._set_aside([(unseen.ticket_id, error)], progress, dry_run)
+            except ZendeskAwayError as error:
+                await self._set_aside([(unseen.ticket_id, error)], progress, dry_run)
+                return
+
+    async def _wait_for(self, away: list[tuple[str, ZendeskError]], since: datetime) -> bool:
+        """Whether a further round waits for tickets for which Zendesk fails. Where that are but a
+        few, and it has failed in some rounds, they are no matter of the moment."""
+        noted = [
+            await unseen_tickets.note(self.pool, ticket_id, since, rounds_away=1)
+            for ticket_id, _ in away
+        ]
+        return len(away) >= ALL_FROM or not all(unseen.is_set_aside for unseen in noted)
 
     async def _set_aside(
-        self, refused: list[tuple[Ticket, ZendeskError]], progress: Progress, dry_run: bool
+        self, untold: list[tuple[str, ZendeskError]], progress: Progress, dry_run: bool
     ) -> None:
-        """Leave out the tickets that Zendesk does not tell of, until they change again: it would
-        tell as little in the next round, and all others would wait for them."""
-        for ticket, error in refused:
-            log.error("ticket_set_aside", ticket=ticket.id, error=str(error))
-        progress.odd += len(refused)
-        if refused and not dry_run:
-            kept = [{"ticket": ticket.id, "error": str(error)} for ticket, error in refused]
+        """Leave out the tickets that Zendesk does not tell of, and ask again later: all others
+        would wait for them."""
+        for ticket_id, error in untold:
+            log.error("ticket_set_aside", ticket=ticket_id, error=str(error))
+        progress.odd += len(untold)
+        if untold and not dry_run:
+            for ticket_id, _ in untold:
+                await unseen_tickets.note(self.pool, ticket_id, progress.since)
+            kept = [{"ticket": ticket_id, "error": str(error)} for ticket_id, error in untold]
             new = await cursors.keep_odd(self.pool, "ticket", kept)
             await cursors.count(self.pool, self.name, found=0, odd=new)
 

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from app.zendesk.client import ZendeskClient
-from app.zendesk.items import Moment, Page, as_object, read_items, read_page
+from app.zendesk.items import Moment, Page, as_object, read_item, read_items, read_page
 from app.zendesk.users import User, read_user
 
 COMMENTS_A_PAGE = "100"
@@ -108,6 +108,17 @@ async def export_tickets(
         Page(tickets, odd, cursor if isinstance(cursor, str) and cursor else None),
         is_end=content.get("end_of_stream") is not False,
     )
+
+
+async def get_ticket(client: ZendeskClient, ticket_id: str) -> Ticket:
+    """One ticket.
+
+    Raises:
+        ZendeskNotFoundError: there is no such ticket, or it is in the trash.
+        ZendeskError: the class says why.
+    """
+    content = await client.get(f"/api/v2/tickets/{ticket_id}.json")
+    return read_item(as_object(content).get("ticket"), Ticket)
 
 
 async def list_comments(

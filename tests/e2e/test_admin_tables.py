@@ -60,6 +60,7 @@ AT_THE_DESK = {
     "waiting_attachments": "/emails?q=ticket%3A1",
     "zendesk_erasures": "/emails?q=ticket%3A1",
     "zendesk_tickets_in_question": "/emails?q=ticket%3A1",
+    "zendesk_unseen_tickets": "/emails?q=ticket%3A1",
     "zendesk_invocations": "/",
     "zendesk_cursors": "/",
     "zendesk_oddities": "/",

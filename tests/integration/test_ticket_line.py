@@ -75,7 +75,7 @@ async def run(
         # What was changed is old enough to be exported.
         now = max(datetime.now(UTC), api.account.now)
         api.account.parts["exported_until"] = now + timedelta(seconds=1)
-        return await TicketLine(settings, pool, client).run_once(start=START, **fields)
+        return await TicketLine(settings, pool, client).run_once(**{"start": START, **fields})
 
     yield run
     await client.close()
@@ -558,7 +558,7 @@ async def test_a_ticket_of_which_zendesk_does_not_tell_is_set_aside(
     progress = await run()
     assert (progress.found, progress.odd) == (1, 1)
     (kept,) = await pool.fetch("SELECT kind, item FROM zendesk_oddities")
-    assert json.loads(kept["item"])["ticket"] == refused.id
+    assert json.loads(kept["item"])["ticket"] == str(refused.id)
     assert str(status) in kept["item"]
     # The next round goes on behind it; when it changes and is told of, nothing is lost.
     assert (await run()).tickets == 0
@@ -578,6 +578,122 @@ async def test_where_all_tickets_are_refused_none_is_passed_over(
         await run()
     api.instead = None
     assert (await run()).found == 3
+
+
+def refusing(ticket: Any, status: int) -> Callable[[Asked], Answer | None]:
+    return lambda asked: Answer(status, {}) if f"/tickets/{ticket.id}/" in asked.path else None
+
+
+async def pass_time(delivery: Delivery, run: Callable[..., Any]) -> None:
+    """So much that the line looks back no longer at what was written ten hours ago."""
+    delivery.account.offset = AGO
+    await delivery.mail("kim@example.com", "meanwhile")
+    assert (await run()).found == 0
+    delivery.account.offset += timedelta(seconds=5)
+
+
+LONG_AGO = {"start": datetime.now(UTC) - timedelta(hours=11)}
+
+
+@pytest.mark.parametrize("is_changed", [True, False])
+async def test_of_a_ticket_that_was_set_aside_no_earlier_comment_is_lost(
+    pool: "Pool[asyncpg.Record]",
+    api: FakeApi,
+    delivery: Delivery,
+    run: Callable[..., Any],
+    is_changed: bool,
+) -> None:
+    delivery.account.offset = timedelta(hours=-10)
+    ticket, _ = await miss(delivery, "anna@example.com", "ten hours ago")
+    api.instead = refusing(ticket, 422)
+    assert (await run(**LONG_AGO)).odd == 1
+    await pass_time(delivery, run)
+    # It is not asked for in each round.
+    assert len(api.asked_for(f"/tickets/{ticket.id}")) == 1
+    api.instead = None
+    if is_changed:
+        await miss(delivery, "anna@example.com", "now", ticket=ticket)
+        assert (await run(dry_run=True)).found == 2
+        assert (await run()).found == 2
+    else:
+        await pool.execute("UPDATE zendesk_unseen_tickets SET ask_at = now()")
+        assert (await run(dry_run=True)).found == 1
+        assert (await run()).found == 1
+    assert (await run()).found == 0
+    assert await pool.fetchval("SELECT count(*) FROM zendesk_unseen_tickets") == 0
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["by the export", "by its comments"])
+async def test_of_a_ticket_that_came_back_from_the_trash_no_comment_is_lost(
+    pool: "Pool[asyncpg.Record]",
+    api: FakeApi,
+    delivery: Delivery,
+    run: Callable[..., Any],
+    is_told: bool,
+) -> None:
+    delivery.account.offset = timedelta(hours=-10)
+    ticket, _ = await miss(delivery, "anna@example.com", "ten hours ago")
+    if is_told:
+        ticket.status = "deleted"
+    else:
+        api.instead = refusing(ticket, 404)
+    assert (await run(**LONG_AGO)).found == 0
+    await pass_time(delivery, run)
+    api.instead, ticket.status = None, "open"
+    ticket.changed_at = delivery.account.now
+    assert (await run()).found == 1
+    assert await pool.fetchval("SELECT count(*) FROM zendesk_unseen_tickets") == 0
+
+
+async def test_what_lay_in_the_trash_for_longer_than_zendesk_keeps_it_is_forgotten(
+    pool: "Pool[asyncpg.Record]", api: FakeApi, delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    refused, _ = await miss(delivery, "anna@example.com", "one")
+    api.instead = refusing(refused, 403)
+    await run()
+    # Since then it is in the trash.
+    refused.status = "deleted"
+    await pool.execute("UPDATE zendesk_unseen_tickets SET ask_at = now()")
+    await run()
+    await pool.execute("UPDATE zendesk_unseen_tickets SET noted_at = now() - interval '61 days'")
+    await run()
+    assert await pool.fetchval("SELECT count(*) FROM zendesk_unseen_tickets") == 0
+
+
+async def test_a_ticket_for_which_zendesk_fails_holds_up_the_others_for_some_rounds(
+    pool: "Pool[asyncpg.Record]", api: FakeApi, delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    failing, _ = await miss(delivery, "anna@example.com", "one")
+    await miss(delivery, "erika@example.com", "two")
+    api.instead = refusing(failing, 503)
+    for _ in range(2):
+        with pytest.raises(ZendeskAwayError):
+            await run()
+    assert (await run()).odd == 1
+    delivery.account.offset += timedelta(seconds=5)
+    await miss(delivery, "erika@example.com", "three")
+    # Nor does it later, when it is asked for again, or has changed.
+    await pool.execute("UPDATE zendesk_unseen_tickets SET ask_at = now()")
+    await miss(delivery, "anna@example.com", "four", ticket=failing)
+    assert (await run()).found == 1
+    api.instead = None
+    await pool.execute("UPDATE zendesk_unseen_tickets SET ask_at = now()")
+    assert (await run()).found == 2
+    assert len(await emails(pool)) == 4
+
+
+async def test_an_outage_of_some_rounds_passes_over_no_ticket(
+    pool: "Pool[asyncpg.Record]", api: FakeApi, delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    for number in range(12):
+        await miss(delivery, f"{number}@example.com", f"text {number}")
+    api.instead = lambda asked: Answer(503) if "/comments" in asked.path else None
+    for _ in range(4):
+        with pytest.raises(ZendeskAwayError):
+            await run()
+    api.instead = None
+    await pool.execute("UPDATE zendesk_unseen_tickets SET ask_at = now()")
+    assert (await run()).found == 12
 
 
 async def test_a_comment_that_the_database_refuses_costs_the_others_nothing(

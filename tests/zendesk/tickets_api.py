@@ -63,13 +63,19 @@ def _place(ticket: Ticket) -> tuple[float, int]:
     return float(int(ticket.changed_at.timestamp())), ticket.id
 
 
-def one_ticket(account: Account, asked: Asked) -> Answer:
+def _find(account: Account, asked: Asked) -> Ticket | None:
+    """The ticket that is asked for, unless it is in the trash."""
     ticket = account.tickets.get(int(asked.found["id"]))
+    return None if ticket is None or ticket.status == "deleted" else ticket
+
+
+def one_ticket(account: Account, asked: Asked) -> Answer:
+    ticket = _find(account, asked)
     return NOT_FOUND if ticket is None else Answer(200, {"ticket": show_ticket(ticket)})
 
 
 def comments(account: Account, asked: Asked) -> Answer:
-    ticket = account.tickets.get(int(asked.found["id"]))
+    ticket = _find(account, asked)
     if ticket is None:
         return NOT_FOUND
     is_newest_first = asked.query.get("sort", "created_at").startswith("-")
@@ -82,7 +88,7 @@ def comments(account: Account, asked: Asked) -> Answer:
 
 
 def audits(account: Account, asked: Asked) -> Answer:
-    ticket = account.tickets.get(int(asked.found["id"]))
+    ticket = _find(account, asked)
     if ticket is None:
         return NOT_FOUND
     return page(
