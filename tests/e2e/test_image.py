@@ -6,6 +6,7 @@
 import contextlib
 import json
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+import slow_handler
 from servers import Server, make_folder_of_servers
 from support import PRODUCTION, SECRET, email, free_port, need, signed, wait_until
 
@@ -22,15 +24,6 @@ pytestmark = pytest.mark.long
 
 MOST_BYTES = 250_000_000
 USER = "10001"
-HANDLER = """
-import asyncio
-from pathlib import Path
-
-async def handle(email):
-    while not Path("/handlers/go").exists():
-        await asyncio.sleep(0.05)
-    return {"from": email.from_email}
-"""
 COMPILERS = "cc gcc g++ clang ld as make rustc pip strip"
 
 
@@ -60,7 +53,7 @@ class Containers:
     """Containers of the image, with as few rights as the examples give them.
 
     Args:
-        handlers: a folder of which they use the handler `slow:handle`.
+        handlers: a folder of which they use the handler `slow_handler`.
     """
 
     def __init__(self, image: str, database_url: str, handlers: Path) -> None:
@@ -73,7 +66,7 @@ class Containers:
             "MAILROOM_WEBHOOK_SECRETS": SECRET,
             "MAILROOM_HOST": "127.0.0.1",
             "MAILROOM_PORT": str(self.port),
-            "MAILROOM_HANDLER": "slow:handle",
+            "MAILROOM_HANDLER": "slow_handler:handle",
             "PYTHONPATH": "/handlers",
         }
         self.options = [
@@ -115,7 +108,7 @@ def server() -> Iterator[Server]:
 def containers(image: str, server: Server, tmp_path: Path) -> Iterator[Containers]:
     handlers = tmp_path / "handlers"
     handlers.mkdir()
-    (handlers / "slow.py").write_text(HANDLER)
+    shutil.copy(slow_handler.__file__, handlers)
     # They are another user.
     handlers.chmod(0o755)
     started = Containers(image, server.url(), handlers)

@@ -583,13 +583,13 @@ def test_json_that_older_versions_stored_is_readable(
     job_id = store(
         connection,
         attachment_urls='[{"url": "https://example.org/1", "alt": "photo \\ud83d", "\\u0000": 1}]',
-        extracted_data=f'{{"a": "\\ud83d\\udce6 \\udc00", "deep": {"[" * 3000}{"]" * 3000}}}',
+        extracted_data=f'{{"a": "\\ud83d\\udce6 \\udc00", "deep": {"[" * 15_000}{"]" * 15_000}}}',
     )
     answer = api.get(f"{PATH}/{job_id}")
     assert answer.status_code == 200, answer.text
     (file,) = answer.json()["attachments"]
     assert file["alt"] == "photo \ufffd"
-    # Too deep for any reader: its text is given.
+    # Too deep for the reader of any Python: its text is given.
     assert answer.json()["extracted_data"].startswith('{"a"')
     listed = api.get(PATH, params={"ticket_id": "1"})
     assert listed.status_code == 200
