@@ -39,7 +39,9 @@ TELL_SECONDS = 15.0
 VACUUM_PATIENCE_SECONDS = 1_800.0
 GIGA = 1e9
 
-HAS_BEGUN = "SELECT token IS NOT NULL FROM chores WHERE name = $1"
+HAS_BEGUN = "SELECT running_by LIKE '%:' || $2 FROM chores WHERE name = $1"
+# What the command says where the worker looks at that moment whether it has something to remove.
+IS_BUSY = "wait for its end"
 NOTE = "SELECT last_note FROM chores WHERE name = $1"
 WITHOUT = "without pruning"
 BESIDE = "beside pruning"
@@ -150,16 +152,30 @@ async def pruning(
         "MAILROOM_KEEP_COMPLETED_DAYS": str(KEEP_DAYS),
     }
     command = [sys.executable, "-m", "app.cli.main", "prune"]
-    block = running(command, environment, servers.folder / "prune.log", signal.SIGINT)
-    process = block.__enter__()
-    try:
-        while not await connection.fetchval(HAS_BEGUN, NAME):
-            process.check()
-            await asyncio.sleep(0.1)
-        yield process
-    finally:
-        # The client posts on meanwhile.
-        await asyncio.to_thread(block.__exit__, None, None, None)
+    while True:
+        block = running(command, environment, servers.folder / "prune.log", signal.SIGINT)
+        process = block.__enter__()
+        try:
+            if await begins(process, connection):
+                yield process
+                return
+        finally:
+            # The client posts on meanwhile.
+            await asyncio.to_thread(block.__exit__, None, None, None)
+
+
+async def begins(process: Process, connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+    """Wait until a command removes. Returns whether it does: another may have been first.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    while not await connection.fetchval(HAS_BEGUN, NAME, str(process.popen.pid)):
+        if process.popen.poll() and IS_BUSY in process.last_words():
+            return False
+        process.check()
+        await asyncio.sleep(0.1)
+    return True
 
 
 async def measure(servers: Servers, plan: Plan) -> Found:
