@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
-from litestar import Controller, Request, Response, get, post
+from litestar import Request, Response, get, post
 from litestar.datastructures import State
 from litestar.exceptions import (
     HTTPException,
@@ -21,7 +21,7 @@ from litestar.params import Parameter
 from litestar.response import Stream
 
 from app.api.attachment_schemas import AttachmentList, AttachmentSummary, summary_of
-from app.api.parts import EVERYWHERE, database_away
+from app.api.parts import EVERYWHERE, ApiController
 from app.api.tokens import acting, needs
 from app.attachments import upkeep
 from app.attachments.given import Archive, Attachment
@@ -30,11 +30,10 @@ from app.attachments.store import MissingBytesError, StoreError
 from app.audit.acts import Act
 from app.audit.log import in_transaction, result_of, write
 from app.database.engine import running_pool
-from app.database.errors import DATABASE_AWAY
 from app.http.bodies import RETRY_AFTER_SECONDS
 from app.http.problems import problem, problem_response
 from app.http.ranges import NoSuchPartError, Part, asked_part, is_known, is_same
-from app.http.strict import StrictRequest, refuse_unknown_parameters
+from app.http.strict import refuse_unknown_parameters
 from app.models.api_token import Scope
 from app.models.email_attachment import AttachmentState
 from app.settings import get_settings
@@ -68,15 +67,12 @@ class NotThereError(HTTPException):
     """There are no bytes; 409 where there may be some yet, 410 where not."""
 
 
-class AttachmentsController(Controller):
+class AttachmentsController(ApiController):
     """The files of one email."""
 
     path = "/api/v1/jobs/{job_id:uuid}/attachments"
     tags = ["Jobs"]  # noqa: RUF012 - Litestar declares it so
     guards = [needs(Scope.READ), refuse_unknown_parameters]  # noqa: RUF012
-    request_class = StrictRequest
-    security = [{"token": []}]  # noqa: RUF012
-    exception_handlers = dict.fromkeys(DATABASE_AWAY, database_away)
 
     @get(
         summary="List the files of an email",

@@ -4,18 +4,17 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import attrs
-from litestar import Controller, Request, get
+from litestar import Request, get
 
 from app.api.job_schemas import EXAMPLE_ID
-from app.api.parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
+from app.api.parts import EVERYWHERE, EXAMPLE_CURSOR, ApiController, invalid, query
 from app.api.search import Cursor, CursorError
 from app.api.tokens import acting, needs
 from app.audit.acts import Act
 from app.audit.finding import AuditSearch, Entry, find
 from app.audit.log import write
 from app.database.engine import running_pool
-from app.database.errors import DATABASE_AWAY
-from app.http.strict import StrictRequest, refuse_unknown_parameters
+from app.http.strict import refuse_unknown_parameters
 from app.models.api_token import Scope
 from app.models.audit_entry import Door, Result
 
@@ -31,15 +30,12 @@ class AuditPage:
     next_cursor: str | None
 
 
-class AuditController(Controller):
+class AuditController(ApiController):
     """The audit log: every act of a person or a program."""
 
     path = "/api/v1/audit"
     tags = ["Audit"]  # noqa: RUF012 - Litestar declares it so
     guards = [needs(Scope.OPERATE), refuse_unknown_parameters]  # noqa: RUF012
-    request_class = StrictRequest
-    security = [{"token": []}]  # noqa: RUF012
-    exception_handlers = dict.fromkeys(DATABASE_AWAY, database_away)
 
     @get(summary="List what was done", operation_id="listAudit", responses=EVERYWHERE)
     async def list_entries(

@@ -5,21 +5,20 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import attrs
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.exceptions import ClientException, NotFoundException
 
 from app.api.bulk_selection import select
 from app.api.job_schemas import EXAMPLE_ID, about
-from app.api.parts import EVERYWHERE, database_away, invalid, query
+from app.api.parts import EVERYWHERE, ApiController, invalid, query
 from app.api.tokens import acting, needs
 from app.bulk import asking, rows
 from app.bulk.acting import NotPossibleError
 from app.bulk.asking import AskingError
 from app.bulk.rows import Bulk
 from app.database.engine import running_pool
-from app.database.errors import DATABASE_AWAY
 from app.http.problems import problem_response
-from app.http.strict import StrictRequest, refuse_unknown_parameters
+from app.http.strict import refuse_unknown_parameters
 from app.models.api_token import Scope
 from app.models.bulk_action import Action, BulkState
 from app.settings import get_settings
@@ -99,15 +98,12 @@ class NotNowError(ClientException):
     status_code = 409
 
 
-class BulkController(Controller):
+class BulkController(ApiController):
     """One action on many emails: workers carry it out in small batches."""
 
     path = "/api/v1/bulk-actions"
     tags = ["Bulk actions"]  # noqa: RUF012 - Litestar declares it so
     guards = [needs(Scope.OPERATE), refuse_unknown_parameters]  # noqa: RUF012
-    request_class = StrictRequest
-    security = [{"token": []}]  # noqa: RUF012
-    exception_handlers = dict.fromkeys(DATABASE_AWAY, database_away)
 
     @post(
         status_code=200,

@@ -11,18 +11,17 @@ from uuid import UUID
 
 import attrs
 import structlog
-from litestar import Controller, Request, post
+from litestar import Request, post
 from litestar.exceptions import ClientException, HTTPException
 
 from app.api.job_schemas import EXAMPLE_ID, about
-from app.api.parts import EVERYWHERE, database_away, invalid
+from app.api.parts import EVERYWHERE, ApiController, invalid
 from app.api.tokens import acting, needs
 from app.audit.acts import Act
 from app.audit.log import in_steps
 from app.database.engine import running_pool
-from app.database.errors import DATABASE_AWAY
 from app.http.problems import problem_response
-from app.http.strict import StrictRequest, refuse_unknown_parameters
+from app.http.strict import refuse_unknown_parameters
 from app.models.api_token import Scope
 from app.models.fit import fit_text, in_utc
 from app.models.incoming_email import ProcessingStatus
@@ -88,15 +87,12 @@ class NotReconcilableError(ClientException):
     status_code = 409
 
 
-class DeliveriesController(Controller):
+class DeliveriesController(ApiController):
     """The delivery of finished emails to the team's own system."""
 
     path = "/api/v1/deliveries"
     tags = ["Deliveries"]  # noqa: RUF012 - Litestar declares it so
     guards = [needs(Scope.OPERATE), refuse_unknown_parameters]  # noqa: RUF012
-    request_class = StrictRequest
-    security = [{"token": []}]  # noqa: RUF012
-    exception_handlers = dict.fromkeys(DATABASE_AWAY, database_away)
 
     @post(
         "/reconcile",

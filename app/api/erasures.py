@@ -6,16 +6,15 @@ from uuid import UUID
 
 import attrs
 import structlog
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.exceptions import NotFoundException
 
 from app.api.job_schemas import about
-from app.api.parts import EVERYWHERE, database_away, invalid, query
+from app.api.parts import EVERYWHERE, ApiController, invalid, query
 from app.api.tokens import acting, needs
 from app.database.engine import running_pool
-from app.database.errors import DATABASE_AWAY
 from app.http.problems import problem_response
-from app.http.strict import StrictRequest, refuse_unknown_parameters
+from app.http.strict import refuse_unknown_parameters
 from app.jobs.transitions.erasing import Erased, StillWritingError
 from app.models.api_token import Scope
 from app.models.erasure import ErasedBy
@@ -75,15 +74,12 @@ class ErasureAnswer:
     record: Annotated[ErasureRecord | None, about("Of an erasure")]
 
 
-class ErasuresController(Controller):
+class ErasuresController(ApiController):
     """Erasures. Nothing of what is erased can be had again."""
 
     path = "/api/v1/erasures"
     tags = ["Erasures"]  # noqa: RUF012 - Litestar declares it so
     guards = [needs(Scope.OPERATE), refuse_unknown_parameters]  # noqa: RUF012
-    request_class = StrictRequest
-    security = [{"token": []}]  # noqa: RUF012
-    exception_handlers = dict.fromkeys(DATABASE_AWAY, database_away)
 
     @post(
         summary="Erase by sender, ticket or id",

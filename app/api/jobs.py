@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
-from litestar import Controller, Request, delete, get, post
+from litestar import Request, delete, get, post
 from litestar.exceptions import (
     ClientException,
     NotFoundException,
@@ -23,15 +23,14 @@ from app.api.job_schemas import (
     RetryRequest,
     StateCount,
 )
-from app.api.parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
+from app.api.parts import EVERYWHERE, EXAMPLE_CURSOR, ApiController, invalid, query
 from app.api.search import Cursor, CursorError, Search, SearchError
 from app.api.tokens import acting, needs
 from app.audit.acts import Act
 from app.audit.log import in_steps, in_transaction, result_of, write
 from app.database.engine import running_pool
-from app.database.errors import DATABASE_AWAY
 from app.http.problems import problem_response
-from app.http.strict import StrictRequest, refuse_unknown_parameters
+from app.http.strict import refuse_unknown_parameters
 from app.jobs.story import tell_story
 from app.jobs.transitions import operators
 from app.jobs.transitions.erasing import StillWritingError
@@ -61,15 +60,12 @@ class NotRetryableError(ClientException):
     status_code = 409
 
 
-class JobsController(Controller):
+class JobsController(ApiController):
     """The list of jobs. An email and its job are one: they share their id."""
 
     path = "/api/v1/jobs"
     tags = ["Jobs"]  # noqa: RUF012 - Litestar declares it so
     guards = [needs(Scope.READ), refuse_unknown_parameters]  # noqa: RUF012
-    request_class = StrictRequest
-    security = [{"token": []}]  # noqa: RUF012
-    exception_handlers = dict.fromkeys(DATABASE_AWAY, database_away)
 
     @get(summary="List emails", operation_id="listJobs", responses=EVERYWHERE)
     async def list_jobs(

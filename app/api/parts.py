@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from litestar import Request
+from litestar import Controller, Request
 from litestar.exceptions import ValidationException
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
@@ -15,8 +15,10 @@ from litestar.response import Response
 from app.api.job_schemas import EXAMPLE_ID
 from app.api.search import Cursor
 from app.api.tokens import ANSWERS_OF_THE_GUARD
+from app.database.errors import DATABASE_AWAY
 from app.http.bodies import RETRY_AFTER_SECONDS
 from app.http.problems import problem, problem_response
+from app.http.strict import StrictRequest
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,14 @@ def database_away(request: Request[Any, Any, Any], error: Exception) -> Response
     return problem(
         503, "the database is away: ask again", headers={"Retry-After": RETRY_AFTER_SECONDS}
     )
+
+
+class ApiController(Controller):
+    """What programs call with a token; a guard of each says which."""
+
+    request_class = StrictRequest
+    security = [{"token": []}]  # noqa: RUF012 - Litestar declares it so
+    exception_handlers = dict.fromkeys(DATABASE_AWAY, database_away)
 
 
 def invalid(field: str, message: str) -> ValidationException:

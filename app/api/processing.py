@@ -4,18 +4,17 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import attrs
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.exceptions import HTTPException
 
 from app.api.job_schemas import about
-from app.api.parts import EVERYWHERE, database_away, invalid
+from app.api.parts import EVERYWHERE, ApiController, invalid
 from app.api.tokens import acting, needs
 from app.audit.acts import Act
 from app.audit.log import in_transaction, write
 from app.database.engine import running_pool
-from app.database.errors import DATABASE_AWAY
 from app.http.problems import problem_response
-from app.http.strict import StrictRequest, refuse_unknown_parameters
+from app.http.strict import refuse_unknown_parameters
 from app.jobs import pausing
 from app.jobs.pausing import Pause, PausedAlreadyError, PauseError
 from app.models.api_token import Scope
@@ -38,15 +37,12 @@ class Processing:
     reason: Annotated[str | None, about("Why", "CRM moves")] = None
 
 
-class ProcessingController(Controller):
+class ProcessingController(ApiController):
     """Processing as a whole. Email is accepted and stored whether it is paused or not."""
 
     path = "/api/v1/processing"
     tags = ["Processing"]  # noqa: RUF012 - Litestar declares it so
     guards = [refuse_unknown_parameters]  # noqa: RUF012
-    request_class = StrictRequest
-    security = [{"token": []}]  # noqa: RUF012
-    exception_handlers = dict.fromkeys(DATABASE_AWAY, database_away)
 
     @get(
         summary="Whether emails are processed",

@@ -7,18 +7,18 @@ from uuid import UUID
 
 import attrs
 import structlog
-from litestar import Controller, Request, delete, get, post
+from litestar import Request, delete, get, post
 from litestar.exceptions import ClientException, NotFoundException
 from litestar.openapi.spec import Example
 from litestar.params import Parameter
 
-from app.api.parts import EVERYWHERE, EXAMPLE_CURSOR, database_away, invalid, query
+from app.api.parts import EVERYWHERE, EXAMPLE_CURSOR, ApiController, database_away, invalid, query
 from app.api.search import Cursor, CursorError
 from app.api.tokens import acting, needs
 from app.database.engine import running_pool
 from app.database.errors import DATABASE_AWAY
 from app.http.problems import problem_response
-from app.http.strict import StrictRequest, refuse_unknown_parameters
+from app.http.strict import refuse_unknown_parameters
 from app.intake.mending import MendingError, admit_mended, as_text, examine_for_page
 from app.intake.refusals import Refusal, Summary, discard, find_refusal, summaries
 from app.intake.refused import RefusedError
@@ -89,14 +89,12 @@ class NotAdmittedError(ClientException):
     status_code = 409
 
 
-class QuarantineController(Controller):
+class QuarantineController(ApiController):
     """The quarantine: what was refused at the webhook route is kept for a while."""
 
     path = "/api/v1/quarantine"
     tags = ["Quarantine"]  # noqa: RUF012 - Litestar declares it so
     guards = [needs(Scope.READ), refuse_unknown_parameters]  # noqa: RUF012
-    request_class = StrictRequest
-    security = [{"token": []}]  # noqa: RUF012
     exception_handlers = dict.fromkeys((*DATABASE_AWAY, NotStoredError), database_away)
 
     @get(summary="List refused webhooks", operation_id="listRefused", responses=EVERYWHERE)

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import asyncpg
 import attrs
-from litestar import Controller, Request, get
+from litestar import Request, get
 from litestar.exceptions import ValidationException
 from litestar.response import Redirect, Stream, Template
 
@@ -23,9 +23,8 @@ from app.database.errors import CANNOT_ASK
 from app.desk.addresses import AUDIT_PATH, address
 from app.desk.audit_text import AUDIT_QUALIFIERS, read_audit_search
 from app.desk.csv_export import harmless
-from app.desk.pages import NO_STORE, actor_of, page, see_role, to_sign_in
+from app.desk.pages import PageController, actor_of, page, see_role, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
 from app.models.audit_entry import AuditEntry
@@ -45,13 +44,10 @@ CHIPS = (
 COLUMNS = [field.name for field in attrs.fields(Entry)]
 
 
-class AuditPages(Controller):
+class AuditPages(PageController):
     """The list, whose address is the search; and all that it finds as a file."""
 
     path = AUDIT_PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def list_all(

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.exceptions import NotFoundException, ValidationException
 from litestar.response import Redirect, Template
 
@@ -22,9 +22,8 @@ from app.desk.addresses import BULK_PATH as PATH
 from app.desk.addresses import EMAILS_PATH, address
 from app.desk.lists import LISTED, Asked, Cell, Listing, Row, listing, page_address, read_place
 from app.desk.operators import Operator
-from app.desk.pages import NO_STORE, acting_operator, actor_of, page, to_sign_in
+from app.desk.pages import PageController, acting_operator, actor_of, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 from app.i18n.formats import number
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
@@ -44,13 +43,10 @@ NAMES: Mapping[Action, str] = {
 }
 
 
-class BulkPages(Controller):
+class BulkPages(PageController):
     """The preview, the list, and a page of each."""
 
     path = PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def list_all(

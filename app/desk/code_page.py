@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlencode
 
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.exceptions import HTTPException, PermissionDeniedException
 from litestar.response import Redirect, Template
 
@@ -13,12 +13,11 @@ from app.desk.addresses import CODE_PATH, SIGN_IN_PATH, address, file_url
 from app.desk.authenticator import SECOND_STEP, is_recovery_code
 from app.desk.forms import check_token, form_token
 from app.desk.login_limit import count_attempt, network, network_of
-from app.desk.pages import NO_STORE
+from app.desk.pages import PageController
 from app.desk.return_paths import safe_path
 from app.desk.sign_in import database_is_away
 from app.desk.sign_in_end import CODE_COOKIE, begin_session, user_of, write_refused
 from app.desk.sign_in_steps import look_at_step, take_step
-from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
 from app.models.sign_in_step import Purpose
@@ -26,13 +25,10 @@ from app.models.sign_in_step import Purpose
 WRONG = N_("The code is wrong, or was used already: type the next one that the app shows.")
 
 
-class CodePage(Controller):
+class CodePage(PageController):
     """The form, and what is done with it."""
 
     path = CODE_PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def show(self, request: Request[Any, Any, Any]) -> Template | Redirect:

@@ -3,10 +3,11 @@ a search, to be delivered again."""
 
 from typing import Any
 
-from litestar import Controller, Request, get
+from litestar import Request, get
 from litestar.response import Redirect, Template
 
-from app.api.search_text import QUALIFIERS, SearchTextError
+from app.api.search import Search
+from app.api.search_text import QUALIFIERS
 from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
 from app.desk.addresses import DELIVERIES_PATH as PATH
@@ -17,15 +18,12 @@ from app.desk.lists import (
     LISTED,
     Cell,
     Row,
-    counted,
     listing,
-    page_address,
     read_place,
 )
-from app.desk.narrowed_search import find_narrowed, read_narrowed
-from app.desk.pages import NO_STORE, page, to_sign_in
+from app.desk.narrowed_search import find_narrowed, list_narrowed, state_chips
+from app.desk.pages import PageController, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.models.bulk_action import Action
@@ -38,13 +36,10 @@ from app.sync.counts import Undelivered, count_deliveries, list_undelivered, rec
 SHOWN = (SyncStatus.FAILED, SyncStatus.PENDING)
 
 
-class DeliveryPages(Controller):
+class DeliveryPages(PageController):
     """The list."""
 
     path = PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def list_all(
@@ -56,16 +51,10 @@ class DeliveryPages(Controller):
             return to_sign_in(request)
         place = read_place(after)
         settings = get_settings()
-        found: list[Undelivered] = []
-        wrong: str | None = None
-        try:
-            counts = await count_deliveries(
-                running_pool(), receiver_of(settings), at_most=COUNTED_AT_MOST
-            )
-            narrowed = read_narrowed(q, user, qualifier="sync", field="sync_status", shown=SHOWN)
-            q = narrowed.text
-            found = await find_narrowed(
-                narrowed.search,
+
+        async def find(search: Search) -> list[Undelivered]:
+            return await find_narrowed(
+                search,
                 lambda condition, parameters: list_undelivered(
                     running_pool(),
                     condition,
@@ -74,8 +63,14 @@ class DeliveryPages(Controller):
                     after=(place.received_at, place.id) if place else None,
                 ),
             )
-        except SearchTextError as error:
-            wrong = str(error)
+
+        try:
+            counts = await count_deliveries(
+                running_pool(), receiver_of(settings), at_most=COUNTED_AT_MOST
+            )
+            listed = await list_narrowed(
+                q, user, find, qualifier="sync", field="sync_status", shown=SHOWN
+            )
         except CANNOT_ASK as error:
             raise database_is_away() from error
         return page(
@@ -87,28 +82,26 @@ class DeliveryPages(Controller):
             stands=counts.receiver,
             listing=listing(
                 PATH,
-                found,
+                listed.found,
                 columns=(_("Ended"), _("Ticket"), _("Subject"), _("Tries"), _("Next")),
                 row=_row,
                 place=lambda one: (one.completed_at, one.id),
                 after=place,
                 is_checked=settings.delivers and user.may(Role.OPERATOR),
-                q=q,
+                q=listed.text,
             ),
-            chips=[
+            chips=state_chips(
+                PATH,
+                "sync",
+                listed.text,
                 (
-                    f"{name} ({counted(many)})",
-                    page_address(PATH, q=f"sync:{one}"),
-                    q == f"sync:{one}",
-                )
-                for name, one, many in (
                     (_("Given up"), SyncStatus.FAILED, counts.failed),
                     (_("Waiting"), SyncStatus.PENDING, counts.pending),
-                )
-            ],
+                ),
+            ),
             names={Action.DELIVER: _(NAMES[Action.DELIVER])},
-            q=q,
-            wrong=wrong,
+            q=listed.text,
+            wrong=listed.wrong,
             qualifiers=QUALIFIERS,
             here=address(PATH),
         )

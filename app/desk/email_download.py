@@ -7,7 +7,7 @@ from email.policy import SMTP
 from typing import Any
 from uuid import UUID
 
-from litestar import Controller, Request, Response, get
+from litestar import Request, Response, get
 from litestar.datastructures import State
 
 from app.api.attachments import ANY_BYTES, MEDIA_TYPE, SANDBOX
@@ -20,21 +20,17 @@ from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
 from app.desk.addresses import EMAILS_PATH
 from app.desk.email_page import read, see_that_it_may_read
-from app.desk.pages import NO_STORE, actor_of, to_sign_in
+from app.desk.pages import PageController, actor_of, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 
 # Bytes of all files in one message, which is made in memory; the others are named in it.
 LARGEST_FILES = 20 * 1024 * 1024
 
 
-class EmailDownload(Controller):
+class EmailDownload(PageController):
     """What of an email is saved as a file."""
 
     path = EMAILS_PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get("/{email_id:uuid}/download")
     async def download(

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 import attrs
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.exceptions import ValidationException
 from litestar.response import Redirect, Template
 
@@ -21,10 +21,9 @@ from app.desk.addresses import EMAILS_PATH, address
 from app.desk.bulk_pages import NAMES
 from app.desk.completions import VALUES, find_values
 from app.desk.operators import Operator
-from app.desk.pages import NO_STORE, acting_operator, page, to_sign_in
+from app.desk.pages import PageController, acting_operator, page, to_sign_in
 from app.desk.saved_searches import NotSavedError
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 from app.i18n.formats import number
 from app.i18n.texts import N_, ngettext
 from app.i18n.texts import gettext as _
@@ -63,13 +62,10 @@ class Listed:
 NOTHING = Page([], has_newer=False, has_older=False)
 
 
-class EmailList(Controller):
+class EmailList(PageController):
     """The list, whose address is the search."""
 
     path = EMAILS_PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def list_all(

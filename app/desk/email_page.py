@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from litestar import Controller, Request, Response, get, post
+from litestar import Request, Response, get, post
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException, PermissionDeniedException
 from litestar.response import Redirect, Template
@@ -26,10 +26,9 @@ from app.desk.email_neighbours import find_neighbours
 from app.desk.email_sentences import possible_actions, state_sentence
 from app.desk.email_timeline import steps_of
 from app.desk.operators import Operator
-from app.desk.pages import NO_STORE, acting_operator, actor_of, page, to_sign_in
+from app.desk.pages import PageController, acting_operator, actor_of, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
 from app.durations import in_words
-from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
 from app.jobs.story import tell_story
@@ -47,13 +46,10 @@ NO_EMAIL = N_("there is no email %(id)s: it may have been erased")
 MAY_COME = (AttachmentState.FAILED, AttachmentState.SKIPPED, AttachmentState.FLAGGED)
 
 
-class EmailPage(Controller):
+class EmailPage(PageController):
     """The page of an email, and what belongs to it."""
 
     path = EMAILS_PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get("/{email_id:uuid}")
     async def show(

@@ -4,11 +4,11 @@ again."""
 from typing import Any
 
 import attrs
-from litestar import Controller, Request, get
+from litestar import Request, get
 from litestar.response import Redirect, Template
 
 from app.api.search import Cursor, Search
-from app.api.search_text import QUALIFIERS, SearchTextError
+from app.api.search_text import QUALIFIERS
 from app.attachments.counts import count_files
 from app.attachments.names import safe_name
 from app.attachments.not_kept import find_page
@@ -24,15 +24,12 @@ from app.desk.lists import (
     LISTED,
     Cell,
     Row,
-    counted,
     listing,
-    page_address,
     read_place,
 )
-from app.desk.narrowed_search import find_narrowed, read_narrowed
-from app.desk.pages import NO_STORE, page, to_sign_in
+from app.desk.narrowed_search import find_narrowed, list_narrowed, state_chips
+from app.desk.pages import PageController, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.models.bulk_action import Action
@@ -41,13 +38,10 @@ from app.models.operator_account import Role
 from app.settings import get_settings
 
 
-class FilePages(Controller):
+class FilePages(PageController):
     """The list."""
 
     path = PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def list_all(
@@ -58,15 +52,16 @@ class FilePages(Controller):
         if user is None:
             return to_sign_in(request)
         place = read_place(after)
-        found: list[File] = []
-        wrong: str | None = None
         try:
             counts = await count_files(running_pool(), NOT_KEPT, at_most=COUNTED_AT_MOST)
-            narrowed = read_narrowed(q, user, qualifier="file", field="file_state", shown=NOT_KEPT)
-            q = narrowed.text
-            found = await _find(narrowed.search, place)
-        except SearchTextError as error:
-            wrong = str(error)
+            listed = await list_narrowed(
+                q,
+                user,
+                lambda search: _find(search, place),
+                qualifier="file",
+                field="file_state",
+                shown=NOT_KEPT,
+            )
         except CANNOT_ASK as error:
             raise database_is_away() from error
         are_fetched = get_settings().attachments != "off"
@@ -78,25 +73,23 @@ class FilePages(Controller):
             are_fetched=are_fetched,
             listing=listing(
                 PATH,
-                found,
+                listed.found,
                 columns=(_("Ended"), _("File"), _("Why"), _("Tries")),
                 row=_row,
                 place=lambda one: (one.ended_at, one.id),
                 after=place,
                 is_checked=are_fetched and user.may(Role.OPERATOR),
-                q=q,
+                q=listed.text,
             ),
-            chips=[
-                (
-                    f"{_(one).capitalize()} ({counted(counts[one].files)})",
-                    page_address(PATH, q=f"file:{one}"),
-                    q == f"file:{one}",
-                )
-                for one in NOT_KEPT
-            ],
+            chips=state_chips(
+                PATH,
+                "file",
+                listed.text,
+                ((_(one).capitalize(), one, counts[one].files) for one in NOT_KEPT),
+            ),
             names={Action.FETCH: _(NAMES[Action.FETCH])},
-            q=q,
-            wrong=wrong,
+            q=listed.text,
+            wrong=listed.wrong,
             qualifiers=QUALIFIERS,
             here=address(PATH),
         )

@@ -3,13 +3,12 @@
 import asyncio
 from typing import Any
 
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.response import Redirect, Template
 
 from app.desk.addresses import LINT_PATH
-from app.desk.pages import NO_STORE, acting_operator, page, to_sign_in
+from app.desk.pages import PageController, acting_operator, page, to_sign_in
 from app.desk.sign_in import signed_in
-from app.http.known_hosts import only_known_hosts
 from app.models.operator_account import Role
 from app.zendesk.lint.lint import lint
 from app.zendesk.template import TEMPLATE
@@ -19,13 +18,10 @@ LONGEST = 256 * 1024
 LARGEST_FORM = 3 * LONGEST + 4096
 
 
-class LintPage(Controller):
+class LintPage(PageController):
     """The form, and what was found."""
 
     path = LINT_PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def show(self, request: Request[Any, Any, Any]) -> Template | Redirect:

@@ -3,15 +3,16 @@ emails, as at `/emails`, in which that state is always named. So what is done to
 bulk action on what this very text finds."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from enum import StrEnum
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import attrs
 
 from app.api.search import Search, SearchError
 from app.api.search_text import SearchTextError, read_search
 from app.database.engine import running_pool
+from app.desk.lists import counted, page_address
 from app.desk.operators import Operator
 from app.i18n.texts import gettext as _
 from app.search.entries import catch_up
@@ -61,6 +62,56 @@ def read_narrowed(
             )
         )
     return Narrowed(text, search)
+
+
+@attrs.frozen
+class Listed(Generic[Found]):
+    """What the search of such a list brought."""
+
+    text: str
+    """It names a state, if it can be understood."""
+    found: list[Found]
+    wrong: str | None = None
+    """Why nothing was searched."""
+
+
+async def list_narrowed(
+    text: str,
+    user: Operator,
+    find: Callable[[Search], Awaitable[list[Found]]],
+    *,
+    qualifier: str,
+    field: str,
+    shown: Collection[State],
+) -> Listed[Found]:
+    """What a text finds; see `read_narrowed`.
+
+    Args:
+        find: looks by a search that names a state, through `find_narrowed`.
+    """
+    try:
+        narrowed = read_narrowed(text, user, qualifier=qualifier, field=field, shown=shown)
+        text = narrowed.text
+        return Listed(text, await find(narrowed.search))
+    except SearchTextError as error:
+        return Listed(text, [], str(error))
+
+
+def state_chips(
+    path: str, qualifier: str, text: str, states: Iterable[tuple[str, StrEnum, int]]
+) -> list[tuple[str, str, bool]]:
+    """The ways to each state of a list: its name and count, its address, whether it is shown.
+
+    Args:
+        text: what is searched.
+        states: each with its name, and how many there are in it.
+    """
+    return [
+        (f"{name} ({counted(many)})", page_address(path, q=search), text == search)
+        for name, search, many in (
+            (name, f"{qualifier}:{state}", many) for name, state, many in states
+        )
+    ]
 
 
 async def find_narrowed(

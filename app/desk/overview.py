@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from litestar import Controller, Request, get
+from litestar import Request, get
 from litestar.exceptions import NotAuthorizedException
 from litestar.response import Redirect, Template
 
@@ -16,12 +16,11 @@ from app.desk.banners import Banner, banners_of
 from app.desk.charts import chart_of_emails, chart_of_line
 from app.desk.email_list import address_of_search
 from app.desk.figures import COUNTED_AT_MOST, DAY, FAILURES_GROUPED, Lookout, Span
-from app.desk.pages import NO_STORE, page, to_sign_in
+from app.desk.pages import PageController, page, to_sign_in
 from app.desk.return_paths import sign_in_address
 from app.desk.seen import Failures, Figures
 from app.desk.sign_in import database_is_away, signed_in
 from app.durations import in_words
-from app.http.known_hosts import only_known_hosts
 from app.i18n.formats import number
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
@@ -36,12 +35,8 @@ SPANS = {Span.HOUR: N_("an hour"), Span.DAY: N_("a day"), Span.MONTH: N_("30 day
 PERCENTILES = ((N_("half of them"), 0.5), (N_("95 of 100"), 0.95), (N_("99 of 100"), 0.99))
 
 
-class OverviewController(Controller):
+class OverviewController(PageController):
     """The page, and the part of it that is fetched anew every few seconds."""
-
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get("/")
     async def show(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from litestar import Request, Router
+from litestar import Controller, Request, Router
 from litestar.contrib.jinja import JinjaTemplateEngine
 from litestar.datastructures import CacheControlHeader
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
@@ -46,6 +46,7 @@ from app.desk.operators import Operator
 from app.desk.return_paths import sign_in_address
 from app.desk.row_ways import row_address
 from app.desk.sign_in import signed_in
+from app.http.known_hosts import only_known_hosts
 from app.i18n.formats import decimal, moment, number
 from app.i18n.languages import catalogue, spoken
 from app.i18n.stored_texts import as_told
@@ -69,6 +70,14 @@ MENU = (
 )
 OF_ADMINS = (AUDIT_PATH, PEOPLE_PATH)
 NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store"}
+
+
+class PageController(Controller):
+    """Pages, which no browser and no proxy keeps, and the API does not tell of."""
+
+    include_in_schema = False
+    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
+    response_headers = NO_STORE
 
 
 def page(

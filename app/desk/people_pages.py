@@ -3,7 +3,7 @@ at `/account`."""
 
 from typing import Any
 
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.exceptions import ClientException, HTTPException, NotFoundException
 from litestar.response import Redirect, Template
 from piccolo_api.session_auth.tables import SessionsBase
@@ -24,7 +24,7 @@ from app.desk.authenticator import turn_off
 from app.desk.forms import SESSION_COOKIE
 from app.desk.language import chosen_language
 from app.desk.operators import Operator
-from app.desk.pages import NO_STORE, acting_operator, actor_of, page, see_role, to_sign_in
+from app.desk.pages import PageController, acting_operator, actor_of, page, see_role, to_sign_in
 from app.desk.people import (
     SET_ROLE,
     LastAdminError,
@@ -34,7 +34,6 @@ from app.desk.people import (
     list_sessions,
 )
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 from app.i18n.languages import LANGUAGES
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
@@ -49,12 +48,8 @@ DONE = {
 }
 
 
-class PeoplePages(Controller):
+class PeoplePages(PageController):
     """The users, and one's own account."""
-
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get(PEOPLE_PATH)
     async def list_all(self, request: Request[Any, Any, Any]) -> Template | Redirect:

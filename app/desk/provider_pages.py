@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import structlog
-from litestar import Controller, Request, get
+from litestar import Request, get
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.response import Redirect, Template
 
@@ -17,14 +17,13 @@ from app.database.errors import CANNOT_ASK
 from app.desk.addresses import PROVIDER_PATH, SIGN_IN_PATH, address
 from app.desk.identities import find_or_make
 from app.desk.login_limit import TooManyAttemptsError, count_way, network, network_of
-from app.desk.pages import NO_STORE
+from app.desk.pages import PageController
 from app.desk.people import LastAdminError
 from app.desk.return_paths import safe_path
 from app.desk.sign_in import database_is_away
 from app.desk.sign_in_end import go_on, make_cookie, may_come_in, write_refused
 from app.desk.sign_in_form import sign_in_form
 from app.desk.sign_in_steps import begin_step, take_step
-from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import gettext as _
 from app.models.sign_in_step import Purpose
 from app.oidc.attempt import Attempt
@@ -42,13 +41,10 @@ BACK, OUT = "/back", "/out"
 BY = {"by": "oidc"}
 
 
-class ProviderPages(Controller):
+class ProviderPages(PageController):
     """The way to the provider, and back."""
 
     path = PROVIDER_PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def leave(self, request: Request[Any, Any, Any]) -> Redirect | Template:

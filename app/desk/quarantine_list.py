@@ -11,7 +11,7 @@ from uuid import UUID
 
 import attrs
 import structlog
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.response import Redirect, Template
 
 from app.api.search_text import SearchTextError
@@ -28,7 +28,6 @@ from app.desk.lists import (
     SHOWN_FIRST,
     Asked,
     Cell,
-    Listing,
     Preview,
     Row,
     done_of,
@@ -37,10 +36,10 @@ from app.desk.lists import (
     read_place,
 )
 from app.desk.operators import Operator
-from app.desk.pages import NO_STORE, acting_operator, actor_of, page, to_sign_in
+from app.desk.pages import PageController, acting_operator, actor_of, page, to_sign_in
+from app.desk.previews import preview_page
 from app.desk.quarantine_text import QUARANTINE_QUALIFIERS, read_quarantine_search
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 from app.i18n.formats import moment, number
 from app.i18n.stored_texts import as_told
 from app.i18n.texts import N_
@@ -93,13 +92,10 @@ DONE = {
 }
 
 
-class QuarantineList(Controller):
+class QuarantineList(PageController):
     """The list, and what is done to many of it."""
 
     path = PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def list_all(
@@ -216,36 +212,25 @@ async def _preview(
     request: Request[Any, Any, Any], user: Operator, asked: Asked[Do, UUID]
 ) -> Template:
     until = asked.until or datetime.now(UTC)
-    found: Preview | None = None
-    first: list[Summary] = []
-    wrong = None
-    try:
-        if asked.text is None and not asked.ids:
-            wrong = _("No row is checked: go back, and check some.")
-        else:
-            wanted = attrs.evolve(_wanted_of(asked), until=until)
-            counts = await count_wanted(running_pool(), wanted)
-            found = _what_would_happen(asked.action, counts)
-            first = await summaries_signed_first(running_pool(), wanted, limit=SHOWN_FIRST)
-    except SearchTextError as error:
-        wrong = str(error)
-    except CANNOT_ASK as error:
-        raise database_is_away() from error
-    return page(
+
+    async def look() -> tuple[Preview, list[Row]]:
+        wanted = attrs.evolve(_wanted_of(asked), until=until)
+        counts = await count_wanted(running_pool(), wanted)
+        first = await summaries_signed_first(running_pool(), wanted, limit=SHOWN_FIRST)
+        return _what_would_happen(asked.action, counts), [_row(one) for one in first]
+
+    return await preview_page(
         request,
         "quarantine_new.html",
         user,
-        asked=asked,
-        name=_(NAMES[asked.action]),
-        would=_(WOULD[asked.action]),
+        asked,
+        look,
+        path=PATH,
+        columns=COLUMNS,
+        name=NAMES[asked.action],
+        would=WOULD[asked.action],
         removes=asked.action is Do.DISCARD,
-        found=found,
-        listing=Listing(columns=[_(name) for name in COLUMNS], rows=[_row(one) for one in first]),
         until=until.isoformat(),
-        why={},
-        post_to=address(PATH),
-        back=page_address(PATH, q=asked.text or None),
-        wrong=wrong,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.exceptions import NotFoundException
 from litestar.response import Redirect, Template
 
@@ -18,9 +18,8 @@ from app.database.errors import CANNOT_ASK
 from app.desk.addresses import QUARANTINE_PATH as PATH
 from app.desk.addresses import address
 from app.desk.operators import Operator
-from app.desk.pages import NO_STORE, acting_operator, actor_of, page, to_sign_in
+from app.desk.pages import PageController, acting_operator, actor_of, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import gettext as _
 from app.intake.mending import (
     LARGEST_ON_A_PAGE,
@@ -43,13 +42,10 @@ LARGEST_LINTED = 64 * 1024
 LARGEST_FORM = 3 * LARGEST_ON_A_PAGE + 4096
 
 
-class QuarantinePages(Controller):
+class QuarantinePages(PageController):
     """The page of each."""
 
     path = PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get("/{refusal_id:uuid}")
     async def show(self, request: Request[Any, Any, Any], refusal_id: UUID) -> Template | Redirect:

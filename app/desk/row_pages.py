@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Controller, Request, get
+from litestar import Request, get
 from litestar.exceptions import NotFoundException
 from litestar.response import Redirect
 
@@ -10,21 +10,17 @@ from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
 from app.desk.addresses import ROWS_PATH
 from app.desk.admin_tables import table_names
-from app.desk.pages import NO_STORE, see_role, to_sign_in
+from app.desk.pages import PageController, see_role, to_sign_in
 from app.desk.row_ways import WAYS, find_page
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import gettext as _
 from app.models.operator_account import Role
 
 
-class RowPages(Controller):
+class RowPages(PageController):
     """The way."""
 
     path = ROWS_PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get("/{table:str}")
     async def lead(self, request: Request[Any, Any, Any], table: str, key: str) -> Redirect:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyotp
 import segno
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.exceptions import ClientException, HTTPException
 from litestar.response import Redirect, Template
 
@@ -30,9 +30,8 @@ from app.desk.authenticator import (
 )
 from app.desk.login_limit import count_code, network, network_of
 from app.desk.operators import Operator
-from app.desk.pages import NO_STORE, acting_operator, actor_of, page, to_sign_in
+from app.desk.pages import PageController, acting_operator, actor_of, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
-from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
 from app.models.operator_account import Role
@@ -46,13 +45,10 @@ WRONG_CODE = N_("This is not the code that the app shows now. See that its clock
 LATE = N_("It took too long: begin again.")
 
 
-class SecondStepPages(Controller):
+class SecondStepPages(PageController):
     """The page, and what is done on it."""
 
     path = SECOND_STEP_PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def show(self, request: Request[Any, Any, Any]) -> Template | Redirect:

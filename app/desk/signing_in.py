@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.exceptions import HTTPException, PermissionDeniedException
 from litestar.response import Redirect, Template
 
@@ -11,12 +11,11 @@ from app.desk.addresses import SIGN_IN_PATH
 from app.desk.forms import check_token
 from app.desk.login_limit import network, network_of
 from app.desk.operators import Operator
-from app.desk.pages import NO_STORE
+from app.desk.pages import PageController
 from app.desk.return_paths import safe_path
 from app.desk.sign_in import database_is_away, signed_in
 from app.desk.sign_in_end import FORM_COOKIE, go_on, may_come_in, write_refused
 from app.desk.sign_in_form import sign_in_form
-from app.http.known_hosts import only_known_hosts
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
 from app.models.fit import fit_text
@@ -25,12 +24,8 @@ WRONG = N_("The name or the password is wrong.")
 LATE = N_("It took too long, or something changed meanwhile: sign in again.")
 
 
-class SignInPages(Controller):
+class SignInPages(PageController):
     """The form, and what is done with it."""
-
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get(SIGN_IN_PATH)
     async def show(self, request: Request[Any, Any, Any]) -> Template | Redirect:

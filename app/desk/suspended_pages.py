@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from litestar import Controller, Request, get, post
+from litestar import Request, get, post
 from litestar.response import Redirect, Template
 
 from app.api.search_text import SearchTextError
@@ -16,7 +16,6 @@ from app.audit.actors import Actor
 from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
 from app.desk.addresses import SUSPENDED_PATH as PATH
-from app.desk.addresses import address
 from app.desk.lists import (
     LARGEST_FORM_OF_IDS,
     LISTED,
@@ -24,7 +23,6 @@ from app.desk.lists import (
     SHOWN_FIRST,
     Asked,
     Cell,
-    Listing,
     Preview,
     Row,
     done_of,
@@ -33,10 +31,10 @@ from app.desk.lists import (
     read_place,
 )
 from app.desk.operators import Operator
-from app.desk.pages import NO_STORE, acting_operator, actor_of, page, to_sign_in
+from app.desk.pages import PageController, acting_operator, actor_of, page, to_sign_in
+from app.desk.previews import preview_page
 from app.desk.sign_in import database_is_away, signed_in
 from app.desk.suspended_text import SUSPENDED_QUALIFIERS, read_suspended_search
-from app.http.known_hosts import only_known_hosts
 from app.i18n.formats import decimal
 from app.i18n.stored_texts import as_told
 from app.i18n.texts import N_
@@ -90,13 +88,10 @@ DONE = {
 }
 
 
-class SuspendedPages(Controller):
+class SuspendedPages(PageController):
     """The list, and what is done to many of it."""
 
     path = PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def list_all(
@@ -227,37 +222,22 @@ async def _page(
 async def _preview(
     request: Request[Any, Any, Any], user: Operator, asked: Asked[Do, int]
 ) -> Template:
-    found: Preview | None = None
-    first: list[rows.Row] = []
-    wrong = None
-    try:
-        if asked.text is None and not asked.ids:
-            wrong = _("No row is checked: go back, and check some.")
-        else:
-            wanted = _wanted_of(asked)
-            counts = await rows.count_wanted(running_pool(), wanted)
-            found = _what_would_happen(asked.action, counts)
-            first = await rows.find_page(running_pool(), wanted, limit=SHOWN_FIRST)
-    except SearchTextError as error:
-        wrong = str(error)
-    except CANNOT_ASK as error:
-        raise database_is_away() from error
-    now = datetime.now(UTC)
-    return page(
+    async def look() -> tuple[Preview, list[Row]]:
+        wanted, now = _wanted_of(asked), datetime.now(UTC)
+        counts = await rows.count_wanted(running_pool(), wanted)
+        first = await rows.find_page(running_pool(), wanted, limit=SHOWN_FIRST)
+        return _what_would_happen(asked.action, counts), [_row(one, now) for one in first]
+
+    return await preview_page(
         request,
         "suspended_new.html",
         user,
-        asked=asked,
-        name=_(NAMES[asked.action]),
-        would=_(WOULD[asked.action]),
-        found=found,
-        listing=Listing(
-            columns=[_(name) for name in COLUMNS], rows=[_row(one, now) for one in first]
-        ),
-        why={},
-        post_to=address(PATH),
-        back=page_address(PATH, q=asked.text or None),
-        wrong=wrong,
+        asked,
+        look,
+        path=PATH,
+        columns=COLUMNS,
+        name=NAMES[asked.action],
+        would=WOULD[asked.action],
     )
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-from litestar import Controller, Request, get
+from litestar import Request, get
 from litestar.response import Redirect, Template
 
 from app.database.engine import running_pool
@@ -12,10 +12,9 @@ from app.database.errors import CANNOT_ASK
 from app.desk.addresses import EMAILS_PATH, address
 from app.desk.addresses import WORKERS_PATH as PATH
 from app.desk.lists import Cell, Listing, Row
-from app.desk.pages import NO_STORE, page, to_sign_in
+from app.desk.pages import PageController, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
 from app.durations import in_words
-from app.http.known_hosts import only_known_hosts
 from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.jobs.heartbeat import SILENT_AFTER
@@ -38,13 +37,10 @@ WHERE token IS NOT NULL AND lease_expires_at > now() ORDER BY last_started_at
 """
 
 
-class WorkerPages(Controller):
+class WorkerPages(PageController):
     """The page."""
 
     path = PATH
-    include_in_schema = False
-    guards = [only_known_hosts]  # noqa: RUF012 - Litestar declares it so
-    response_headers = NO_STORE
 
     @get()
     async def show(self, request: Request[Any, Any, Any]) -> Template | Redirect:

@@ -9,7 +9,7 @@ import attrs
 
 from app.jobs.transitions.common import Database
 from app.retention.marks import BEGINNING
-from app.retention.sweeps import FIRST_ID, Connection, Count, Found, count_of
+from app.retention.sweeps import Connection, Count, Found, TimedSweep, count_of
 from app.telemetry.metrics import Pruned
 
 EVENT_PAGE = """
@@ -95,77 +95,44 @@ class EventSweep:
 
 
 @attrs.frozen
-class ToldSweep:
+class ToldSweep(TimedSweep):
     """What the receiver was told besides the ends of emails, such as that one was erased. What it
     could not be told stays until it is."""
 
-    before: datetime
-    since: datetime = BEGINNING
-
     kind = Pruned.TOLD
-    least_id = FIRST_ID
     name = "told"
     what = "events that the receiver has"
-
-    async def page(
-        self, database: Database, since: datetime, after: UUID, limit: int
-    ) -> list[Found]:
-        rows = await database.fetch(TOLD_PAGE, since, after, self.before, limit)
-        return [Found(*row) for row in rows]
+    page_statement = TOLD_PAGE
+    count_statement = COUNT_TOLD
 
     async def remove(self, connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
         return {row["id"] for row in await connection.fetch(DELETE_TOLD, ids, self.before)}
 
-    async def count(self, database: Database) -> Count:
-        return await count_of(database, COUNT_TOLD, self.before)
-
 
 @attrs.frozen
-class AuditSweep:
+class AuditSweep(TimedSweep):
     """Entries of the audit log, which a trigger lets nobody delete who does not say so."""
 
-    before: datetime
-    since: datetime = BEGINNING
-
     kind = Pruned.AUDIT
-    least_id = FIRST_ID
     name = "audit"
     what = "entries of the audit log"
-
-    async def page(
-        self, database: Database, since: datetime, after: UUID, limit: int
-    ) -> list[Found]:
-        rows = await database.fetch(AUDIT_PAGE, since, after, self.before, limit)
-        return [Found(*row) for row in rows]
+    page_statement = AUDIT_PAGE
+    count_statement = COUNT_AUDIT
 
     async def remove(self, connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
         await connection.execute("SET LOCAL mailroom.prunes_audit = 'on'")
         return {row["id"] for row in await connection.fetch(DELETE_AUDIT, ids)}
 
-    async def count(self, database: Database) -> Count:
-        return await count_of(database, COUNT_AUDIT, self.before)
-
 
 @attrs.frozen
-class BulkSweep:
+class BulkSweep(TimedSweep):
     """Bulk actions that ended, or were stopped and can go on no longer."""
 
-    before: datetime
-    since: datetime = BEGINNING
-
     kind = Pruned.BULK
-    least_id = FIRST_ID
     name = "bulk"
     what = "bulk actions"
-
-    async def page(
-        self, database: Database, since: datetime, after: UUID, limit: int
-    ) -> list[Found]:
-        rows = await database.fetch(BULK_PAGE, since, after, self.before, limit)
-        return [Found(*row) for row in rows]
+    page_statement = BULK_PAGE
+    count_statement = COUNT_BULK
 
     async def remove(self, connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
         return {row["id"] for row in await connection.fetch(DELETE_BULK, ids, self.before)}
-
-    async def count(self, database: Database) -> Count:
-        return await count_of(database, COUNT_BULK, self.before)

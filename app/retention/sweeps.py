@@ -5,7 +5,7 @@ which looks at each again and passes by what is locked or wanted meanwhile.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -200,28 +200,38 @@ class EmailSweep:
 
 
 @attrs.frozen
-class FileSweep:
-    """Files that were fetched; their rows stay."""
+class TimedSweep:
+    """Rows that are found by a moment of theirs, in the order of it and of their ids."""
 
     before: datetime
     since: datetime = BEGINNING
 
-    kind = Pruned.ATTACHMENTS
     least_id = FIRST_ID
-    name = "attachments"
-    what = "files of emails"
+    page_statement: ClassVar[str]
+    count_statement: ClassVar[str]
 
     async def page(
         self, database: Database, since: datetime, after: UUID, limit: int
     ) -> list[Found]:
-        rows = await database.fetch(expiry.PAGE, since, after, self.before, limit)
+        rows = await database.fetch(self.page_statement, since, after, self.before, limit)
         return [Found(*row) for row in rows]
+
+    async def count(self, database: Database) -> Count:
+        return await count_of(database, self.count_statement, self.before)
+
+
+@attrs.frozen
+class FileSweep(TimedSweep):
+    """Files that were fetched; their rows stay."""
+
+    kind = Pruned.ATTACHMENTS
+    name = "attachments"
+    what = "files of emails"
+    page_statement = expiry.PAGE
+    count_statement = expiry.COUNT
 
     async def remove(self, connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
         return await expiry.expire(connection, ids, self.before)
-
-    async def count(self, database: Database) -> Count:
-        return await count_of(database, expiry.COUNT, self.before)
 
 
 async def count_of(database: Database, statement: str, *arguments: object) -> Count:
