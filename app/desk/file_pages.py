@@ -24,6 +24,7 @@ from app.desk.lists import (
     LISTED,
     Cell,
     Row,
+    capitalized,
     listing,
     read_place,
 )
@@ -85,7 +86,7 @@ class FilePages(PageController):
                 PATH,
                 "file",
                 listed.text,
-                ((_(one).capitalize(), one, counts[one].files) for one in NOT_KEPT),
+                ((capitalized(_(one)), one, counts[one].files) for one in NOT_KEPT),
             ),
             names={Action.FETCH: _(NAMES[Action.FETCH])},
             q=listed.text,

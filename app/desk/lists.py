@@ -120,6 +120,11 @@ def listing(
     )
 
 
+def capitalized(text: str) -> str:
+    """A text with a capital letter first. Where other languages have more of them, these stay."""
+    return text[:1].upper() + text[1:]
+
+
 def counted(many: int) -> str:
     """A count that stops at COUNTED_AT_MOST."""
     return number(many) + ("+" if many == COUNTED_AT_MOST else "")

@@ -30,6 +30,7 @@ from app.desk.lists import (
     Cell,
     Preview,
     Row,
+    capitalized,
     done_of,
     listing,
     page_address,
@@ -148,7 +149,7 @@ class QuarantineList(PageController):
                 for name, text in (
                     (_("All"), ""),
                     *(
-                        (_(one).replace("_", " ").capitalize(), f"reason:{one}")
+                        (capitalized(_(one).replace("_", " ")), f"reason:{one}")
                         for one in RefusalReason
                     ),
                 )

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import attrs
 
+from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.jobs.story_events import (
     Event,
@@ -141,7 +142,7 @@ def _next_of_delivery(row: dict[str, Any], held_up: str | None) -> tuple[str, da
             _(
                 "nothing: its delivery was given up (%(why)s); `mailroom reconcile --id %(id)s "
                 "--apply` has it delivered again",
-                why=row["sync_error"],
+                why=as_told(row["sync_error"] or ""),
                 id=row["id"],
             ),
             None,

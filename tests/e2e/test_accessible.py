@@ -138,6 +138,12 @@ def addresses(services: Services, connection: Connection) -> list[str]:
         " (gen_random_uuid(), 0, 'https://example.com/1', 'failed', 'gone', now())"
     )
     connection.execute(
+        "INSERT INTO email_attachments (email, position, url, filename, state, reason, detail,"
+        " ended_at) VALUES (%s, 0, 'https://example.com/1', %s, 'failed', 'unreachable',"
+        " 'the name files.example.com is not known', now())",
+        [answer.json()["email_id"], "Rechnung_mit_einem_langen_Namen_ohne_jedes_Leerzeichen.pdf"],
+    )
+    connection.execute(
         "INSERT INTO incoming_emails (processing_status, completed_at, sync_status)"
         " VALUES ('completed', now(), 'failed')"
     )
