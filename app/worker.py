@@ -135,7 +135,7 @@ class WorkerProcess(Middleware):
         if self._settings.delivers:
             if self._settings.sync_url:
                 _run(check_receiver(self._settings))
-            self._delivery = DeliveryThread(self._settings, self._delivers)
+            self._delivery = DeliveryThread(self._settings, self._delivers, self._give_up)
             self._delivery.start()
         self._claimer = _run(self._make_claimer(self._pool))
         self._archive = ArchiveThread(self._settings)

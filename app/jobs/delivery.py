@@ -36,12 +36,19 @@ class DeliveryThread(OwnLoopThread):
 
     Args:
         function: what MAILROOM_SYNC names; None: MAILROOM_SYNC_URL is delivered to.
+        give_up: called in this thread where it cannot go on: the process is of no use without it.
     """
 
-    def __init__(self, settings: Settings, function: Callable[..., Any] | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        function: Callable[..., Any] | None,
+        give_up: Callable[[], None],
+    ) -> None:
         super().__init__("delivery")
         self._settings = settings
         self._function = function
+        self._give_up = give_up
         self._deliverer: Deliverer | None = None
 
     def ring(self) -> None:
@@ -56,6 +63,13 @@ class DeliveryThread(OwnLoopThread):
     def _heard(self) -> None:
         if self._deliverer is not None:
             self._deliverer.ring()
+
+    def _run(self) -> None:
+        try:
+            super()._run()
+        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+            log.critical("delivery_cannot_go_on", exc_info=error)
+            self._give_up()
 
     async def _keep(self) -> None:
         pool = await DB.make_pool(max_size=POOL_SIZE)

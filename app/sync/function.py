@@ -93,7 +93,14 @@ class FunctionReceiver:
             return attrs.evolve(unreached(reason), counts=False)
         except TimeoutError:
             return unreached(f"{self._name} took longer than {self._seconds:g} seconds")
-        except Exception as error:  # noqa: BLE001 - whatever it raises is a failure
+        except asyncio.CancelledError:
+            if _is_being_cancelled():
+                raise
+            return unreached(f"{self._name} was cancelled")
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it raises is a failure
+            # SystemExit, too: it would end this thread, and all deliveries with it.
             name = type(error).__name__
             return unreached(f"{name}: {_said(error)}", reason=f"{self._name} raised {name}")
         return DELIVERED
@@ -110,6 +117,12 @@ class FunctionReceiver:
             await self._function(given)
         else:
             await self._threads.call(self._function, given)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody cancels this task: a function may raise the same of its own accord."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _said(error: BaseException) -> str:

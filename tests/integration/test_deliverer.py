@@ -24,6 +24,8 @@ from fake_receiver import (
 )
 from support import WAIT_SECONDS, make_settings
 
+from app.database.engine import DB
+from app.jobs.delivery import DeliveryThread
 from app.sync import breaker as breaking
 from app.sync import function, transitions
 from app.sync.breaker import Breaker, receiver_name
@@ -703,7 +705,12 @@ async def test_that_an_email_was_erased_is_delivered_too(
         (PermanentFailure("no such customer"), "failed", 1),
         (Retry(after=3_000), "pending", 1),
         (ConnectionError("away"), "pending", 1),
+        # These would end the loop of all deliveries, or be tried again for ever without a word.
+        (SystemExit("a library's"), "pending", 1),
+        (KeyboardInterrupt(), "pending", 1),
+        (asyncio.CancelledError(), "pending", 1),
     ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
 @pytest.mark.parametrize("is_async", [True, False])
 async def test_a_function_delivers_in_place_of_http(
@@ -713,7 +720,7 @@ async def test_a_function_delivers_in_place_of_http(
 
     def take(event: Event) -> None:
         got.append(event)
-        if isinstance(ends, Exception):
+        if isinstance(ends, BaseException):
             raise ends
 
     async def take_async(event: Event) -> None:
@@ -728,8 +735,37 @@ async def test_a_function_delivers_in_place_of_http(
         assert [(event.email_id, event.data["subject"]) for event in got] == [
             (email_id, "Päckchen")
         ]
+        if status != "synced":
+            assert row["sync_error"]
         if isinstance(ends, Retry):
             assert row["sync_next_attempt_at"] > datetime.now(UTC) + timedelta(seconds=2_000)
+
+
+def test_a_thread_of_deliveries_that_ends_takes_its_process_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that goes on without it would deliver nothing, and nobody would hear of it."""
+
+    async def end(**_: object) -> None:
+        raise SystemExit(1)
+
+    monkeypatch.setattr(DB, "make_pool", end)
+    gave_up = threading.Event()
+    DeliveryThread(make_settings(), None, gave_up.set).start()
+    assert gave_up.wait(WAIT_SECONDS)
+
+
+def test_a_thread_of_deliveries_that_is_stopped_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def connect(**_: object) -> "Pool":
+        return await asyncpg.create_pool("postgresql://127.0.0.1:9/x", min_size=0)
+
+    monkeypatch.setattr(DB, "make_pool", connect)
+    gave_up = threading.Event()
+    thread = DeliveryThread(make_settings(), None, gave_up.set)
+    thread.start()
+    thread.stop()
+    assert not thread._thread.is_alive()
+    assert not gave_up.is_set()
 
 
 async def test_a_receiver_in_a_private_network_has_to_be_named(pool: Pool) -> None:
