@@ -33,6 +33,9 @@ def asked(is_wanted: str, at: str) -> str:
     A delivery of the result before that is under way keeps its token and its lease: the new one is
     not sent beside it, so that it is the last to arrive.
 
+    What is delivered no more has had a try, as far as its erasure is concerned: one may be under
+    way, and whoever did not hear of its end cannot tell whether it arrived.
+
     Args:
         is_wanted: a boolean, in SQL.
         at: when it ended, in SQL.
@@ -41,11 +44,14 @@ def asked(is_wanted: str, at: str) -> str:
     sync_status = CASE WHEN {is_wanted} THEN 'pending' WHEN sync_status = 'pending'
         THEN 'not_applicable' ELSE sync_status END,
     sync_next_attempt_at = CASE WHEN {is_wanted} THEN {at} END,
-    sync_retry_count = CASE WHEN {is_wanted} THEN 0 ELSE sync_retry_count END,
+    sync_retry_count = CASE WHEN {is_wanted} THEN 0 WHEN sync_status = 'pending'
+        THEN GREATEST(sync_retry_count, 1) ELSE sync_retry_count END,
     sync_error = CASE WHEN {is_wanted} THEN NULL ELSE sync_error END"""
 
 
-# Nothing is left to be delivered of it; whoever was told of the email is told that by an event.
+# Nothing is left to be delivered of it; whoever was told of the email is told that by an event. A
+# request that is under way is cut, since its claim stands no longer: the event comes after it.
 ERASED = """sync_status = CASE WHEN sync_status = 'pending' THEN 'not_applicable'
         ELSE sync_status END,
-    sync_next_attempt_at = NULL, sync_error = NULL"""
+    sync_next_attempt_at = NULL, sync_error = NULL,
+    sync_token = NULL, sync_lease_expires_at = NULL"""

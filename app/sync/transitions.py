@@ -119,12 +119,14 @@ WHERE row.id = ANY (ARRAY(SELECT row_id FROM result EXCEPT SELECT id FROM ended)
 EXTEND = {source: _extend(source) for source in Source}
 RECORD = {source: _record(source) for source in Source}
 
-# Before their contents or their rows go. A request that is under way comes to its end first.
+# Before their contents or their rows go. A request that is under way comes to its end first. Whose
+# every request failed is told, too: one may have arrived, whose answer did not.
 TELL_ERASED = """
 INSERT INTO sync_events (kind, email, sync_version, sync_next_attempt_at)
 SELECT 'email.erased', id, sync_version, GREATEST(now(), sync_lease_expires_at)
 FROM incoming_emails
-WHERE id = ANY($1::uuid[]) AND (sync_status <> 'not_applicable' OR synced_at IS NOT NULL)
+WHERE id = ANY($1::uuid[]) AND (sync_status <> 'not_applicable' OR synced_at IS NOT NULL
+    OR sync_retry_count > 0 OR sync_token IS NOT NULL)
 ORDER BY id
 """
 
@@ -208,8 +210,9 @@ async def let_next_go(database: Database, email_ids: Collection[UUID]) -> None:
 
 
 async def tell_erased(database: Database, email_ids: Collection[UUID]) -> int:
-    """(none) -> pending: have the receiver told that emails are erased of which it was told, or is
-    being told. To be called in the transaction that erases them, and before it does so.
+    """(none) -> pending: have the receiver told that emails are erased of which it was told, is
+    being told, or may have been told. To be called in the transaction that erases them, and before
+    it does so.
 
     Returns:
         How many it is told of.

@@ -26,6 +26,7 @@ from support import WAIT_SECONDS, make_settings
 
 from app.database.engine import DB
 from app.jobs.delivery import DeliveryThread
+from app.jobs.transitions import erasing
 from app.sync import breaker as breaking
 from app.sync import function, transitions
 from app.sync.breaker import Breaker, receiver_name
@@ -431,8 +432,9 @@ async def test_several_are_no_more_in_one_request_than_the_bytes_that_are_set(
         assert await world.states() == {"synced": 8}
 
 
+@pytest.mark.parametrize("is_removed", [True, False])
 async def test_a_request_ends_as_soon_as_one_of_its_emails_is_erased(
-    pool: Pool, receiver: FakeReceiver
+    pool: Pool, receiver: FakeReceiver, is_removed: bool
 ) -> None:
     """Else it might come after the event by which the receiver is told so."""
     receiver.respond = hang
@@ -441,15 +443,25 @@ async def test_a_request_ends_as_soon_as_one_of_its_emails_is_erased(
         task = asyncio.create_task(world.deliverer.run_once())
         async with asyncio.timeout(WAIT_SECONDS):
             await receiver.came.wait()
-        await transitions.tell_erased(pool, [erased])
-        await pool.execute("DELETE FROM incoming_emails WHERE id = $1", erased)
+        async with pool.acquire() as connection, connection.transaction():
+            if is_removed:
+                await transitions.tell_erased(connection, [erased])
+                await connection.execute("DELETE FROM incoming_emails WHERE id = $1", erased)
+            else:
+                await erasing.empty(connection, [erased], told="redacted", whole=True)
         await world.deliverer.extend()
         async with asyncio.timeout(WAIT_SECONDS):
             await task
-        assert (await world.row())["sync_token"] is None
+        held = "SELECT count(*) FROM incoming_emails WHERE sync_token IS NOT NULL"
+        assert await pool.fetchval(held) == 0
+        # It was cut, and did not wait for its answer.
+        assert await pool.fetchval("SELECT sum(sync_retry_count) FROM incoming_emails") == 0
+        # The event waits for as long as the request might have been on its way.
+        due = "SELECT sync_next_attempt_at > now() FROM sync_events WHERE email = $1"
+        assert await pool.fetchval(due, erased)
         receiver.respond = answer(204)
         await world.deliverer.run_once()
-        assert await world.states() == {"synced": 1}
+        assert (await world.states())["synced"] == 1
         assert receiver.events[-1]["data"]["id"] == str(other)
 
 

@@ -128,6 +128,7 @@ class World:
                 email.in_job, email.is_erased, email.error = False, True, None
                 if email.status == "pending":
                     email.status = "not_applicable"
+                email.token, email.is_expired = None, False
             case "erase":
                 pass
             case _ if self.claims:
@@ -150,7 +151,7 @@ class World:
         if is_wanted:
             email.status, email.tries, email.error, email.is_due = "pending", 0, None, True
         elif email.status == "pending":
-            email.status = "not_applicable"
+            email.status, email.tries = "not_applicable", max(email.tries, 1)
 
     async def claim(self) -> None:
         claimed = await claims.claim_emails(

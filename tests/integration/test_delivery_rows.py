@@ -235,12 +235,36 @@ async def test_an_erased_email_is_delivered_no_more_and_its_receiver_is_told(poo
     assert [(one.columns["kind"], one.columns["email"]) for one in events] == [
         ("email.erased", known)
     ]
-    assert await record(pool, Result(held, Outcome.SYNCED)) == [End.RECORDED]
+    # Which is cut, since its claim stands no longer.
+    assert await transitions.extend(pool, [held], lease=LEASE) == set()
+    assert await record(pool, Result(held, Outcome.SYNCED)) == [End.LOST]
     assert (await read(pool, pending))["sync_status"] == "not_applicable"
     told = [Result(events[0], Outcome.SYNCED)]
     [end] = await transitions.record(pool, Source.EVENTS, told, worker="w")
     assert end is End.RECORDED
     assert await pool.fetchval("SELECT count(*) FROM sync_events WHERE synced_at IS NOT NULL") == 1
+
+
+@pytest.mark.parametrize("tried", ["in vain", "right now", "cut", "never"])
+async def test_of_an_erasure_is_told_who_may_have_a_result_that_is_delivered_no_more(
+    pool: Pool, tried: str
+) -> None:
+    """Its request may have arrived, whatever was heard of it. The result after it is delivered to
+    nobody, as that of a job which failed."""
+    email_id = await store(pool, sync_status="pending" if tried != "never" else "not_applicable")
+    if tried != "never":
+        [claimed] = await claim(pool)
+    if tried == "in vain":
+        later = Result(claimed, Outcome.LATER, "time-out", timedelta(0), counts=True)
+        await record(pool, later)
+    elif tried == "cut":
+        await record(pool, Result(claimed, Outcome.LATER))
+    if tried in ("in vain", "cut"):
+        # The next result was to be delivered, and nobody has tried that.
+        await end_job(pool, email_id, COMPLETED_ALONE, fail=False)
+    await end_job(pool, email_id, COMPLETED_ALONE, fail=True)
+    assert (await read(pool, email_id))["sync_status"] == "not_applicable"
+    assert await transitions.tell_erased(pool, [email_id]) == (tried != "never")
 
 
 async def test_a_row_that_somebody_has_locked_holds_up_no_other(pool: Pool) -> None:
