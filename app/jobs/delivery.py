@@ -67,7 +67,7 @@ class DeliveryThread(OwnLoopThread):
     def _run(self) -> None:
         try:
             super()._run()
-        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+        except BaseException as error:
             log.critical("delivery_cannot_go_on", exc_info=error)
             self._give_up()
 
