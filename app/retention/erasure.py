@@ -14,7 +14,6 @@ import structlog
 from app.audit.actors import Actor
 from app.audit.acts import Act
 from app.audit.log import in_transaction, write
-from app.database.errors import DATABASE_AWAY
 from app.jobs.chores import ChoreContext
 from app.jobs.transitions import erasing
 from app.jobs.transitions.erasing import Erased
@@ -167,13 +166,13 @@ async def finish_left(pool: Pool) -> int:
     for erasure_id, criterion in await records.find_left(pool, SILENCE):
         try:
             await work_off(pool, erasure_id, criterion)
-        except DATABASE_AWAY:
-            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
             kind = type(error).__name__
+            # A row that is locked and forgotten looks as a database that is away, to which this
+            # cannot be said.
+            await records.fail(pool, erasure_id, kind)
             log.error("erasure_failed", erasure_id=str(erasure_id), error=kind)
             ERASURE_FAILURES.inc()
-            await records.fail(pool, erasure_id, kind)
         else:
             finished += 1
     return finished

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
+from unittest.mock import AsyncMock
 from uuid import UUID
 
 import asyncpg
@@ -31,6 +32,7 @@ from app.retention import erasure, erasure_file, erasure_records
 from app.retention.criteria import FIND, FIND_UNREADABLE, Criterion, CriterionError
 from app.retention.erasure_records import Record
 from app.retention.mentions import pattern_of
+from app.telemetry.metrics import ERASURE_FAILURES
 from app.telemetry.request_id import uuid7
 
 ERIKA = "erika.mustermann@example.com"
@@ -405,9 +407,23 @@ async def test_whatever_step_an_erasure_dies_at_a_second_run_finishes_it(
     assert await pool.fetchval("SELECT count(criterion) FROM erasures") == 0
 
 
+FAILURES = [
+    erasing.StillWritingError("about erika.mustermann@example.com"),
+    # Of a row that somebody has locked and forgotten.
+    TimeoutError(),
+    asyncpg.QueryCanceledError("canceling statement due to statement timeout"),
+    asyncpg.DeadlockDetectedError("deadlock detected"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
 async def test_one_that_always_fails_holds_up_no_other(
-    intake: Intake, pool: "Pool[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+    intake: Intake,
+    pool: "Pool[asyncpg.Record]",
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
 ) -> None:
+    told = type(failure).__name__
     for sender in (ERIKA, "kim@example.com"):
         await send(intake, email(from_email=sender))
     bad = await erasure.begin(pool, Criterion.sender(ERIKA), by="olga")
@@ -416,7 +432,7 @@ async def test_one_that_always_fails_holds_up_no_other(
 
     async def fail_at_the_bad_one(pool: Any, erasure_id: UUID, criterion: Criterion) -> bool:
         if erasure_id == bad:
-            raise erasing.StillWritingError("about erika.mustermann@example.com")
+            raise failure
         return await work_off(pool, erasure_id, criterion)
 
     with monkeypatch.context() as broken:
@@ -429,14 +445,28 @@ async def test_one_that_always_fails_holds_up_no_other(
     if failed.id != bad:
         failed, ended = ended, failed
     assert (ended.failures, ended.ended_at is None) == (0, False)
-    assert (failed.failures, failed.last_error, failed.ended_at) == (2, "StillWritingError", None)
+    assert (failed.failures, failed.last_error, failed.ended_at) == (2, told, None)
     line = _line(failed)
-    assert "failed 2 times (StillWritingError), is tried again by workers" in line
+    assert f"failed 2 times ({told}), is tried again by workers" in line
     # Not at once.
     assert await erasure.finish_left(pool) == 0
     await pool.execute("UPDATE erasures SET worked_at = '-infinity'")
     assert await erasure.finish_left(pool) == 1
     assert await pool.fetchval("SELECT count(*) FROM incoming_emails") == 0
+
+
+async def test_where_the_database_is_away_no_erasure_has_failed(
+    pool: "Pool[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await erasure.begin(pool, Criterion.sender(ERIKA), by="olga")
+    await pool.execute("UPDATE erasures SET worked_at = '-infinity'")
+    for module, name in ((erasure, "work_off"), (erasure_records, "fail")):
+        broken = AsyncMock(side_effect=ConnectionRefusedError)
+        monkeypatch.setattr(module, name, broken)
+    failures = ERASURE_FAILURES._value.get()
+    with pytest.raises(ConnectionRefusedError):
+        await erasure.finish_left(pool)
+    assert ERASURE_FAILURES._value.get() == failures
 
 
 async def test_the_erased_emails_of_a_ticket_are_found_by_an_index_under_any_collation(
