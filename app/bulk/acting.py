@@ -180,7 +180,7 @@ async def _act(
     for _try in range(TRIES):
         done = set(await _change(connection, wish, left, settings))
         why = await _find_why(connection, wish, [one for one in left if one not in done], settings)
-        ends |= why
+        ends |= {**dict.fromkeys(done), **why}
         left = [one for one, told in why.items() if told == BUSY]
         if not left:
             break

@@ -13,7 +13,7 @@ from support import make_settings
 from app.api.bulk_selection import select
 from app.attachments.enrolling import enrol
 from app.audit.actors import Actor
-from app.bulk import asking, rows
+from app.bulk import acting, asking, rows
 from app.bulk.asking import AskingError
 from app.bulk.carrying_out import carry_out, step
 from app.bulk.rows import Bulk
@@ -325,6 +325,32 @@ async def test_what_somebody_holds_or_the_database_refuses_holds_up_nobody(pool:
     assert (ended.done, ended.skipped, ended.failed) == (1, 1, 1)
     assert ended.reasons == {"busy": 1, "refused": 1}
     assert await status_of(pool, fine) == "queued"
+
+
+async def test_what_somebody_lets_go_between_two_tries_is_done_and_counted_so(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, fine = [await store(pool, **FAILED) for _ in range(2)]
+    bulk = await begin(pool, Action.RETRY)
+    find_why = acting._find_why
+    async with pool.acquire() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("SELECT FROM incoming_emails WHERE id = $1 FOR UPDATE", held)
+
+        async def find_why_and_let_go(*arguments: Any) -> Any:
+            why = await find_why(*arguments)
+            if why:
+                assert why == {held: acting.BUSY}
+                await transaction.rollback()
+            return why
+
+        monkeypatch.setattr(acting, "_find_why", find_why_and_let_go)
+        await carry_on(pool)
+    ended = await read(pool, bulk)
+    assert (ended.done, ended.skipped, ended.reasons) == (2, 0, {})
+    assert await rows.find_left_out(pool, bulk.id, limit=10) == []
+    assert [await status_of(pool, one) for one in (held, fine)] == ["queued", "queued"]
 
 
 async def test_one_that_cannot_go_on_holds_up_no_other(
