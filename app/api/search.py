@@ -18,6 +18,7 @@ from app.search.words import (
     HAS_ATTACHMENT,
     SUBJECT,
     as_tsvector,
+    ask_for_cut_text,
     ask_for_text,
     ask_for_whole,
     of_domain,
@@ -157,11 +158,13 @@ class Search:
         if self.has_attachment:
             parts.append(ask_for_whole(HAS_ATTACHMENT))
         parts += [ask_for_whole(of_value(*result)) for result in self.handler_results]
-        # Around what was left out of it; the last word may be cut.
         failure = self.failure or ""
-        for piece in (f"{failure}*" if len(failure) == LONGEST_FAILURE else failure).split("#"):
-            _check_text("failure", piece)
-            parts += filter(None, [ask_for_text(piece, ERROR)])
+        _check_text("failure", failure)
+        # Around what was left out of it.
+        *pieces, last = failure.split("#")
+        ask_for_last = ask_for_cut_text if len(failure) == LONGEST_FAILURE else ask_for_text
+        asked = (*(ask_for_text(piece, ERROR) for piece in pieces), ask_for_last(last, ERROR))
+        parts += filter(None, asked)
         return " & ".join(parts) or None
 
     def _results(self) -> list[tuple[str, str]]:

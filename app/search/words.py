@@ -125,6 +125,15 @@ def ask_for_text(text: str, weights: str) -> str | None:
     return f"({' <-> '.join(parts)})"
 
 
+def ask_for_cut_text(text: str, weights: str) -> str | None:
+    """The `tsquery` that finds a text which was cut somewhere in its last word. None where no word
+    is left."""
+    words = _words(text)
+    if words and len(words[-1]) < SHORTEST_BEGINNING:
+        return ask_for_text(" ".join(words[:-1]), weights)
+    return ask_for_text(f"{text}*", weights)
+
+
 def ask_for_whole(text: str) -> str:
     """The `tsquery` that finds what is found as a whole only."""
     return _quoted(text)

@@ -11,7 +11,7 @@ import pytest
 from app.api import email_pages
 from app.api.email_pages import find_page
 from app.api.emails import count_matching
-from app.api.search import Cursor
+from app.api.search import FAILURE, Cursor
 from app.api.search_text import read_search
 from app.jobs.transitions import operators
 from app.retention import erasure
@@ -114,6 +114,22 @@ async def test_an_email_is_found_by_its_words_and_by_nothing_else(pool: Pool) ->
     for text in MISSES:
         assert await found(pool, text) == [], text
     assert await count_matching(pool, read_search("päckchen")) == 1
+
+
+# 115 characters.
+LONG = "httpx.ReadTimeout: " + "the CRM answers no more " * 4
+LONG_ERRORS = [
+    f"{LONG}{end}" for end in ("a gateway", "by gateway", "has gone", "#", "ab: cd", "abcde")
+]
+
+
+@pytest.mark.parametrize("error", LONG_ERRORS)
+async def test_emails_that_failed_alike_are_found_by_their_group_of_the_overview(
+    pool: Pool, error: str
+) -> None:
+    email_id = await add(pool, processing_status="failed", completed_at=NOW, processing_error=error)
+    failure = await pool.fetchval(f"SELECT {FAILURE} FROM incoming_emails")
+    assert await found(pool, f'status:failed failure:"{failure}"') == [email_id]
 
 
 async def test_what_changes_is_found_as_it_is_now(pool: Pool) -> None:
