@@ -28,10 +28,14 @@ from app.search.words import (
 
 LONGEST_FAILURE = 120
 # What errors of one cause have in common: the first line, without numbers of four digits or more,
-# ids, and the quotation marks that no qualifier holds.
-FAILURE = r"""btrim(left(replace(regexp_replace(
-    split_part(COALESCE(processing_error, ''), E'\n', 1),
-    '\m([0-9a-fA-F]{8}[0-9a-fA-F-]*|[0-9]{4,})\M', '#', 'g'
+# ids, and the quotation marks that no qualifier holds. All that is blank is a space: a search is
+# stripped of it at its ends, and forms change it within.
+_BLANKS = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace())
+FAILURE = rf"""btrim(left(replace(regexp_replace(
+    translate(
+        split_part(COALESCE(processing_error, ''), E'\n', 1), '{_BLANKS}', '{" " * len(_BLANKS)}'
+    ),
+    '\m([0-9a-fA-F]{{8}}[0-9a-fA-F-]*|[0-9]{{4,}})\M', '#', 'g'
 ), '"', ''''), 120))"""
 
 

@@ -121,14 +121,16 @@ LONG = "httpx.ReadTimeout: " + "the CRM answers no more " * 4
 LONG_ERRORS = [
     f"{LONG}{end}" for end in ("a gateway", "by gateway", "has gone", "#", "ab: cd", "abcde")
 ]
+BLANK_ERRORS = ["the CRM answered\r\nno more", "\tthe CRM", "the\rCRM", "\xa0the\u3000CRM\x1f"]
 
 
-@pytest.mark.parametrize("error", LONG_ERRORS)
+@pytest.mark.parametrize("error", LONG_ERRORS + BLANK_ERRORS)
 async def test_emails_that_failed_alike_are_found_by_their_group_of_the_overview(
     pool: Pool, error: str
 ) -> None:
     email_id = await add(pool, processing_status="failed", completed_at=NOW, processing_error=error)
     failure = await pool.fetchval(f"SELECT {FAILURE} FROM incoming_emails")
+    assert not {"\r", "\t"}.intersection(failure)
     assert await found(pool, f'status:failed failure:"{failure}"') == [email_id]
 
 
