@@ -1,6 +1,6 @@
 """An email to be taken along: as a file that mail programs open, and its payload as it came."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -40,19 +40,16 @@ class EmailDownload(PageController):
         user = await signed_in(request.scope)
         if user is None:
             return to_sign_in(request)
-        see_that_it_may_read(user)
+        await see_that_it_may_read(request, user)
         row = await read(email_id)
-        try:
-            await write(running_pool(), actor_of(request, user), Act.EMAIL_EXPORT, [email_id])
-        except CANNOT_ASK as error:
-            raise database_is_away() from error
         archive: Archive = state.archive
         try:
             files = await archive.attachments(running_pool(), email_id)
+            content = bytes(await make_message(row, files))
+            await write(running_pool(), actor_of(request, user), Act.EMAIL_EXPORT, [email_id])
         except CANNOT_ASK as error:
             raise database_is_away() from error
-        message = await make_message(row, files)
-        return _as_file(bytes(message), f"{email_id}.eml", "message/rfc822")
+        return _as_file(content, f"{email_id}.eml", "message/rfc822")
 
     @get("/{email_id:uuid}/payload")
     async def payload(self, request: Request[Any, Any, Any], email_id: UUID) -> Response[Any]:
@@ -60,7 +57,7 @@ class EmailDownload(PageController):
         user = await signed_in(request.scope)
         if user is None:
             return to_sign_in(request)
-        see_that_it_may_read(user)
+        await see_that_it_may_read(request, user)
         row = await read(email_id)
         try:
             await write(running_pool(), actor_of(request, user), Act.EMAIL_EXPORT, [email_id])
@@ -73,11 +70,11 @@ class EmailDownload(PageController):
 async def make_message(row: Mapping[str, Any], files: list[Attachment]) -> EmailMessage:
     """The message that an email was, as far as Zendesk told it: most of its headers it does not."""
     message = EmailMessage(policy=SMTP)
-    message["Subject"] = _one_line(row["subject"])
-    message["From"] = _sender(row)
+    _set_text(message, "Subject", row["subject"])
+    _set_sender(message, _one_line(row["from_name"]), _one_line(row["from_email"]))
     message["Date"] = row["received_at"]
     message["Message-ID"] = f"<{row['id']}@mailroom.invalid>"
-    message["X-Zendesk-Ticket"] = _one_line(row["zendesk_ticket_id"])
+    _set_text(message, "X-Zendesk-Ticket", row["zendesk_ticket_id"])
     text, html = row["raw_body_text"], row["raw_body_html"]
     message.set_content(text or ("" if html else "(no text)"))
     if html:
@@ -94,7 +91,7 @@ async def make_message(row: Mapping[str, Any], files: list[Attachment]) -> Email
         maintype, _, subtype = (kind if MEDIA_TYPE.fullmatch(kind) else ANY_BYTES).partition("/")
         message.add_attachment(content, maintype, subtype, filename=file.safe_name)
     if missing:
-        message["X-Mailroom-Missing-Files"] = _one_line(", ".join(missing))
+        _set_text(message, "X-Mailroom-Missing-Files", ", ".join(missing))
     return message
 
 
@@ -107,14 +104,39 @@ async def _content(file: Attachment, most: int) -> bytes | None:
         return None
 
 
-def _sender(row: Mapping[str, Any]) -> Address | str:
-    address = _one_line(row["from_email"])
-    name, _, domain = address.rpartition("@")
-    try:
-        return Address(_one_line(row["from_name"]), name, domain)
-    except ValueError:
+def _set_text(message: EmailMessage, name: str, text: str | None) -> None:
+    line = _one_line(text)
+    _set(message, name, lambda: line, lambda: _undecoded(line))
+
+
+def _set_sender(message: EmailMessage, name: str, address: str) -> None:
+    user, _, domain = address.rpartition("@")
+    _set(
+        message,
+        "From",
+        lambda: Address(name, user, domain),
+        lambda: Address(_undecoded(name), user, domain),
         # Whatever stood there; a header that cannot be read is one of nobody.
-        return Address(address or "unknown", "unknown", "mailroom.invalid")
+        lambda: Address(_undecoded(address) or "unknown", "unknown", "mailroom.invalid"),
+    )
+
+
+def _set(message: EmailMessage, name: str, *values: Callable[[], object]) -> None:
+    """Set a header to the first value that can be made, read and written: the library meets
+    with errors of many kinds in what strangers wrote."""
+    for value in values:
+        try:
+            message[name] = value()
+            SMTP.fold_binary(name, message[name])
+        except Exception:  # noqa: BLE001 - whatever it meets with
+            del message[name]
+        else:
+            return
+
+
+def _undecoded(text: str) -> str:
+    """With no encoded words (RFC 2047), which may hold what cannot be written."""
+    return text.replace("=?", "= ?")
 
 
 def _one_line(text: str | None) -> str:

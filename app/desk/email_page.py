@@ -26,7 +26,7 @@ from app.desk.email_neighbours import find_neighbours
 from app.desk.email_sentences import possible_actions, state_sentence
 from app.desk.email_timeline import steps_of
 from app.desk.operators import Operator
-from app.desk.pages import PageController, acting_operator, actor_of, page, to_sign_in
+from app.desk.pages import PageController, acting_operator, actor_of, note_refusal, page, to_sign_in
 from app.desk.sign_in import database_is_away, signed_in
 from app.durations import in_words
 from app.i18n.texts import N_
@@ -91,7 +91,7 @@ class EmailPage(PageController):
         user = await signed_in(request.scope)
         if user is None:
             return to_sign_in(request)
-        see_that_it_may_read(user)
+        await see_that_it_may_read(request, user)
         row = await read(email_id)
         archive: Archive = state.archive
         try:
@@ -118,7 +118,7 @@ class EmailPage(PageController):
         user = await signed_in(request.scope)
         if user is None:
             return to_sign_in(request)
-        see_that_it_may_read(user)
+        await see_that_it_may_read(request, user)
         archive: Archive = state.archive
         try:
             file = await archive.attachment(running_pool(), email_id, position)
@@ -156,13 +156,14 @@ DONE: Mapping[str, str] = {
 }
 
 
-def see_that_it_may_read(user: Operator) -> None:
-    """See that who asks may see what emails say.
+async def see_that_it_may_read(request: Request[Any, Any, Any], user: Operator) -> None:
+    """See that who asks may see what emails say; write it down where not.
 
     Raises:
         PermissionDeniedException: a viewer, where the settings show none of it to viewers.
     """
     if not user.sees_bodies:
+        await note_refusal(request, user)
         raise PermissionDeniedException(
             _("viewers do not see what emails say: MAILROOM_VIEWERS_SEE_BODIES is off")
         )

@@ -165,8 +165,7 @@ async def see_role(request: Request[Any, Any, Any], user: Operator, role: Role) 
         PermissionDeniedException: the role is too small.
     """
     if not user.may(role):
-        actor, on = actor_of(request, user), [request.url.path]
-        await write(running_pool(), actor, Act.ROLE_REFUSED, on, result=Result.REFUSED)
+        await note_refusal(request, user)
         raise PermissionDeniedException(
             gettext(
                 "this takes the role %(role)s, and yours is %(own)s: ask an administrator",
@@ -174,6 +173,12 @@ async def see_role(request: Request[Any, Any, Any], user: Operator, role: Role) 
                 own=gettext(user.role),
             )
         )
+
+
+async def note_refusal(request: Request[Any, Any, Any], user: Operator) -> None:
+    """Write down that the role of who asks is too small for what is asked for."""
+    actor, on = actor_of(request, user), [request.url.path]
+    await write(running_pool(), actor, Act.ROLE_REFUSED, on, result=Result.REFUSED)
 
 
 def template_config() -> TemplateConfig[JinjaTemplateEngine]:

@@ -236,6 +236,13 @@ def test_by_setting_a_viewer_sees_no_bodies(
                 assert (email_id in client.get("/bulk/new", params=bulk).text) == sees
     finally:
         own.end()
+    refused = connection.execute(
+        "SELECT actor, object, result FROM audit_entries WHERE act = 'role.refused' ORDER BY at"
+    ).fetchall()
+    assert [(one["actor"], one["object"], one["result"]) for one in refused] == [
+        ("vera", f"/emails/{email_id}/{path}", "refused")
+        for path in ("html", "download", "payload", "attachments/0")
+    ]
 
 
 def test_users_of_before_stay_what_they_were(desk: Services, connection: Connection) -> None:

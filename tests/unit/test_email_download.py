@@ -1,0 +1,44 @@
+"""An email is saved as a message whatever its sender wrote where."""
+
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.policy import default
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.desk.email_download import make_message
+
+ROW: dict[str, Any] = {
+    "subject": "Where is it?",
+    "from_name": "Erika",
+    "from_email": "erika@example.com",
+    "received_at": datetime(2026, 11, 3, 14, 5, tzinfo=UTC),
+    "zendesk_ticket_id": "35436",
+    "raw_body_text": "Hello",
+    "raw_body_html": None,
+}
+NOT_UTF_8 = "=?utf-8?b?/w==?="
+
+
+@pytest.mark.parametrize(
+    ("columns", "header", "told"),
+    [
+        ({}, "From", "Erika <erika@example.com>"),
+        ({"from_email": "erika@[192.168.0.1"}, "From", "erika@[192.168.0.1"),
+        ({"from_email": "]@["}, "From", '"]@["'),
+        ({"from_email": "\ud7ff,("}, "From", "\ud7ff,("),
+        ({"from_email": f"{'x' * 100}()example.com"}, "From", "x example.com"),
+        ({"from_name": f"{NOT_UTF_8},"}, "From", "<erika@example.com>"),
+        ({"subject": f"ä {NOT_UTF_8}"}, "Subject", "ä = ?utf-8?b?/w== ?="),
+        ({"zendesk_ticket_id": f"ä {NOT_UTF_8}"}, "X-Zendesk-Ticket", "ä = ?utf-8?b?/w== ?="),
+    ],
+)
+async def test_what_cannot_stand_in_a_header_is_told_otherwise(
+    columns: dict[str, str], header: str, told: str
+) -> None:
+    content = bytes(await make_message({**ROW, "id": uuid4(), **columns}, []))
+    message = message_from_bytes(content, policy=default)
+    assert told in message[header]
+    assert message.get_content().strip() == "Hello"
