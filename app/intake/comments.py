@@ -24,11 +24,19 @@ from app.intake.late_webhooks import LOCK_TICKETS
 from app.intake.payload import check_payload
 from app.intake.refused import RefusedError
 from app.intake.row_writer import Connection
-from app.intake.sameness import CLOCKS_DIFFER, Told, essences, match, match_erased
+from app.intake.sameness import (
+    CLOCKS_DIFFER,
+    ZENDESK_DIFFERS,
+    Files,
+    Told,
+    essences,
+    match,
+    match_erased,
+)
 from app.intake.writer import insert_anyway
 from app.jobs.transitions.erasing import settle_writers
 from app.models.erasure import ARRIVED
-from app.models.fit import to_fit_json
+from app.models.fit import read_json, to_fit_json
 from app.models.incoming_email import Origin
 from app.telemetry.request_id import uuid7
 
@@ -41,7 +49,7 @@ _NOBODY = "nobody@invalid"
 
 # What nobody could read has no text to be compared.
 SELECT_EMAILS = """
-SELECT id, created_at, zendesk_comment_id, raw_body_text, raw_body_html,
+SELECT id, created_at, signed_at, zendesk_comment_id, raw_body_text, raw_body_html, attachment_urls,
     erased_at IS NOT NULL OR raw_payload IS NULL AS is_emptied
 FROM incoming_emails
 WHERE zendesk_ticket_id = $1 AND (created_at >= $2 OR zendesk_comment_id = ANY($3::text[]))
@@ -94,7 +102,7 @@ class Comment:
 
     @property
     def told(self) -> Told:
-        return Told(self.id, essences(self.texts), self.written_at)
+        return Told(self.id, essences(self.texts), self.written_at, files=Files.of(self.files))
 
 
 @attrs.frozen
@@ -133,7 +141,7 @@ async def admit_missing(
         for comment in comments
     }
     async with pool.acquire() as connection:
-        missing = await _compare(connection, comments, told, names=not dry_run)
+        missing = await _compare(connection, comments, told, clock_ahead, names=not dry_run)
     if not missing or dry_run:
         return Missing([comment.id for comment in missing])
     ticket_id = comments[0].ticket_id
@@ -141,7 +149,7 @@ async def admit_missing(
     await settle_writers(pool)
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(LOCK_TICKETS, [ticket_id])
-        missing = await _compare(connection, comments, told, names=True)
+        missing = await _compare(connection, comments, told, clock_ahead, names=True)
         rows, refused = _rows(missing, hosts)
         erasures = await erasures_of(connection, [ticket_id])
         rows = [row for row in rows if not is_erased(erasures, row)]
@@ -194,6 +202,7 @@ async def _compare(
     connection: Connection,
     comments: Sequence[Comment],
     told: dict[str, Told],
+    clock_ahead: timedelta,
     *,
     names: bool,
 ) -> list[Comment]:
@@ -201,7 +210,7 @@ async def _compare(
     ticket_id = comments[0].ticket_id
     since = min(one.at for one in told.values()) - CLOCKS_DIFFER
     records = await connection.fetch(SELECT_EMAILS, ticket_id, since, list(told))
-    here = [_told(record) for record in records if not record["is_emptied"]]
+    here = [_told(record, clock_ahead) for record in records if not record["is_emptied"]]
     # What was erased, or is old, has no text; it knows its comment, or the time at which it came.
     emptied = [record for record in records if record["is_emptied"]]
     matched = match(here, list(told.values()))
@@ -230,13 +239,18 @@ async def _erased(connection: Connection, ticket_id: str) -> list[datetime]:
     return [datetime.fromtimestamp(int(key.rpartition(" ")[2]), UTC) for key in keys]
 
 
-def _told(record: asyncpg.Record) -> Told:
-    return Told(
+def _told(record: asyncpg.Record, clock_ahead: timedelta) -> Told:
+    told = Told(
         str(record["id"]),
         essences((record["raw_body_text"], record["raw_body_html"])),
         record["created_at"],
         record["zendesk_comment_id"],
+        Files.of(read_json(record["attachment_urls"])),
     )
+    if (signed_at := record["signed_at"]) is None:
+        return told
+    # What was admitted late was written then.
+    return attrs.evolve(told, at=signed_at + clock_ahead, may_be_early=ZENDESK_DIFFERS)
 
 
 def to_row(comment: Comment, hosts: frozenset[str]) -> EmailRow:

@@ -72,6 +72,9 @@ class EmailRow:
     completed_at: datetime | None = None
     origin: str = Origin.WEBHOOK.value
 
+    signed_at: datetime | None = None
+    """When Zendesk signed it, by Zendesk's clock; None where it did not."""
+
 
 def make_row(
     body: bytes,
@@ -82,6 +85,7 @@ def make_row(
     invocation_id: str | None,
     signature: str | None,
     now: datetime,
+    signed_at: datetime | None = None,
     day_first: bool = False,
     hosts: frozenset[str] = frozenset(),
 ) -> EmailRow:
@@ -108,6 +112,7 @@ def make_row(
         attempt_errors=entries(payload.left_out, now),
         sent_at=now,
         extracted_data=_what_was_mended(json_body),
+        signed_at=signed_at,
     )
 
 
@@ -121,6 +126,7 @@ def make_event_row(
     invocation_id: str | None,
     signature: str | None,
     now: datetime,
+    signed_at: datetime | None = None,
     hosts: frozenset[str] = frozenset(),
 ) -> EmailRow:
     """Build the row of an email that came as an event. `files` came before it; the images of
@@ -150,6 +156,7 @@ def make_event_row(
         sent_at=event.happened_at,
         extracted_data=_what_was_mended(json_body),
         origin=Origin.EVENT.value,
+        signed_at=signed_at,
     )
 
 
@@ -161,6 +168,7 @@ def make_broken_row(
     invocation_id: str | None,
     signature: str,
     now: datetime,
+    signed_at: datetime | None = None,
 ) -> EmailRow:
     """Build the row of an email that cannot be read: `failed`, with the bytes that came.
 
@@ -190,6 +198,7 @@ def make_broken_row(
         processing_error=reason,
         completed_at=now,
         sent_at=now,
+        signed_at=signed_at,
     )
 
 

@@ -25,7 +25,7 @@ from app.intake.placeholders import refuse_unrendered
 from app.intake.reader import BodyReader
 from app.intake.reused_ids import ReusedIds
 from app.intake.secret_uses import SecretUses
-from app.intake.signature import SignatureRefusedError, verify
+from app.intake.signature import SignatureRefusedError, verify, when_signed
 from app.intake.writer import Admission, EmailWriter
 from app.models.zendesk_event import EventKind
 from app.settings import Settings
@@ -98,8 +98,10 @@ class Intake:
         now = received_at or datetime.now(UTC)
         finish = unchanged if recovered is None else as_recovered(recovered)
         is_signed = bool(signature or timestamp) or not self._accept_unsigned
+        signed = None
         if is_signed:
             label = self._verify(body, signature, timestamp, now)
+            signed = when_signed(timestamp or "")
             if received_at is None:
                 self.secret_uses.saw(label)
         try:
@@ -115,6 +117,7 @@ class Intake:
                 invocation_id=invocation_id,
                 signature=str(signature),
                 now=now,
+                signed_at=signed,
             )
             return await self._writer.store(finish(row))
         return await self._take(
@@ -124,6 +127,7 @@ class Intake:
             invocation_id=invocation_id,
             signature=signature or None,
             now=now,
+            signed_at=signed,
             finish=finish,
         )
 
@@ -148,6 +152,7 @@ class Intake:
         signature: str,
         invocation_id: str | None,
         received_at: datetime,
+        signed_at: datetime | None = None,
         without_sender: bool,
         by: str,
     ) -> Admission:
@@ -156,6 +161,7 @@ class Intake:
         Args:
             original: the bytes as they came, where the operator changed them.
             signature: by which it is recognised when it is admitted again.
+            signed_at: when Zendesk signed it, if it did.
             without_sender: its sender is not known; `from_email` is empty then.
             by: the operator.
 
@@ -169,6 +175,7 @@ class Intake:
             invocation_id=invocation_id,
             signature=signature,
             now=received_at,
+            signed_at=signed_at,
             without_sender=without_sender,
             finish=as_mended(original, by, received_at),
         )
@@ -180,6 +187,7 @@ class Intake:
         *,
         email_id: UUID,
         now: datetime,
+        signed_at: datetime | None,
         invocation_id: str | None,
         signature: str | None,
         without_sender: bool = False,
@@ -200,6 +208,7 @@ class Intake:
                 invocation_id=invocation_id,
                 signature=signature,
                 now=now,
+                signed_at=signed_at,
                 day_first=self._day_first,
                 hosts=self._hosts,
             )
@@ -223,6 +232,7 @@ class Intake:
             invocation_id=invocation_id,
             signature=signature,
             now=now,
+            signed_at=signed_at,
             hosts=self._hosts,
         )
         admission = await self._writer.store(finish(row))

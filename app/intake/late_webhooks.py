@@ -6,12 +6,23 @@ delivery again.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from app.intake.email_row import EmailRow
 from app.intake.row_writer import Connection
-from app.intake.sameness import Likeness, Told, essences, likeness
+from app.intake.sameness import (
+    CERTAIN,
+    CLOCKS_DIFFER,
+    ZENDESK_DIFFERS,
+    Files,
+    Likeness,
+    Told,
+    essences,
+    likeness,
+)
 from app.models.entries import noted
+from app.models.fit import read_json
 
 # In one order for all who lock several. The INSERT of webhooks takes no lock: who stores a comment
 # has set down its ticket as in question before, and waited for the INSERTs that did not see it.
@@ -20,7 +31,8 @@ SELECT pg_advisory_xact_lock(hashtextextended('mailroom comments ' || ticket, 0)
 FROM (SELECT DISTINCT unnest($1::text[]) COLLATE "C" AS ticket ORDER BY 1) AS tickets
 """
 SELECT_OPEN = """
-SELECT id, zendesk_ticket_id, zendesk_comment_id, raw_body_text, raw_body_html, received_at
+SELECT id, zendesk_ticket_id, zendesk_comment_id, raw_body_text, raw_body_html, attachment_urls,
+    received_at
 FROM incoming_emails
 WHERE zendesk_ticket_id = ANY($1::text[]) AND origin = 'backfill'
     AND delivery_signature IS NULL AND erased_at IS NULL
@@ -69,15 +81,22 @@ async def find_made(
     open_by_ticket: dict[str, list[Told]] = {}
     for record in records:
         texts = essences((record["raw_body_text"], record["raw_body_html"]))
+        files = Files.of(read_json(record["attachment_urls"]))
+        comment_id, written_at = record["zendesk_comment_id"], record["received_at"]
         open_by_ticket.setdefault(record["zendesk_ticket_id"], []).append(
-            Told(str(record["id"]), texts, record["received_at"], record["zendesk_comment_id"])
+            Told(str(record["id"]), texts, written_at, comment_id, files)
         )
     found: dict[UUID, UUID] = {}
     taken: set[str] = set()
     for row in sorted(rows, key=lambda row: row.sent_at):
         still_open = open_by_ticket.get(row.zendesk_ticket_id, [])
-        fitting = [(like, one) for one in still_open if (like := _likeness(row, one)) is not None]
-        made = min(fitting, key=lambda pair: pair[0])[1] if fitting else None
+        # Of equal ones the nearest: what is left has to fit webhooks that were sent earlier.
+        fitting = [
+            (like, abs(_sent_at(row) - one.at), one)
+            for one in still_open
+            if (like := _likeness(row, one)) is not None
+        ]
+        made = min(fitting, key=lambda fit: fit[:2])[2] if fitting else None
         keys = {key for key in (row.delivery_signature, row.idempotency_key) if key is not None}
         # The same delivery twice in one batch has one email.
         if made is not None and not keys & taken:
@@ -97,6 +116,17 @@ def _likeness(row: EmailRow, comment: Told) -> Likeness | None:
         # Nobody can read it.
         return None
     if row.zendesk_comment_id is not None:
-        return (0, 0) if row.zendesk_comment_id == comment.comment_id else None
-    texts = essences((row.raw_body_text, row.raw_body_html))
-    return likeness(Told(str(row.id), texts, row.sent_at), comment)
+        return CERTAIN if row.zendesk_comment_id == comment.comment_id else None
+    told = Told(
+        str(row.id),
+        essences((row.raw_body_text, row.raw_body_html)),
+        _sent_at(row),
+        files=Files.of(read_json(row.attachment_urls)),
+        may_be_early=CLOCKS_DIFFER if row.signed_at is None else ZENDESK_DIFFERS,
+    )
+    return likeness(told, comment)
+
+
+def _sent_at(row: EmailRow) -> datetime:
+    """By Zendesk's clock where that is known, as the times of comments are."""
+    return row.signed_at or row.sent_at

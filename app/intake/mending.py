@@ -1,6 +1,7 @@
 """How an operator gets an email out of the quarantine that no retry can admit: what keeps it out,
 and its admission after its text was mended by hand."""
 
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -14,7 +15,12 @@ from app.intake.charset import decode_with_gaps
 from app.intake.intake import Intake
 from app.intake.refusals import Refusal, discard
 from app.intake.refused import RefusedError
-from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
+from app.intake.signature import (
+    INVOCATION_HEADER,
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    when_signed,
+)
 from app.intake.writer import Admission
 from app.models.quarantined_webhook import RefusalReason
 from app.telemetry.request_id import uuid7
@@ -123,6 +129,7 @@ async def admit_mended(
         signature=_signature(refusal) if is_genuine else _own_signature(refusal.id),
         invocation_id=refusal.headers.get(INVOCATION_HEADER),
         received_at=refusal.received_at,
+        signed_at=_signed_at(refusal) if is_genuine else None,
         without_sender=without_sender,
         by=by,
     )
@@ -151,6 +158,11 @@ def _is_genuine(intake: Intake, refusal: Refusal) -> bool:
         refusal.headers.get(TIMESTAMP_HEADER),
         now=refusal.received_at,
     )
+
+
+def _signed_at(refusal: Refusal) -> datetime | None:
+    timestamp = refusal.headers.get(TIMESTAMP_HEADER)
+    return None if timestamp is None else when_signed(timestamp)
 
 
 def _signature(refusal: Refusal) -> str:

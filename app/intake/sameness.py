@@ -1,17 +1,18 @@
 """Whether an email that a webhook brought and a comment at Zendesk are the same: pure functions.
 
-A trigger's payload names no comment, so its text has to tell. A template may send the text or its
-HTML, with entities, another white space, a greeting before or a thread behind it: letters and
-digits are compared, and a long text may stand within another. In doubt two are two: an email that
-is kept twice is better than one that is lost.
+A trigger's payload names no comment, so its text and its files have to tell. A template may send
+the text or its HTML, with entities, another white space, a greeting before or a thread behind it:
+letters and digits are compared, and a long text may stand within another. Each file has a token of
+its own in its URL, wherever that is shown. In doubt two are two: an email that is kept twice is
+better than one that is lost.
 """
 
 import html
 import re
 import unicodedata
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
@@ -19,8 +20,13 @@ import attrs
 LONG = 24
 # Zendesk's clock and ours may differ, and its times have no fractions.
 CLOCKS_DIFFER = timedelta(minutes=5)
+# As far as Zendesk's own servers agree on the time.
+ZENDESK_DIFFERS = timedelta(seconds=10)
 # A shorter one is the same email only at an end of it, and if that came so soon.
 SHORT_WITHIN = timedelta(minutes=15)
+# Zendesk gives up a webhook long before; what is older by more is not taken for its comment where
+# another one may be.
+SENT_WITHIN = timedelta(minutes=15)
 # How long after its comment an email comes that was erased since, and has no text to be known by.
 ERASED_WITHIN = timedelta(days=1)
 
@@ -28,10 +34,37 @@ _TAG = re.compile(r"<[^<>]*>")
 _UNSEEN = re.compile(r"<(script|style|head)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _NEITHER_LETTER_NOR_DIGIT = re.compile(r"[\W_]+")
 
-Likeness: TypeAlias = tuple[int, int]
+_TOKEN = re.compile(r"/attachments/token/([^/?#]+)")
+
+Likeness: TypeAlias = tuple[bool, int, int, bool]
+CERTAIN: Likeness = (False, 0, 0, False)
 
 K = TypeVar("K", bound=Hashable)
 Item = TypeVar("Item", bound="Told")
+
+
+@attrs.frozen
+class Files:
+    """The tokens of an email's files."""
+
+    listed: frozenset[str] = frozenset()
+    shown: frozenset[str] = frozenset()
+    """Those of images within its text, which may be quoted from another one."""
+
+    @classmethod
+    def of(cls, entries: Any) -> "Files":
+        """By entries as the Intake stores them, or as the API shows attachments."""
+        listed: set[str] = set()
+        shown: set[str] = set()
+        for entry in entries if isinstance(entries, list | tuple) else ():
+            if isinstance(entry, Mapping):
+                urls = f"{entry.get('content_url')} {entry.get('url')}"
+                (shown if entry.get("inline") is True else listed).update(_TOKEN.findall(urls))
+        return cls(frozenset(listed), frozenset(shown))
+
+    @property
+    def all(self) -> frozenset[str]:
+        return self.listed | self.shown
 
 
 @attrs.frozen
@@ -43,6 +76,9 @@ class Told:
     """Its `essences`; empty where its text is not there any more."""
     at: datetime
     comment_id: str | None = None
+    files: "Files" = attrs.field(factory=lambda: Files())
+    may_be_early: timedelta = CLOCKS_DIFFER
+    """By how much `at` may be before the time of its comment."""
 
 
 def essences(texts: Iterable[str | None]) -> frozenset[str]:
@@ -57,11 +93,22 @@ def essences(texts: Iterable[str | None]) -> frozenset[str]:
 
 
 def likeness(email: "Told", comment: "Told") -> Likeness | None:
-    """How well an email fits a comment, the lower the better: where it has its text, where a
-    template's text is around that, and where that is short, and so less certain. Of two texts that
-    stand in it the longer one fits better. None: not at all."""
-    if email.at < comment.at - CLOCKS_DIFFER:
+    """How well an email fits a comment, the lower the better: where it has a file of it; where it
+    has its text, where a template's text is around that, and where that is short, and so less
+    certain; where not only one of them has files. Of two texts that stand in it the longer one fits
+    better. None: not at all."""
+    if email.at < comment.at - email.may_be_early:
         return None
+    has_its_file = not email.files.all.isdisjoint(comment.files.all)
+    if email.files.listed and comment.files.listed and not has_its_file:
+        return None
+    is_soon = has_its_file or email.at - comment.at <= SHORT_WITHIN
+    if (of_text := _likeness_of_texts(email, comment, is_soon=is_soon)) is None:
+        return None
+    return not has_its_file, *of_text, bool(email.files.listed) != bool(comment.files.listed)
+
+
+def _likeness_of_texts(email: "Told", comment: "Told", *, is_soon: bool) -> tuple[int, int] | None:
     if email.texts & comment.texts:
         return 0, 0
     pairs = [(text, whole) for text in comment.texts if text for whole in email.texts]
@@ -71,37 +118,59 @@ def likeness(email: "Told", comment: "Told") -> Likeness | None:
     at_an_end = [
         len(text) for text, whole in pairs if whole.endswith(text) or whole.startswith(text)
     ]
-    if at_an_end and email.at - comment.at <= SHORT_WITHIN:
-        return 2, -max(at_an_end)
-    return None
+    return (2, -max(at_an_end)) if at_an_end and is_soon else None
 
 
 def match(emails: Sequence[Told], comments: Sequence[Told]) -> dict[str, str]:
     """Which comment each email is; each is one at most.
 
     Those that name their comment are that. Of the others those go together that fit best, and of
-    these the nearest in time; none comes before its comment.
+    these the nearest in time; none comes before its comment. An email that tells no files, and may
+    be any of several comments with files, is none of them: whichever it is not would be lost.
 
     Returns:
         Ids of comments by ids of emails.
     """
     by_id = {email.comment_id: email.id for email in emails if email.comment_id is not None}
     matched = {by_id[comment.id]: comment.id for comment in comments if comment.id in by_id}
-    pairs = sorted(
-        (like, abs(email.at - comment.at), comment.at, comment.id, email.id)
+    fitting = [
+        (like, email, comment)
         for email in emails
         if email.comment_id is None
         for comment in comments
         if comment.id not in by_id and (like := likeness(email, comment)) is not None
+    ]
+    pairs = sorted(
+        (like, abs(email.at - comment.at), comment.at, comment.id, email.id)
+        for like, email, comment in fitting
     )
-    return matched | _nearest(pairs, matched)
+    found = _nearest(pairs, matched)
+    return matched | {one: found[one] for one in found.keys() - _in_doubt(fitting, found)}
+
+
+def _in_doubt(fitting: Sequence[tuple[Likeness, Told, Told]], found: Mapping[str, str]) -> set[str]:
+    """Ids of emails without files that fit another comment with files as well as the one that was
+    found for them, where no email was found for that other."""
+    taken = set(found.values())
+    likenesses = {
+        (email.id, comment.id): like
+        for like, email, comment in fitting
+        if comment.files.listed
+        and not email.files.listed
+        and abs(email.at - comment.at) <= SENT_WITHIN
+    }
+    return {
+        email_id
+        for (email_id, comment_id), like in likenesses.items()
+        if comment_id not in taken and likenesses.get((email_id, found.get(email_id, ""))) == like
+    }
 
 
 def match_erased(erased: Sequence[datetime], comments: Sequence[Told]) -> set[str]:
     """Ids of the comments that are probably those of erased emails, by the times at which they
     came: each is one at most."""
     pairs = sorted(
-        ((0, 0), abs(at - comment.at), comment.at, comment.id, str(number))
+        (CERTAIN, abs(at - comment.at), comment.at, comment.id, str(number))
         for number, at in enumerate(erased)
         for comment in comments
         if comment.at - CLOCKS_DIFFER <= at <= comment.at + ERASED_WITHIN
@@ -123,4 +192,5 @@ def _nearest(
 
 def _essence(text: str) -> str:
     plain = unicodedata.normalize("NFKC", html.unescape(text)).casefold()
-    return _NEITHER_LETTER_NOR_DIGIT.sub("", plain)
+    # Where there are none, a thumb up is no thumb down.
+    return _NEITHER_LETTER_NOR_DIGIT.sub("", plain) or "".join(plain.split())

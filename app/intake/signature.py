@@ -84,7 +84,7 @@ def verify(
             "between changed the body, which has to arrive byte for byte"
         )
     # Only now is the timestamp known to be Zendesk's own.
-    age = abs((now - _parse_timestamp(timestamp)).total_seconds())
+    age = abs((now - when_signed(timestamp)).total_seconds())
     if age > max_age_seconds:
         raise SignatureRefusedError(
             f"the signature's timestamp is {age:.0f} seconds away from the server's clock, "
@@ -108,7 +108,12 @@ def _decode(signature: str) -> bytes:
     return digest
 
 
-def _parse_timestamp(timestamp: str) -> datetime:
+def when_signed(timestamp: str) -> datetime:
+    """When Zendesk signed a webhook, by the header that says so.
+
+    Raises:
+        SignatureRefusedError: it is no time.
+    """
     try:
         return in_utc(datetime.fromisoformat(timestamp[:LONGEST_TIMESTAMP]))
     except (ValueError, OverflowError):

@@ -42,14 +42,15 @@ stored AS (
         raw_body_html, raw_body_text, received_at, idempotency_key, attachment_urls,
         raw_payload, delivery_signature, attempt_errors, original_body, zendesk_account_id,
         zendesk_comment_id, extracted_data, processing_status, processing_error, completed_at,
-        origin
+        origin, signed_at
     )
     SELECT arrived.*
     FROM buried, unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
         $7::text[], $8::text[], $9::timestamptz[], $10::text[], $11::json[],
         $12::json[], $13::text[], $14::jsonb[], $15::bytea[], $16::text[], $17::text[],
-        $18::json[], $19::text[], $20::text[], $21::timestamptz[], $22::text[]
+        $18::json[], $19::text[], $20::text[], $21::timestamptz[], $22::text[],
+        $23::timestamptz[]
     ) AS arrived (
         id, ticket, webhook, sender, name, subject, html, text, received, key, files,
         payload, signature, told, original, account, comment

@@ -224,6 +224,10 @@ class IncomingEmail(Table, tablename="incoming_emails", db=DB):
         length=20, default=Origin.WEBHOOK, help_text="webhook, event, recovered or backfill"
     )
 
+    signed_at = Timestamptz(
+        null=True, default=None, help_text="When Zendesk signed it, by Zendesk's clock"
+    )
+
     check_processing_status = Check(
         "processing_status IN ('received', 'queued', 'processing', 'completed', 'failed')"
     )

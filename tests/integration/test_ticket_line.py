@@ -50,8 +50,11 @@ async def api() -> AsyncIterator[FakeApi]:
 def settings(api: FakeApi) -> Settings:
     return make_settings(
         **api.settings,
+        zendesk_hosts="example.zendesk.com",
         zendesk_share=1.0,
         zendesk_exports_per_minute=1_000,
+        # Of accounts whose clock is another.
+        signature_max_age_seconds=3_600,
         webhook_secrets=parse_secrets(WEBHOOK_SECRET),
     )
 
@@ -792,19 +795,19 @@ async def test_a_short_text_under_a_header_of_the_template_is_one_email(
     assert made == ["Ja bitte", "danke"]
 
 
+@pytest.mark.parametrize("is_of_older_version", [True, False])
 async def test_a_clock_that_is_behind_zendesks_makes_no_email_twice(
     pool: "Pool[asyncpg.Record]",
-    api: FakeApi,
     delivery: Delivery,
     run: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
+    is_of_older_version: bool,
 ) -> None:
     """As if ours were nine minutes behind: comments seem to be written after their emails came."""
+    delivery.account.offset += timedelta(minutes=9)
     await delivery.mail("erika@example.com", "Wo bleibt mein Päckchen?")
-    for comment in api.account.tickets[1].comments:
-        comment.created_at += timedelta(minutes=9)
-    api.account.tickets[1].changed_at += timedelta(minutes=9)
-    api.account.offset += timedelta(minutes=9)
+    if is_of_older_version:
+        await pool.execute("UPDATE incoming_emails SET signed_at = NULL")
     ahead = parsedate_to_datetime
 
     def date(text: str) -> datetime:
@@ -813,3 +816,230 @@ async def test_a_clock_that_is_behind_zendesks_makes_no_email_twice(
     assert (await run(dry_run=True)).found == 1
     monkeypatch.setattr("app.zendesk.client.parsedate_to_datetime", date)
     assert (await run()).found == 0
+
+
+class Held:
+    """What Zendesk sent, until it is admitted: late, as from a record of Zendesk's."""
+
+    def __init__(
+        self, delivery: Delivery, settings: Settings, pool: "Pool[asyncpg.Record]"
+    ) -> None:
+        self._delivery, self._settings, self._pool = delivery, settings, pool
+        self._calls: list[tuple[bytes, dict[str, str]]] = []
+
+    async def fire(self, ticket: Any, comment: Any) -> None:
+        async def keep(body: bytes, headers: dict[str, str]) -> int:
+            self._calls.append((body, headers))
+            return 403
+
+        self._delivery.receiver, receiver = keep, self._delivery.receiver
+        await self._delivery.fire(ticket, comment)
+        self._delivery.receiver = receiver
+
+    async def admit(self) -> None:
+        intake = Intake(self._settings, self._pool)
+        for body, headers in self._calls:
+            timestamp = headers["X-Zendesk-Webhook-Signature-Timestamp"]
+            await intake.admit(
+                body,
+                email_id=uuid4(),
+                signature=headers["X-Zendesk-Webhook-Signature"],
+                timestamp=timestamp,
+                invocation_id=headers["X-Zendesk-Webhook-Invocation-Id"],
+                received_at=datetime.fromisoformat(timestamp),
+            )
+        await intake.close()
+
+
+@pytest.fixture
+def held(delivery: Delivery, settings: Settings, pool: "Pool[asyncpg.Record]") -> Held:
+    return Held(delivery, settings, pool)
+
+
+def without_files(ticket: Any, comment: Any) -> bytes:
+    return render(ticket, attrs.evolve(comment, attachments=[]))
+
+
+async def names_of_files(pool: "Pool[asyncpg.Record]") -> list[list[str]]:
+    """Those of each email."""
+    rows = await pool.fetch("SELECT attachment_urls FROM incoming_emails")
+    files = [json.loads(row["attachment_urls"] or "[]") for row in rows]
+    return sorted([one["filename"] for one in some] for some in files)
+
+
+@pytest.fixture(params=[render, without_files], ids=["with files", "without files"])
+def template(request: pytest.FixtureRequest, delivery: Delivery) -> Any:
+    """What the trigger's template sends of a comment's files."""
+    delivery.render = request.param
+    return request.param
+
+
+async def test_of_two_with_the_same_words_and_other_files_the_one_that_is_missing_is_made(
+    pool: "Pool[asyncpg.Record]",
+    delivery: Delivery,
+    run: Callable[..., Any],
+    held: Held,
+    template: Any,
+) -> None:
+    """The first one is recovered much later, when it is nearer to the second one in time."""
+    account = delivery.account
+    account.offset = timedelta(minutes=-60)
+    photo = attachment(account, "A.png", 1)
+    ticket, first = await miss(delivery, "erika@example.com", "siehe Foto", attachments=[photo])
+    await held.fire(ticket, first)
+    account.offset = timedelta(minutes=-40)
+    photo = attachment(account, "B.png", 1)
+    await miss(delivery, "erika@example.com", "siehe Foto", ticket=ticket, attachments=[photo])
+    await held.admit()
+    assert (await run()).found == 1
+    (named,) = [e["zendesk_comment_id"] for e in await emails(pool) if e["origin"] == "webhook"]
+    assert named == str(first.id)
+    assert await names_of_files(pool) == [["A.png"] if template is render else [], ["B.png"]]
+    assert (await run()).found == 0
+
+
+async def test_a_webhook_that_is_late_is_not_taken_for_what_was_written_after_it(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any], template: Any
+) -> None:
+    account = delivery.account
+    account.offset = timedelta(minutes=-20)
+    photo = attachment(account, "A.png", 1)
+    ticket, first = await miss(delivery, "erika@example.com", "", attachments=[photo])
+    account.offset = timedelta(minutes=-16)
+    await delivery.fire(ticket, first)
+    account.offset = timedelta(minutes=-15)
+    photo = attachment(account, "B.png", 1)
+    await miss(delivery, "erika@example.com", "", ticket=ticket, attachments=[photo])
+    assert (await run()).found == 1
+    assert ["B.png"] in await names_of_files(pool)
+    assert len(await emails(pool)) == 2
+
+
+async def test_where_no_file_is_told_all_that_are_in_doubt_are_kept(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    account, delivery.render = delivery.account, without_files
+    made = []
+    ticket = None
+    for minutes, name in ((-20, "A.png"), (-18, "B.png")):
+        account.offset = timedelta(minutes=minutes)
+        photo = attachment(account, name, 1)
+        made.append(
+            await miss(delivery, "e@example.com", "Foto", ticket=ticket, attachments=[photo])
+        )
+        ticket = made[0][0]
+    account.offset = timedelta(minutes=-17)
+    # It may be either of them.
+    await delivery.fire(*made[0])
+    assert (await run()).found == 2
+    assert await names_of_files(pool) == [[], ["A.png"], ["B.png"]]
+    assert (await run()).found == 0
+    # The other one is late, too, and is none more.
+    await delivery.fire(*made[1])
+    assert len(await emails(pool)) == 3
+    assert (await run()).found == 0
+
+
+async def test_where_as_many_came_as_were_written_none_is_in_doubt(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any], template: Any
+) -> None:
+    account = delivery.account
+    ticket = None
+    for minutes in (-20, -18, -17):
+        account.offset = timedelta(minutes=minutes)
+        photo = attachment(account, f"{minutes}.png", 1)
+        fields = {"ticket": ticket, "attachments": [photo]}
+        ticket, _ = await delivery.mail("erika@example.com", "Foto", **fields)
+    assert (await run()).found == 0
+
+
+async def test_what_has_other_files_is_no_late_webhook_of_a_comment(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    account = delivery.account
+    photo = attachment(account, "A.png", 1)
+    late = await miss(delivery, "erika@example.com", "Foto", attachments=[photo])
+    assert (await run()).found == 1
+    account.offset += timedelta(seconds=5)
+    photo = attachment(account, "B.png", 1)
+    await delivery.mail("erika@example.com", "Foto", ticket=late[0], attachments=[photo])
+    assert await names_of_files(pool) == [["A.png"], ["B.png"]]
+    await delivery.fire(*late)
+    assert (await run()).found == 0
+    assert len(await emails(pool)) == 2
+
+
+async def test_late_webhooks_of_the_same_words_may_come_in_any_order(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any], held: Held
+) -> None:
+    delivery.account.offset = timedelta(minutes=-40)
+    ticket, first = await miss(delivery, "erika@example.com", "Danke")
+    await held.fire(ticket, first)
+    delivery.account.offset = timedelta(minutes=-20)
+    _, second = await miss(delivery, "erika@example.com", "Danke", ticket=ticket)
+    assert (await run()).found == 2
+    await delivery.fire(ticket, second)
+    await held.admit()
+    assert len(await emails(pool)) == 2
+
+
+async def test_a_late_webhook_is_known_by_zendesks_clock(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    """Ours is twenty minutes ahead: a short text seems to come long after it was written."""
+
+    def with_header(ticket: Any, comment: Any) -> bytes:
+        return render(ticket, attrs.evolve(comment, body=f"Neue Antwort:\n{comment.body}"))
+
+    delivery.render = with_header
+    delivery.account.offset = timedelta(minutes=-20)
+    made = await miss(delivery, "erika@example.com", "Danke")
+    assert (await run()).found == 1
+    await delivery.fire(*made)
+    assert len(await emails(pool)) == 1
+
+
+async def test_images_within_the_text_are_no_files_of_another_comment(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    """A template that sends HTML and no files: what is quoted in it says nothing against it."""
+    account = delivery.account
+    image, file = (attachment(account, name, 1) for name in ("quoted.png", "A.pdf"))
+    text = "Danke, das Bild habe ich gesehen"
+    html = f'<p>{text}</p><img src="{image["content_url"]}">'
+
+    def with_html(ticket: Any, comment: Any) -> bytes:
+        fields = json.loads(without_files(ticket, comment)) | {"body_html": comment.html_body}
+        return json.dumps(fields).encode()
+
+    delivery.render = with_html
+    await delivery.mail("erika@example.com", text, html=html, attachments=[file])
+    assert await names_of_files(pool) == [["quoted.png"]]
+    assert (await run()).found == 0
+
+
+async def test_a_short_text_under_a_header_is_one_email_however_late_it_is_admitted(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any], held: Held
+) -> None:
+    def with_header(ticket: Any, comment: Any) -> bytes:
+        return render(ticket, attrs.evolve(comment, body=f"Neue Antwort:\n{comment.body}"))
+
+    delivery.render = with_header
+    delivery.account.offset = timedelta(minutes=-50)
+    made = await miss(delivery, "erika@example.com", "Danke")
+    await held.fire(*made)
+    await held.admit()
+    assert (await run()).found == 0
+
+
+async def test_a_thumb_up_is_no_thumb_down(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    delivery.account.offset = timedelta(minutes=-20)
+    ticket, first = await miss(delivery, "erika@example.com", "👍")
+    delivery.account.offset = timedelta(minutes=-19)
+    await miss(delivery, "erika@example.com", "👎", ticket=ticket)
+    delivery.account.offset = timedelta(minutes=-18)
+    await delivery.fire(ticket, first)
+    assert (await run()).found == 1
+    assert [email["raw_body_text"] for email in await emails(pool)] == ["👍", "👎"]
