@@ -117,7 +117,8 @@ def measure_case(
             except Exception as error:  # noqa: BLE001 - it must not cost the others' figures
                 print(f"{name} is left out from here on: {error}", flush=True)
                 first = str(error).partition("\n")[0]
-                results.left_out[seat.receiver.title] = f"{type(error).__name__}: {first}"
+                why = f"from {case_name(*case)} on: {type(error).__name__}: {first}"
+                results.left_out[seat.receiver.title] = why
                 standing.remove(seat)
                 continue
             counts[name] = plan.requests_for(measures["per_second"], kilobytes * 1000)

@@ -82,9 +82,10 @@ class _Connection(asyncio.Protocol):
             self._latencies.append(time.perf_counter() - self._sent)
             self._send()
         else:
-            answer = self._answer.decode(errors="replace")
+            status = head.partition(b"\r\n")[0]
+            told = b"%b: %b" % (status, body[:1_000])
             if not self._done.done():
-                self._done.set_exception(RuntimeError(answer[:1_000]))
+                self._done.set_exception(RuntimeError(told.decode(errors="replace")))
             self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:

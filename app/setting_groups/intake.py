@@ -42,7 +42,7 @@ class IntakeSettings(SettingGroup):
     intake_max_waiting_rows: int = Field(default=5_000, ge=1)
     """Emails that may wait for the database in one web process; further ones are answered 503."""
 
-    intake_max_waiting_bytes: int = Field(default=48 * 1024 * 1024, ge=1024)
+    intake_max_waiting_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """Bytes of request bodies that one web process holds at once; further ones are answered 503.
     Those above 64 KiB may have three quarters, so that small emails find room."""
 

@@ -38,10 +38,14 @@ def test_what_is_held_is_bounded_and_given_back_makes_room() -> None:
 
 def test_large_bodies_leave_room_for_small_ones_and_those_for_tiny_ones() -> None:
     budget = default_budget()
-    assert 3 <= fill(budget, 10 * MIB) < 5
+    assert 4 <= fill(budget, 10 * MIB) < 6
     fill(budget, LARGEST_BODY + 1)
     assert fill(budget, LARGEST_BODY) >= 50
     assert fill(budget, TINY, most=MOST_CONNECTIONS) == MOST_CONNECTIONS
+
+
+def test_128_senders_have_room_for_large_emails_at_once() -> None:
+    assert fill(default_budget(), 300 * 1024, most=128) == 128
 
 
 def test_a_body_that_grows_counts_as_what_it_has_become() -> None:
