@@ -75,11 +75,11 @@ class BoundedProtocol(HttpToolsProtocol):
         # Since when nothing of our answer was read.
         self._unread_since: float | None = None
         self._look: asyncio.TimerHandle | None = None
-        self._parting = _Parting(self)
+        self._answering = _Answering(self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._parting.open(transport)
+        self._answering.open(transport)
         self._look = self.loop.call_later(LOOK_EVERY_SECONDS, self._look_at_the_time)
         if len(self.connections) > MOST_CONNECTIONS:
             _make_room(cast(Iterable[BoundedProtocol], self.connections))
@@ -141,7 +141,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._waiting_since = self.loop.time()
         self._is_body_open = True
         super().on_headers_complete()
-        self.cycle.transport = self._parting  # type: ignore[assignment]
+        self._answering.expect_head()
+        self.cycle.transport = self._answering  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
@@ -225,15 +226,42 @@ class BoundedProtocol(HttpToolsProtocol):
         self._look = self.loop.call_later(LOOK_EVERY_SECONDS, self._look_at_the_time)
 
 
-class _Parting:
-    """The transport as a request's answer sees it: closing it is a matter of the connection."""
+class _Answering:
+    """The transport as a request's answer sees it: its head goes with the begin of its body, in one
+    packet, and closing it is a matter of the connection."""
 
     def __init__(self, protocol: BoundedProtocol) -> None:
-        self.close = protocol.part
+        self._loop = protocol.loop
+        self._part = protocol.part
+        self._head = b""
+        self._is_head_next = False
 
     def open(self, transport: asyncio.Transport) -> None:
-        self.write = transport.write
+        self._write = transport.write
         self.is_closing = transport.is_closing
+
+    def expect_head(self) -> None:
+        """The next that is written begins an answer."""
+        self._is_head_next = True
+
+    def write(self, data: bytes) -> None:
+        data, self._head = self._head + data, b""
+        if not self._is_head_next:
+            self._write(data)
+            return
+        self._is_head_next = False
+        self._head = data
+        # A body that does not follow at once is not waited for.
+        self._loop.call_soon(self._send_head)
+
+    def close(self) -> None:
+        self._send_head()
+        self._part()
+
+    def _send_head(self) -> None:
+        head, self._head = self._head, b""
+        if head and not self.is_closing():
+            self._write(head)
 
 
 def _make_room(connections: Iterable[BoundedProtocol]) -> None:

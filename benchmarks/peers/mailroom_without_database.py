@@ -1,9 +1,7 @@
 """Mailroom's web process, its rows thrown away where the group commit would store them."""
 
-import uvicorn
-
 from app.cli.listener import listen
-from app.cli.web import server_config
+from app.cli.web import Server
 from app.intake.email_row import EmailRow
 from app.intake.writer import Admission, EmailWriter
 from app.main import create_app
@@ -19,7 +17,7 @@ def main() -> None:
     """Serve it as `mailroom web` does."""
     settings = get_settings()
     EmailWriter.store = throw_away  # type: ignore[method-assign]
-    uvicorn.Server(server_config(create_app(), settings)).run(sockets=[listen(settings)])
+    Server(create_app(), settings).run(sockets=[listen(settings)])
 
 
 if __name__ == "__main__":

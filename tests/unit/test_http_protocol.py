@@ -16,11 +16,15 @@ class Transport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.written = b""
+        self.pieces: list[bytes] = []
         self.is_closed = False
 
+    @property
+    def written(self) -> bytes:
+        return b"".join(self.pieces)
+
     def write(self, data: Any) -> None:
-        self.written += bytes(data)
+        self.pieces.append(bytes(data))
 
     def close(self) -> None:
         self.is_closed = True
@@ -71,6 +75,27 @@ async def reads_to_the_end(scope: Any, receive: Any, send: Any) -> None:
 
 async def answers_at_once(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 413, "headers": []})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def answers_in_pieces(scope: Any, receive: Any, send: Any) -> None:
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+    )
+    await send({"type": "http.response.body", "body": b"o", "more_body": True})
+    await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b"k", "more_body": False})
+
+
+async def answers_late(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await asyncio.Event().wait()
+
+
+async def answers_without_a_body(scope: Any, receive: Any, send: Any) -> None:
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]}
+    )
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -189,3 +214,34 @@ async def test_the_connection_that_waits_longest_makes_room(
         others.append(connect(never_answers, state, clock))
         others[-1][0].data_received(sent)
     assert [transport.is_closed for _, transport in (first, *others)] == [False, True, False, False]
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def test_the_head_of_an_answer_goes_with_the_begin_of_its_body(state: ServerState) -> None:
+    connection, transport = connect(answers_in_pieces, state, Clock())
+    for number in (1, 2):
+        connection.data_received(GET)
+        await asyncio.gather(*state.tasks)
+        head_and_begin, rest = transport.pieces[-2:]
+        assert head_and_begin.startswith(b"HTTP/1.1 200 ")
+        assert head_and_begin.endswith(b"\r\n\r\no")
+        assert rest == b"k"
+        assert len(transport.pieces) == 2 * number
+
+
+async def test_a_head_does_not_wait_for_a_body_that_is_late(state: ServerState) -> None:
+    connection, transport = connect(answers_late, state, Clock())
+    connection.data_received(GET)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert transport.written.endswith(b"\r\n\r\n")
+
+
+async def test_a_head_goes_out_before_its_connection_is_closed(state: ServerState) -> None:
+    connection, transport = connect(answers_without_a_body, state, Clock())
+    connection.data_received(GET.replace(b"GET", b"HEAD"))
+    await asyncio.gather(*state.tasks)
+    assert transport.is_closed
+    assert transport.written.startswith(b"HTTP/1.1 200 ")
