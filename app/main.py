@@ -33,7 +33,7 @@ from app.api.quarantine import QuarantineController
 from app.attachments.given import Archive
 from app.chores_of import chores_of_web
 from app.database.engine import ANSWER_SECONDS, DB, close_pool, running_pool
-from app.database.migrations import say_whether_the_schema_fits
+from app.database.schema_fit import say_whether_the_schema_fits
 from app.desk.admin import PATH as ADMIN_PATH
 from app.desk.admin import mount_admin
 from app.desk.audit_pages import AuditPages

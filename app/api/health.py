@@ -11,7 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from app.api.look import Look
 from app.database.engine import DB
 from app.database.errors import CANNOT_ASK
-from app.database.migrations import schema_state
+from app.database.schema_fit import schema_state
 from app.errors import MailroomError
 from app.i18n.texts import N_
 from app.jobs.broker_url import try_broker

@@ -28,8 +28,8 @@ from app.cli.zendesk_checks import (
 from app.database.connections import can_write
 from app.database.engine import DB
 from app.database.errors import CANNOT_ASK
-from app.database.migrations import schema_state
 from app.database.pooler import Pooler, find_pooler
+from app.database.schema_fit import schema_state
 from app.development_secrets import FILE_NAME
 from app.errors import MailroomError
 from app.handlers.loading import load_handler

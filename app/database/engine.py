@@ -5,15 +5,19 @@ this module (as every `piccolo` command does) needs no database.
 """
 
 import asyncio
-from typing import Any
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 from piccolo.engine.postgres import PostgresEngine
 
 from app.database.connections import Connect, Connection, Pool, PooledConnection, can_write
-from app.database.embedded.server import EmbeddedPostgres
 from app.setting_groups.database import EMBEDDED
 from app.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from app.database.embedded.server import EmbeddedPostgres
 
 # What Mailroom asks is answered in milliseconds, and a search of the archive in seconds. A server
 # that is silent for so long has vanished: a failover, or a connection that a router forgot.
@@ -25,9 +29,7 @@ class MailroomEngine(PostgresEngine):
     """A Piccolo engine that starts the embedded server where it is the configured one."""
 
     def __init__(self, settings: Settings) -> None:
-        self.embedded = (
-            EmbeddedPostgres(settings.home) if settings.database_url == EMBEDDED else None
-        )
+        self.embedded = _embedded_in(settings.home) if settings.database_url == EMBEDDED else None
         self.url = self.embedded.url if self.embedded else can_write(settings.database_url)
         self.pool_size = settings.database_pool_size
         self._connect = Connect(self.url)
@@ -95,6 +97,12 @@ class MailroomEngine(PostgresEngine):
         """Give up this process's hold on the embedded server, which stops with its last user."""
         if self.embedded is not None:
             self.embedded.release()
+
+
+def _embedded_in(home: Path) -> "EmbeddedPostgres":
+    # It brings another driver along, which a web process needs for nothing else.
+    server = importlib.import_module("app.database.embedded.server")
+    return cast("EmbeddedPostgres", server.EmbeddedPostgres(home))
 
 
 async def leave_session(connection: object) -> None:

@@ -6,25 +6,17 @@ process would take, so each is made when somebody asks for it.
 """
 
 import asyncio
-from typing import Any, cast
+import importlib
+from typing import cast
 from urllib.parse import urlencode
 
 from litestar import asgi
 from litestar.exceptions import NotFoundException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from piccolo_admin.endpoints import TableConfig, create_admin
-from piccolo_api.rate_limiting.middleware import RateLimitProvider
-from piccolo_api.session_auth.tables import SessionsBase
 from starlette.responses import RedirectResponse
 
-from app.desk import authenticator
 from app.desk.addresses import ADMIN_PATH, SECOND_STEP_PATH
-from app.desk.admin_audit import audited
-from app.desk.admin_mount import guarded
-from app.desk.admin_page import with_ours
-from app.desk.admin_tables import ONLY_LOOK, tables_of
 from app.desk.login_limit import network, network_of
-from app.desk.operators import Operator
 from app.desk.sign_in import signed_in
 from app.http.known_hosts import only_known_hosts
 from app.models.operator_account import Role
@@ -36,38 +28,8 @@ PAGES = (b"/", b"/public/login/", b"/public/logout/")
 SECOND_STEP = "/api/mfa-setup"
 
 
-class _NoLimit(RateLimitProvider):
-    """Piccolo Admin's own limit counts in one process alone. Ours is in `Operator.login`."""
-
-    def increment(self, identifier: str) -> None:
-        pass
-
-
 def mount_admin(settings: Settings) -> asgi:
     """The ASGI mount of Piccolo Admin: with the users for superusers, without them for others."""
-
-    def make(*tables: TableConfig, is_for_viewers: bool = False) -> ASGIApp:
-        made: Any = create_admin(
-            tables,
-            read_only=is_for_viewers,
-            auth_table=Operator,
-            session_table=SessionsBase,
-            production=settings.is_production,
-            site_name="Mailroom",
-            auto_include_related=False,
-            allowed_hosts=settings.allowed_hosts,
-            sidebar_links={"Overview": f"{settings.root_path}/"},
-            rate_limit_provider=_NoLimit(),
-            mfa_providers=[authenticator.SECOND_STEP],
-        )
-        made.template = with_ours(made.template, read_only=ONLY_LOOK)
-        shown = {table.table_class._meta.tablename: table for table in tables}
-        return guarded(audited(made), shown)
-
-    def make_for(role: Role) -> ASGIApp:
-        sees_bodies = role is not Role.VIEWER or settings.viewers_see_bodies
-        tables = tables_of(role, sees_bodies=sees_bodies)
-        return make(*tables, is_for_viewers=role is Role.VIEWER)
 
     made_for: dict[Role, ASGIApp] = {}
     making = asyncio.Lock()
@@ -76,7 +38,7 @@ def mount_admin(settings: Settings) -> asgi:
         async with making:
             if role not in made_for:
                 # In the event loop, webhooks would wait for it.
-                made_for[role] = await asyncio.to_thread(make_for, role)
+                made_for[role] = await asyncio.to_thread(_make_for, role, settings)
         return made_for[role]
 
     address = f"{settings.root_path}{PATH}/"
@@ -110,6 +72,12 @@ def mount_admin(settings: Settings) -> asgi:
         await application(scope, receive, _mark_cookies(send) if settings.is_production else send)
 
     return admin
+
+
+def _make_for(role: Role, settings: Settings) -> ASGIApp:
+    # It brings FastAPI along, which nothing else in a web process needs.
+    application = importlib.import_module("app.desk.admin_application")
+    return cast(ASGIApp, application.make_for(role, settings))
 
 
 def _mark_cookies(send: Send) -> Send:

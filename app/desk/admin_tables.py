@@ -1,7 +1,6 @@
-"""The tables of Piccolo Admin: what is shown of each, and to whom.
+"""What Piccolo Admin shows of each table, and how.
 
-Rows are changed by Mailroom alone and only looked at here, but for users and their roles. A test
-names the tables that are left out, and why.
+Rows are changed by Mailroom alone and only looked at here, but for users and their roles.
 """
 
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from starlette.requests import Request
 
 from app.database.engine import DB
 from app.desk.admin_lists import is_heavy
+from app.desk.admin_roles import table_names
 from app.desk.operators import Operator
 from app.models.alarm import Alarm, AlarmNotice
 from app.models.api_token import ApiToken
@@ -269,31 +269,15 @@ ROWS = [
     _rows(Alarm, Group.RUNNING, newest=Alarm.since, texts=[Alarm.text, Alarm.mend]),
     _rows(AlarmNotice, Group.RUNNING, texts=[AlarmNotice.error]),
     _rows(ProcessingPause, Group.RUNNING),
-]
-
-# Who did what, who may do what, and searches that are somebody's own.
-ROWS_OF_ADMINS = [
     _rows(AuditEntry, Group.PEOPLE, newest=AuditEntry.at),
     _rows(ApiToken, Group.PEOPLE, newest=ApiToken.created_at, hidden=[ApiToken.token_hash]),
     _rows(LoginAttempts, Group.PEOPLE),
     _rows(SavedSearch, Group.PEOPLE, texts=[SavedSearch.search]),
 ]
 
-ONLY_LOOK = [config.table_class._meta.tablename for config in (*ROWS, *ROWS_OF_ADMINS)]
-
-# A row has all its columns, so whoever may not read what emails say has none of these.
-WITH_BODIES = (IncomingEmail, ZendeskOddity)
+CONFIGS = {config.table_class._meta.tablename: config for config in (*ROWS, USERS, ACCOUNTS)}
 
 
 def tables_of(role: Role, *, sees_bodies: bool) -> list[TableConfig]:
     """The tables that this role has."""
-    if role is Role.ADMIN:
-        return [*ROWS, *ROWS_OF_ADMINS, USERS, ACCOUNTS]
-    return [config for config in ROWS if sees_bodies or config.table_class not in WITH_BODIES]
-
-
-def table_names(role: Role, *, sees_bodies: bool) -> frozenset[str]:
-    """The names of the tables that this role has."""
-    return frozenset(
-        config.table_class._meta.tablename for config in tables_of(role, sees_bodies=sees_bodies)
-    )
+    return [CONFIGS[name] for name in table_names(role, sees_bodies=sees_bodies)]

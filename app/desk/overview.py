@@ -10,7 +10,7 @@ from litestar.response import Redirect, Template
 
 from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
-from app.database.migrations import schema_state
+from app.database.schema_fit import schema_state
 from app.desk.addresses import EMAILS_PATH, address
 from app.desk.banners import Banner, banners_of
 from app.desk.charts import chart_of_emails, chart_of_line

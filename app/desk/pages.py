@@ -40,7 +40,7 @@ from app.desk.addresses import (
     file_url,
 )
 from app.desk.admin import PATH as ADMIN_PATH
-from app.desk.admin_tables import table_names
+from app.desk.admin_roles import table_names
 from app.desk.forms import check_token, form_token
 from app.desk.operators import Operator
 from app.desk.return_paths import sign_in_address

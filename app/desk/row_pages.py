@@ -9,7 +9,7 @@ from litestar.response import Redirect
 from app.database.engine import running_pool
 from app.database.errors import CANNOT_ASK
 from app.desk.addresses import ROWS_PATH
-from app.desk.admin_tables import table_names
+from app.desk.admin_roles import table_names
 from app.desk.pages import PageController, see_role, to_sign_in
 from app.desk.row_ways import WAYS, find_page
 from app.desk.sign_in import database_is_away, signed_in

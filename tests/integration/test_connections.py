@@ -16,7 +16,7 @@ from support import make_settings, shut_out
 from app.database.connections import Connect, Connection, Pool
 from app.database.engine import MailroomEngine
 from app.database.errors import DATABASE_AWAY
-from app.database.migrations import say_whether_the_schema_fits
+from app.database.schema_fit import say_whether_the_schema_fits
 
 
 @pytest.fixture
@@ -119,9 +119,9 @@ async def test_an_error_of_a_statement_costs_no_connection(database_url: str) ->
 async def test_a_schema_that_cannot_be_read_in_time_keeps_no_process_from_its_work(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.database.migrations.SCHEMA_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr("app.database.schema_fit.SCHEMA_CHECK_SECONDS", 0.1)
     monkeypatch.setattr(
-        "app.database.migrations.DB", MailroomEngine(make_settings(database_url=database_url))
+        "app.database.schema_fit.DB", MailroomEngine(make_settings(database_url=database_url))
     )
     with psycopg.connect(database_url) as holder, capture_logs() as logs:
         holder.execute("LOCK TABLE migration")

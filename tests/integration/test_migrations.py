@@ -170,7 +170,8 @@ print(json.dumps([
 SCHEMA_STATES = """
 import asyncio
 from app.database.engine import DB
-from app.database.migrations import migrate, schema_state
+from app.database.migrations import migrate
+from app.database.schema_fit import schema_state
 
 async def say():
     state = await schema_state()
