@@ -1,7 +1,6 @@
 """What `dramatiq app.worker` loads: the broker, the actor `process_email`, and its keeper."""
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -72,8 +71,6 @@ POLL_SECONDS = 0.05
 # A message passes through six threads, and each of them waits so long for a busy one to let it run:
 # with Python's own 5 ms that took longer than all else.
 SWITCH_SECONDS = 0.0005
-# As many as some hundred emails in hand make.
-YOUNG_OBJECTS = 5_000
 
 
 class WorkerProcess(Middleware):
@@ -116,10 +113,6 @@ class WorkerProcess(Middleware):
             worker.worker_threads = worker.queue_prefetch = CLAIMED_AT_ONCE
             sys.setswitchinterval(SWITCH_SECONDS)
             self._boot(broker)
-            # What is there by now stays, and is not walked over each time garbage is looked for.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(YOUNG_OBJECTS)
         except BaseException as error:  # noqa: BLE001 - Dramatiq would go on, half booted
             self._ending.end_within(CLOSE_SECONDS, 1)
             _end(error)
