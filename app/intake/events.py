@@ -26,7 +26,9 @@ OPENING = timedelta(seconds=30)
 
 _TICKET = re.compile(r"zen:ticket:(\d{1,64})\Z")
 
-MAIL_CHANNELS = ("mail", "email")
+# As words or as numbers; what was suspended as spam and is recovered has a channel of its own.
+# https://developer.zendesk.com/documentation/ticketing/reference-guides/via-types
+MAIL_CHANNELS = ("mail", "email", "4", "recovered_from_suspended_tickets", "21")
 
 ERASURES = {
     "ticket.permanently_deleted": ErasureKind.TICKET,

@@ -13,7 +13,7 @@ import msgspec
 
 from app.intake.events import PREFIX
 from app.zendesk.client import ZendeskClient
-from app.zendesk.errors import ZendeskShapeError
+from app.zendesk.errors import ZendeskRefusedError, ZendeskShapeError
 from app.zendesk.items import as_object
 from app.zendesk.template import TEMPLATE
 from app.zendesk.triggers import CALLS_WEBHOOK, FOR_TRIGGERS, Trigger
@@ -21,15 +21,17 @@ from app.zendesk.webhooks import Webhook
 
 NAME = "Mailroom"
 TITLE = "Emails of customers to Mailroom"
-# Whatever an end user sends by email, a new ticket or an answer: channel 4 is email.
+# Whatever an end user sends by email, a new ticket or an answer: channel 4 is email, and 21 what
+# was suspended and is recovered.
 # https://developer.zendesk.com/documentation/ticketing/reference-guides/conditions-reference/
-CONDITIONS = {
-    "all": [
-        {"field": "current_via_id", "operator": "is", "value": "4"},
-        {"field": "role", "operator": "is", "value": "end_user"},
-    ],
-    "any": [],
-}
+# https://developer.zendesk.com/documentation/ticketing/reference-guides/via-types
+_FROM_CUSTOMERS = {"field": "role", "operator": "is", "value": "end_user"}
+_BY_EMAIL, _RECOVERED = (
+    {"field": "current_via_id", "operator": "is", "value": value} for value in ("4", "21")
+)
+CONDITIONS = {"all": [_FROM_CUSTOMERS], "any": [_BY_EMAIL, _RECOVERED]}
+# Where Zendesk takes no condition on the other, its emails are found by their tickets.
+CONDITIONS_OF_EMAIL_ALONE = {"all": [_BY_EMAIL, _FROM_CUSTOMERS], "any": []}
 RIGHT_WEBHOOK = {"status": "active", "http_method": "POST", "request_format": "json"}
 
 # An event that is no email: it is verified, answered 200 and counted, and nothing is stored.
@@ -85,7 +87,11 @@ async def create_trigger(client: ZendeskClient, webhook_id: str) -> None:
         "conditions": CONDITIONS,
         "actions": [{"field": CALLS_WEBHOOK, "value": [webhook_id, TEMPLATE]}],
     }
-    await client.ask(HTTPMethod.POST, "/api/v2/triggers", content={"trigger": trigger})
+    try:
+        await client.ask(HTTPMethod.POST, "/api/v2/triggers", content={"trigger": trigger})
+    except ZendeskRefusedError:
+        trigger["conditions"] = CONDITIONS_OF_EMAIL_ALONE
+        await client.ask(HTTPMethod.POST, "/api/v2/triggers", content={"trigger": trigger})
 
 
 async def activate_trigger(client: ZendeskClient, trigger: Trigger) -> None:

@@ -12,7 +12,7 @@ from support import make_settings
 from zendesk.account import Account
 from zendesk.rules_api import TRIGGERS, add_trigger
 from zendesk.server import FakeApi, api_in_thread
-from zendesk.setup_api import RECEIVER
+from zendesk.setup_api import RECEIVER, REFUSED_VALUES
 
 from app.cli import zendesk as command
 from app.intake.openapi import WEBHOOK_PATH
@@ -98,6 +98,20 @@ def test_setup_makes_the_way_and_changes_nothing_the_second_time(
     assert len(changes(api)) == count
     assert (tmp_path / ".env").read_text() == env
     assert run("check").exit_code == 0
+
+
+@pytest.mark.parametrize("refused", [set(), {"21"}])
+def test_the_trigger_is_for_emails_and_where_zendesk_allows_for_recovered_ones(
+    account: Account, run: Any, refused: set[str]
+) -> None:
+    account.parts[REFUSED_VALUES] = refused
+    assert run("setup").exit_code == 0
+    (trigger,) = account.parts[TRIGGERS]
+    found = [*trigger["conditions"]["all"], *trigger["conditions"]["any"]]
+    values = {one["value"] for one in found if one["field"] == "current_via_id"}
+    assert values == {"4", "21"} - refused
+    # Either of the two will do.
+    assert len(trigger["conditions"]["any"]) != 1
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(

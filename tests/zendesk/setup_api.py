@@ -13,6 +13,8 @@ from zendesk.webhooks_api import show_webhook
 RECEIVER = "receiver"
 """The name in `Account.parts` of what stands for the network: takes an address, a body and headers,
 and gives the status and the body of the answer."""
+REFUSED_VALUES = "refused values"
+"""The name of what no condition of a trigger may have."""
 Receiver = Callable[[str, bytes, dict[str, str]], tuple[int, str]]
 
 NEEDED = {"name", "endpoint", "http_method", "request_format", "status"}
@@ -45,6 +47,9 @@ def _change(webhook: Any, given: dict[str, Any]) -> None:
 
 def create_trigger(account: Account, asked: Asked) -> Answer:
     given = asked.content["trigger"]
+    values = [c["value"] for some in given["conditions"].values() for c in some]
+    if not account.parts.get(REFUSED_VALUES, set()).isdisjoint(values):
+        return refused("RecordInvalid", "a condition has a value that is none", 422)
     made = {"id": account.new_id(), "active": True, **given}
     account.parts.setdefault(TRIGGERS, []).append(made)
     return Answer(201, {"trigger": made})

@@ -16,6 +16,8 @@ KEPT_QUIETLY = "kept quietly"
 """Ids that are not recovered, though no answer says so."""
 
 MOST_IDS = 100
+# https://developer.zendesk.com/documentation/ticketing/reference-guides/via-types
+RECOVERED = "recovered_from_suspended_tickets"
 
 
 def suspended(account: Account) -> dict[int, dict[str, Any]]:
@@ -88,7 +90,10 @@ def recover_many(account: Account, asked: Asked) -> Answer:
             failed.append(item)
             continue
         del suspended(account)[number]
-        ticket, _ = account.mail(item["author"]["email"], item["content"], subject=item["subject"])
+        ticket, comment = account.mail(
+            item["author"]["email"], item["content"], subject=item["subject"]
+        )
+        ticket.channel = comment.channel = RECOVERED
         made.append({"id": ticket.id, "subject": ticket.subject})
     content: dict[str, Any] = {"tickets": made}
     if failed:

@@ -36,19 +36,41 @@ ON CONFLICT (id) DO UPDATE SET
     recover_asked_at = CASE
         WHEN row.recover_asked_at > now() - interval '1 hour' THEN row.recover_asked_at END
 """
-# What was to be recovered and is gone before its time was recovered: its copy in the quarantine
-# goes, too. No answer of Zendesk's is relied on for that.
-FORGET = """
-WITH gone AS (
-    DELETE FROM suspended_tickets WHERE seen_at < $1
-    RETURNING archived_as, recover_asked_at IS NOT NULL
-        AND suspended_at + $2::interval > now() AS is_recovered
+
+
+def _without_spaces(text: str) -> str:
+    return f"regexp_replace({text}, '\\s+', '', 'g')"
+
+
+# What was to be recovered and is gone before its time was recovered. Its copy in the quarantine
+# goes when its email is here, and no answer of Zendesk's is relied on for that. The email is waited
+# for an hour; if it did not come then, the copy is the only one, and stays.
+FORGET = f"""
+WITH unlisted AS (
+    SELECT row.id, row.recover_asked_at, copy.id AS copy, row.recover_asked_at IS NOT NULL
+            AND row.suspended_at + $2::interval > now() AS is_recovered,
+        EXISTS (
+            SELECT FROM incoming_emails AS email
+            WHERE lower(email.from_email) = lower(row.sender)
+                AND email.created_at >= row.recover_asked_at
+                AND {_without_spaces("email.raw_body_text")}
+                    = {_without_spaces("convert_from(copy.body, 'UTF8')::json ->> 'body_text'")}
+        ) AS is_here
+    FROM suspended_tickets AS row
+    LEFT JOIN quarantined_webhooks AS copy ON copy.id = row.archived_as
+    WHERE row.seen_at < $1
+), gone AS (
+    DELETE FROM suspended_tickets AS row USING unlisted
+    WHERE row.id = unlisted.id AND row.seen_at < $1 AND NOT (
+        unlisted.is_recovered AND unlisted.copy IS NOT NULL AND NOT unlisted.is_here
+        AND unlisted.recover_asked_at > now() - interval '1 hour'
+    )
+    RETURNING unlisted.copy, unlisted.is_recovered AND unlisted.is_here AS is_here
 ), copies AS (
-    DELETE FROM quarantined_webhooks AS copy USING gone
-    WHERE copy.id = gone.archived_as AND gone.is_recovered
+    DELETE FROM quarantined_webhooks AS copy USING gone WHERE copy.id = gone.copy AND gone.is_here
 )
 SELECT count(*) FROM gone
-"""
+"""  # noqa: S608 - of constants
 # Nothing is archived twice: whoever comes second waits for the row, and finds it archived.
 HOLD_UNARCHIVED = """
 SELECT id FROM suspended_tickets
@@ -171,8 +193,8 @@ async def see(database: Database, found: Sequence[Suspended]) -> None:
 
 
 async def forget_unseen(database: Database, since: datetime) -> int:
-    """Forget what Zendesk listed no longer since a moment, and the copies of what was recovered.
-    Returns how many are forgotten."""
+    """Forget what Zendesk listed no longer since a moment, and the copies of what was recovered and
+    is an email here. Returns how many are forgotten."""
     gone: int = await database.fetchval(FORGET, since, KEPT_BY_ZENDESK)
     return gone
 
