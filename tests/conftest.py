@@ -67,6 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--desk-emails", type=int, default=1_000, help="of an operator's three jobs")
     parser.addoption("--histories", type=int, default=100, help="of the model of the transitions")
     parser.addoption("--image", help="the name of a built image, to be run with podman")
+    parser.addoption("--compose", action="store_true", help="run what compose.yaml starts")
     parser.addoption("--screenshots", type=Path, help="folder for the pictures of the docs")
     parser.addoption("--storm-seed", type=int, help="the seed of an earlier storm")
 
