@@ -1,6 +1,7 @@
 """The embedded PostgreSQL: sharing it, killing what runs it, and where it may live."""
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from unittest.mock import Mock
 
 import asyncpg
 import psutil
@@ -523,6 +525,24 @@ def test_pid_of_another_homes_server_is_no_obstacle(home: Path) -> None:
         other.release()
     finally:
         put_away(home / "other")
+
+
+@pytest.mark.parametrize("left", ["nothing", "its folder"])
+def test_processes_that_are_just_ending_are_no_obstacle(
+    home: Path, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel takes a process apart while it is looked at."""
+    server = EmbeddedPostgres(home)
+    gone = FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/1/cwd")
+    folder = {"return_value": str(server._postmaster._data)}
+    ending = Mock(info={"name": "postgres"})
+    ending.cwd = Mock(**(folder if left == "its folder" else {"side_effect": gone}))
+    ending.cmdline.return_value = []
+    monkeypatch.setattr("psutil.process_iter", lambda _attributes: [ending])
+    server.acquire()
+    server.release()
+    ending.cwd.assert_called()
+    ending.kill.assert_not_called()
 
 
 @pytest.mark.parametrize("content", ["", "nonsense\n", "-1\n"])

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 from unittest.mock import AsyncMock
+from urllib.parse import quote
 from uuid import UUID
 
 import asyncpg

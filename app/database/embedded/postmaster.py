@@ -137,12 +137,13 @@ class Postmaster:
         backend that was killed, too, never does. To the data it is as a crash.
         """
         for process in psutil.process_iter(["name"]):
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            # One that is just ending has no folder and no command line any more.
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
                 if (
                     process.info["name"] == "postgres"
                     and process.cwd() == str(self._data)
                     # Not a server itself, whose command line is as it was started.
-                    and process.cmdline()[0].startswith("postgres:")
+                    and "".join(process.cmdline()[:1]).startswith("postgres:")
                     and ((parent := process.parent()) is None or parent.name() != "postgres")
                 ):
                     process.kill()
