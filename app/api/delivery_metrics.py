@@ -28,6 +28,11 @@ class DeliveryCounts:
             "Emails that are to be delivered, or whose delivery was given up.",
             labels=["state"],
         )
+        events = GaugeMetricFamily(
+            "mailroom_undelivered_events",
+            "Erasures that the receiver is to be told of, or could not be told of.",
+            labels=["state"],
+        )
         age = GaugeMetricFamily(
             "mailroom_delivery_pending_age_seconds",
             "Since the end of the job that waits longest for its delivery; 0 where none does.",
@@ -44,12 +49,14 @@ class DeliveryCounts:
         for found in await self._look.see():
             emails.add_metric(["pending"], found.pending)
             emails.add_metric(["failed"], found.failed)
+            events.add_metric(["pending"], found.untold)
+            events.add_metric(["failed"], found.never_told)
             age.add_metric([], found.pending_age.total_seconds())
             lag.add_metric([], found.lag.total_seconds())
             stands = _state(found)
             for state in (*BreakerState, PAUSED):
                 receiver.add_metric([state], int(state == stands))
-        return [emails, age, lag, receiver]
+        return [emails, events, age, lag, receiver]
 
     async def close(self) -> None:
         """Give up what is being counted."""

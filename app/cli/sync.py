@@ -14,6 +14,7 @@ from app.models.delivery import BreakerState
 from app.settings import Settings, get_settings
 from app.sync import breaker
 from app.sync.breaker import receiver_name
+from app.sync.counts import Deliveries, count_deliveries
 from app.sync.function import load_function
 from app.sync.receiver import check_receiver
 
@@ -77,15 +78,21 @@ def status() -> None:
 
     async def read(
         pool: "asyncpg.Pool[asyncpg.Record]",
-    ) -> tuple[dict[str, object] | None, asyncpg.Record | None]:
-        return await breaker.read(pool, name), await pool.fetchrow(WAITING, MOST_COUNTED)
+    ) -> tuple[dict[str, object] | None, asyncpg.Record | None, Deliveries]:
+        counts = await count_deliveries(pool, None, at_most=MOST_COUNTED)
+        return await breaker.read(pool, name), await pool.fetchrow(WAITING, MOST_COUNTED), counts
 
-    stands, waiting = run_with_pool(read)
+    stands, waiting, counts = run_with_pool(read)
     say(f"receiver: {name}")
     if waiting is not None and waiting["emails"]:
-        more = " or more" if waiting["emails"] == MOST_COUNTED else ""
+        more = _or_more(waiting["emails"])
         oldest = f", the oldest ended at {waiting['oldest']:%Y-%m-%d %H:%M}"
         say(f"{waiting['emails']}{more} emails are to be delivered{oldest}")
+    if counts.untold:
+        say(f"{counts.untold}{_or_more(counts.untold)} erasures are to be told to it")
+    if counts.never_told:
+        more = _or_more(counts.never_told)
+        say(f"{counts.never_told}{more} erasures it could not be told: mailroom reconcile")
     if stands is None:
         say("no worker has delivered anything to it yet")
     elif stands["paused_at"] is not None:
@@ -116,6 +123,10 @@ def resume() -> None:
     if not run_with_pool(resume):
         raise NowhereError(f"no worker has delivered anything to {name} yet: see that one runs")
     say(f"{name} is delivered to again")
+
+
+def _or_more(count: int) -> str:
+    return " or more" if count == MOST_COUNTED else ""
 
 
 def _receiver() -> str:

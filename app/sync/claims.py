@@ -184,6 +184,12 @@ class Claimed:
     columns: "asyncpg.Record" = attrs.field(repr=False)
     """What is told of it."""
 
+    @property
+    def email_id(self) -> UUID:
+        """The email that it is about; its row may be gone."""
+        email_id: UUID = self.id if self.source is Source.EMAILS else self.columns["email"]
+        return email_id
+
 
 async def claim_emails(
     database: Database,

@@ -23,14 +23,27 @@ SELECT (
         SELECT FROM incoming_emails WHERE sync_status = 'failed' LIMIT $1
     ) AS counted
 ) AS failed, (
+    SELECT count(*) FROM (
+        SELECT FROM sync_events WHERE (sync_status = 'pending') IS TRUE LIMIT $1
+    ) AS counted
+) AS untold, (
+    SELECT count(*) FROM (
+        SELECT FROM sync_events WHERE sync_status = 'failed' LIMIT $1
+    ) AS counted
+) AS never_told, (
     SELECT now() - min(completed_at) FROM incoming_emails WHERE sync_status = 'pending'
-) AS pending_age, (
+) AS pending_age, GREATEST((
     SELECT now() - sync_next_attempt_at FROM incoming_emails
     WHERE (sync_status = 'pending') IS TRUE AND sync_next_attempt_at < now()
         AND (sync_lease_expires_at IS NULL OR sync_lease_expires_at <= now())
         AND (processing_status IN ('completed', 'failed')) IS TRUE
     ORDER BY sync_next_attempt_at LIMIT 1
-) AS lag
+), (
+    SELECT now() - sync_next_attempt_at FROM sync_events
+    WHERE (sync_status = 'pending') IS TRUE AND sync_next_attempt_at < now()
+        AND (sync_lease_expires_at IS NULL OR sync_lease_expires_at <= now())
+    ORDER BY sync_next_attempt_at LIMIT 1
+)) AS lag
 """
 
 
@@ -85,6 +98,10 @@ class Deliveries:
     pending: int
     failed: int
     """Given up."""
+    untold: int
+    """Erasures of which the receiver is to be told."""
+    never_told: int
+    """Those of which it could not be told."""
     pending_age: timedelta
     """Since the end of the job that waits longest for its delivery."""
     lag: timedelta
@@ -110,6 +127,8 @@ async def count_deliveries(
     return Deliveries(
         pending=row["pending"],
         failed=row["failed"],
+        untold=row["untold"],
+        never_told=row["never_told"],
         pending_age=max(row["pending_age"] or NOTHING, NOTHING),
         lag=row["lag"] or NOTHING,
         receiver=await find_receiver(database, receiver),

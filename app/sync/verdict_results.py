@@ -68,7 +68,7 @@ def result_of(
 
 def tell(result: Result, end: End) -> None:
     """Log and count how a try ended."""
-    email_id = str(result.claimed.id)
+    email_id = str(result.claimed.email_id)
     if end is End.LOST:
         log.warning("delivery_claim_lost", email_id=email_id, outcome=result.outcome.value)
     elif result.outcome is Outcome.SYNCED:

@@ -63,11 +63,16 @@ def test_what_a_worker_finishes_it_delivers_at_once_and_what_a_kill_left_another
 
         receiver.respond = answer(410, b"moved")
         third = add(connection)
+        connection.execute(
+            "INSERT INTO sync_events (kind, email, sync_status)"
+            " VALUES ('email.erased', gen_random_uuid(), 'failed')"
+        )
         wait_until(lambda: services.run("mailroom", "sync", "status").returncode == 1)
         assert "answered 410" in services.run("mailroom", "doctor").stdout
         told = services.run("mailroom", "sync", "status").stdout
         assert "answered 410" in told
         assert "1 emails are to be delivered" in told
+        assert "1 erasures it could not be told: mailroom reconcile" in told
         receiver.respond = answer(204)
         assert services.run("mailroom", "sync", "resume").returncode == 0
         wait_until(lambda: status_of(connection, third)["sync_status"] == "synced", services.log)

@@ -22,6 +22,7 @@ from fake_receiver import (
     hang,
     running_receiver,
 )
+from structlog.testing import capture_logs
 from support import WAIT_SECONDS, make_settings
 
 from app.database.engine import DB
@@ -409,10 +410,15 @@ async def test_what_is_said_of_an_erasure_stands_nowhere(
     async with working(pool, receiver.url) as world:
         [email_id] = await world.add(sync_status="synced", synced_at=LONG_AGO)
         assert await transitions.tell_erased(pool, [email_id]) == 1
-        assert await world.deliverer.run_once() == 1
+        with capture_logs() as logs:
+            assert await world.deliverer.run_once() == 1
         assert await pool.fetchval("SELECT sync_error FROM sync_events") == (
             "the receiver answered 422"
         )
+        # Whoever reads the log knows the email by its id, and no event.
+        assert [(one["event"], one["email_id"]) for one in logs] == [
+            ("delivery_failed", str(email_id))
+        ]
 
 
 async def test_several_are_no_more_in_one_request_than_the_bytes_that_are_set(
@@ -438,7 +444,7 @@ async def test_a_request_ends_as_soon_as_one_of_its_emails_is_erased(
 ) -> None:
     """Else it might come after the event by which the receiver is told so."""
     receiver.respond = hang
-    async with working(pool, receiver.url, sync_batch=10) as world:
+    async with working(pool, receiver.url, sync_batch=10, lease_seconds=600) as world:
         erased, other = await world.add(2)
         task = asyncio.create_task(world.deliverer.run_once())
         async with asyncio.timeout(WAIT_SECONDS):

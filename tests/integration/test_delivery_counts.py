@@ -33,6 +33,15 @@ async def store(pool: Pool, **columns: Any) -> None:
     )
 
 
+async def store_event(pool: Pool, state: str, at: datetime | None) -> None:
+    await pool.execute(
+        "INSERT INTO sync_events (kind, email, sync_status, sync_next_attempt_at)"
+        " VALUES ('email.erased', gen_random_uuid(), $1, $2)",
+        state,
+        at,
+    )
+
+
 async def samples(counting: Counting) -> dict[tuple[str, ...], float]:
     found = {
         (sample.name.removeprefix("mailroom_"), *sample.labels.values()): sample.value
@@ -68,6 +77,9 @@ async def test_deliveries_are_counted_and_their_lag_is_of_what_nobody_has(pool: 
         {},
     ):
         await store(pool, **columns)
+    for state, at in (("pending", NOW + HOUR), ("pending", NOW + HOUR), ("failed", None)):
+        await store_event(pool, state, at)
+    await store_event(pool, "synced", None)
     found = await deliveries(pool)
     since = (datetime.now(UTC) - NOW).total_seconds()
     assert 3_600 <= found.pop(("delivery_lag_seconds",)) <= 3_600 + since
@@ -75,10 +87,20 @@ async def test_deliveries_are_counted_and_their_lag_is_of_what_nobody_has(pool: 
     assert found == {
         ("undelivered_emails", "pending"): 4,
         ("undelivered_emails", "failed"): 1,
+        ("undelivered_events", "pending"): 2,
+        ("undelivered_events", "failed"): 1,
         **{("receiver_state", state): 0 for state in ("closed", "open", "half_open", "paused")},
     }
     seen = (await Lookout(pool).look()).deliveries
     assert (seen.pending, seen.failed) == (4, 1)
+    assert (seen.untold, seen.never_told) == (2, 1)
+
+
+async def test_an_erasure_that_the_receiver_is_to_be_told_of_can_be_late_too(pool: Pool) -> None:
+    await store_event(pool, "pending", NOW - HOUR)
+    found = await deliveries(pool)
+    since = (datetime.now(UTC) - NOW).total_seconds()
+    assert 3_600 <= found["delivery_lag_seconds",] <= 3_600 + since
 
 
 @pytest.mark.parametrize(
@@ -138,7 +160,13 @@ async def test_counting_deliveries_reads_their_indexes_alone(pool: Pool) -> None
         " SELECT 'completed', now(), CASE WHEN n % 1000 = 0 THEN 'pending' ELSE 'synced' END,"
         " now() - n * interval '1 second' FROM generate_series(1, 20000) AS n"
     )
-    await pool.execute("VACUUM ANALYZE incoming_emails")
+    await pool.execute(
+        "INSERT INTO sync_events (kind, email, sync_status, sync_next_attempt_at)"
+        " SELECT 'email.erased', gen_random_uuid(),"
+        " CASE n % 1000 WHEN 0 THEN 'pending' WHEN 1 THEN 'failed' ELSE 'synced' END,"
+        " now() - n * interval '1 second' FROM generate_series(1, 20000) AS n"
+    )
+    await pool.execute("VACUUM ANALYZE incoming_emails, sync_events")
     plan = "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN {COUNT}", None))
     assert "Seq Scan" not in plan, plan
     used = {word for word in plan.replace("\n", " ").split() if word.startswith("ix_")}
@@ -146,5 +174,7 @@ async def test_counting_deliveries_reads_their_indexes_alone(pool: Pool) -> None
         "ix_incoming_emails_unsynced",
         "ix_incoming_emails_deliver",
         "ix_incoming_emails_sync_failed",
+        "ix_sync_events_due",
+        "ix_sync_events_failed",
     }, plan
     assert (await count_deliveries(pool, None, at_most=7)).pending == 7

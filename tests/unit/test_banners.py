@@ -26,7 +26,7 @@ NONE = timedelta(0)
 MONTH = timedelta(days=30)
 Usage = namedtuple("Usage", "total used free")
 
-DELIVERIES = Deliveries(0, 0, NONE, NONE, Receiver(BreakerState.CLOSED, None, False))
+DELIVERIES = Deliveries(0, 0, 0, 0, NONE, NONE, Receiver(BreakerState.CLOSED, None, False))
 WORKER = Worker("mail-1:7", 4, NOW, NONE, 0)
 WELL = Figures(
     at=NOW,
