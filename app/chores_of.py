@@ -7,6 +7,7 @@ from app.jobs.archive import leftovers_chore
 from app.jobs.chores import Chore, ChoreContext
 from app.jobs.word_index import word_index_chore
 from app.retention import erasure
+from app.retention.drafts import drafts_chore
 from app.retention.pruner import prune_chore
 from app.settings import Settings
 from app.zendesk.ip_ranges import ranges_chores
@@ -31,6 +32,7 @@ def chores_of(settings: Settings) -> list[Chore]:
         *([prune_chore(settings)] if settings.prunes else []),
         bulk_chore(settings),
         Chore("finish-erasures", erasure.FINISH_EVERY_SECONDS, erasure.finish),
+        drafts_chore(settings),
     ]
 
 

@@ -18,7 +18,9 @@ from app.jobs.transitions.erasing import Erased
 from app.models.fit import in_utc
 from app.retention import erasure, erasure_file, erasure_records
 from app.retention.criteria import Criterion, Pool
+from app.retention.drafts import remove_left
 from app.retention.erasure_records import Record
+from app.settings import get_settings
 
 MOST_LISTED = 1_000
 
@@ -59,7 +61,13 @@ def erase(
         say(json.dumps(attrs.asdict(found)) if as_json else f"would erase {_counted(found)}")
         raise SystemExit(0 if found != Erased() else 1)
     actor = command_actor()
-    record = run_with_pool(lambda pool: erasure.erase(pool, criterion, by=by(), actor=actor))
+
+    async def erase_here(pool: Pool) -> Record:
+        record = await erasure.erase(pool, criterion, by=by(), actor=actor)
+        await remove_left(pool, get_settings().home)
+        return record
+
+    record = run_with_pool(erase_here)
     say(json.dumps(_as_json(record)) if as_json else f"erased {_counted(record.erased)}")
     if not as_json:
         say(f"The record of it is {record.id}. Workers remove the bytes of files within seconds.")

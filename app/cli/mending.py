@@ -156,6 +156,11 @@ def _edit_by_hand(refusal: Refusal) -> bytes:
         begun.rename(path)
     before = path.stat().st_mtime_ns, path.read_bytes()
     click.edit(filename=str(path))
+    if not path.exists():
+        raise SelectionError(
+            f"nothing is admitted: {refusal.id} has left the quarantine meanwhile, and its text "
+            "went with it"
+        )
     if (path.stat().st_mtime_ns, path.read_bytes()) == before:
         raise SelectionError(
             "nothing was written in the editor, so nothing is admitted: save the text to admit it, "

@@ -14,6 +14,7 @@ from app.audit.acts import Act
 from app.errors import MailroomError
 from app.intake.refusals import Refusal, Summary, Wanted, discard, find_refusal, refusals
 from app.models.quarantined_webhook import RefusalReason
+from app.retention import drafts
 from app.settings import get_settings
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -64,7 +65,7 @@ async def find(pool: Pool, refusal_id: UUID) -> Refusal:
 
 def draft_of(refusal_id: UUID) -> Path:
     """Where the text lies while it is edited, for its owner alone: it is an email."""
-    return get_settings().home / "mending" / f"{refusal_id}.json"
+    return drafts.draft_of(get_settings().home, refusal_id)
 
 
 async def discard_with_drafts(pool: Pool, ids: Sequence[UUID], actor: Actor, act: Act) -> None:

@@ -234,6 +234,36 @@ def test_a_draft_is_whole_or_not_there_and_goes_with_its_webhook(
     assert list(draft.parent.iterdir()) == []
 
 
+def test_a_draft_goes_when_its_sender_is_erased(services: Services, connection: Connection) -> None:
+    """Also while an editor has it open."""
+    refused, other = str(uuid4()), str(uuid4())
+    for each, sender in ((refused, "kim@example.org"), (other, "erika@example.com")):
+        connection.execute(
+            "INSERT INTO quarantined_webhooks (id, reason, body, size)"
+            " VALUES (%s, 'signature', %s, 7)",
+            (each, json.dumps({"from_email": sender}).encode()),
+        )
+        services.run("mailroom", "quarantine", "edit", each, "--accept-unsigned", EDITOR="true")
+    folder = services.folder / "home" / "mending"
+    (folder / f".{refused}.json.swp").write_text("of an editor")
+    assert len(list(folder.iterdir())) == 3
+    (services.folder / "eraser.py").write_text(
+        "import subprocess\n"
+        "subprocess.run(['mailroom', 'erase', '--sender', 'kim@example.org'], check=True)\n"
+    )
+    erased = services.run(
+        *("mailroom", "quarantine", "edit", refused, "--accept-unsigned"),
+        EDITOR=f"{sys.executable} eraser.py",
+    )
+    assert erased.returncode == 1
+    assert "left the quarantine meanwhile" in erased.stderr
+    assert [path.name for path in folder.iterdir()] == [f"{other}.json"]
+    services.start_worker()
+    connection.execute("DELETE FROM quarantined_webhooks")
+    connection.execute("UPDATE chores SET next_run_at = now() WHERE name = 'quarantine-drafts'")
+    wait_until(lambda: not list(folder.iterdir()), services.log)
+
+
 def test_an_operator_has_a_template_looked_at(services: Services) -> None:
     services.start_web()
     create_operators(services)
