@@ -70,7 +70,8 @@ class DeliverySettings(OutboundSettings):
         *(0, 5, 300, 1_800, 7_200),
         *(18_000, 36_000, 50_400, 72_000, 86_400),
     )
-    """Pauses before each try of a delivery, comma-separated; after the last one it failed."""
+    """Pauses before each try of a delivery, comma-separated; after the last one it failed. The
+    first is 0: what has ended is delivered at once."""
 
     sync_timeout_seconds: float = Field(default=20.0, gt=0, le=3_600)
     """Time that one request of a delivery may take."""
@@ -132,6 +133,8 @@ class DeliverySettings(OutboundSettings):
                 f"has to be 1 to {MOST_TRIES} pauses in seconds, such as 0,5,300, each of "
                 f"{LONGEST_PAUSE_SECONDS} at most"
             )
+        if pauses[0] != 0:
+            raise ValueError("has to begin with 0, since the first try is at once: such as 0,5,300")
         return pauses
 
     @model_validator(mode="after")

@@ -49,7 +49,9 @@ class Verdict:
     counts: bool = True
     """It is one of the tries that an email has."""
     retry_after: timedelta | None = None
-    """What the receiver asked for."""
+    """What the receiver asked for: no sooner."""
+    pause: timedelta | None = None
+    """Until the next try, whatever the schedule says."""
     slows_down: bool = False
     """It gets too much at once."""
     kind: DeliveryFailure | None = None

@@ -84,7 +84,7 @@ class FunctionReceiver:
                 error=_said(error),
                 reason=told,
                 kind=DeliveryFailure.FUNCTION,
-                retry_after=error.after,
+                pause=error.after,
                 told=told,
             )
         except AllHungError as error:

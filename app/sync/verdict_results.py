@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import structlog
 
+from app.setting_groups.delivery import LONGEST_PAUSE_SECONDS
 from app.sync.answers import Health, Verdict
 from app.sync.claims import Claimed, Source
 from app.sync.schedule import LONGEST_REST_SECONDS, pause_before
@@ -19,6 +20,7 @@ BUSY_SECONDS = 5.0
 # How many pauses between probes an email waits that was one.
 PROBES_BETWEEN = (2, 10)
 LONGEST_REST = timedelta(seconds=LONGEST_REST_SECONDS)
+LONGEST_PAUSE = timedelta(seconds=LONGEST_PAUSE_SECONDS)
 
 
 def result_of(
@@ -52,7 +54,7 @@ def result_of(
         if verdict.slows_down:
             later = max(rest, timedelta(seconds=BUSY_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311
         return Result(claimed, Outcome.LATER, error=error, delay=later)
-    pause = pause_before(pauses, claimed.failed_tries + 1)
+    pause, wanted = pause_before(pauses, claimed.failed_tries + 1), verdict.pause
     if pause is None or (verdict.is_final and is_alone):
         told = f"delivery failed for good: {verdict.told}"
         return Result(claimed, Outcome.FAILED, error=error, counts=True, told=told)
@@ -60,7 +62,7 @@ def result_of(
         claimed,
         Outcome.LATER,
         error=error,
-        delay=max(pause, rest),
+        delay=max(pause, rest) if wanted is None else min(max(wanted, timedelta(0)), LONGEST_PAUSE),
         counts=True,
         told=f"delivery failed: {verdict.told}",
     )

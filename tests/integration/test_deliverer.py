@@ -759,6 +759,25 @@ async def test_a_function_delivers_in_place_of_http(
             assert row["sync_next_attempt_at"] > datetime.now(UTC) + timedelta(seconds=2_000)
 
 
+@pytest.mark.parametrize("after", [-1, 0, 5, 86_400, timedelta.max])
+async def test_a_function_says_itself_when_it_is_called_again(
+    pool: Pool, after: float | timedelta
+) -> None:
+    """Sooner than by the schedule, or later than a receiver may ask for."""
+
+    async def ask(event: Event) -> None:
+        raise Retry(after=after)
+
+    async with working(pool, function=ask, sync_retry_seconds="0,600,600") as world:
+        await world.add()
+        before = datetime.now(UTC)
+        await world.deliverer.run_once()
+        pause = (await world.row())["sync_next_attempt_at"] - before
+        wanted = after if isinstance(after, timedelta) else timedelta(seconds=after)
+        wanted = min(max(wanted, timedelta(0)), timedelta(days=365))
+        assert wanted <= pause <= wanted + (datetime.now(UTC) - before)
+
+
 def test_a_thread_of_deliveries_that_ends_takes_its_process_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -50,6 +50,11 @@ def test_a_list_of_what_was_never_delivered_is_of_no_use() -> None:
         make(sync_check_url=GOOD)
 
 
+def test_a_pause_before_the_first_try_is_refused_since_there_is_none() -> None:
+    with pytest.raises(ValidationError, match="has to begin with 0"):
+        make(sync_url=GOOD, sync_retry_seconds="60,300")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
