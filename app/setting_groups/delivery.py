@@ -64,7 +64,8 @@ class DeliverySettings(OutboundSettings):
     """Whether texts of the email are in the body, or only a link under which the API has them."""
 
     sync_max_bytes: int = Field(default=256 * 1024, ge=4_096, le=100 * 1024 * 1024)
-    """Largest body of one email's delivery. Of a larger one texts are left out, and said to be."""
+    """Largest body of one email's delivery. Of a larger one texts and files are left out, and said
+    to be."""
 
     sync_retry_seconds: Annotated[tuple[float, ...], NoDecode] = (
         *(0, 5, 300, 1_800, 7_200),

@@ -18,7 +18,15 @@ from app.sync.signing import id_of_email, id_of_event
 
 BODIES = ("body_html", "body_text", "cleaned_body")
 DATA = "extracted_data"
+FILES = "attachments"
+ERROR = "error"
+MAY_GO = (*BODIES, DATA, FILES, ERROR)
 """What may be left out of an event that is too large: the bodies first, in their order."""
+
+# Characters: longer ones are no name that a file system takes, no type, and no sentence.
+LONGEST_FILENAME = 255
+LONGEST_CONTENT_TYPE = 255
+LONGEST_ERROR = 2_000
 
 CLOUDEVENTS_SOURCE = "/mailroom"
 
@@ -78,16 +86,16 @@ class EventMaker:
         return self._most_bytes if self._with_bodies else -1
 
     def make(self, claimed: Claimed) -> Event:
-        """The event, with its texts as far as they fit."""
+        """The event, with its texts and files as far as they fit."""
         if claimed.source is Source.EVENTS:
             return self._of_event(claimed)
         event = self._of_email(claimed)
         data = event.data
-        for name in (*BODIES, DATA):
+        for name in MAY_GO:
             if self.size(event) <= self._most_bytes:
                 break
-            if data[name] is not None:
-                data[name] = None
+            if data[name]:
+                data[name] = [] if name == FILES else None
                 data["left_out"].append(name)
         return event
 
@@ -136,7 +144,7 @@ class EventMaker:
             "version": claimed.version,
             "key": row["idempotency_key"],
             "status": row["processing_status"],
-            "error": row["processing_error"],
+            ERROR: _cut(row["processing_error"], LONGEST_ERROR),
             "ticket_id": row["zendesk_ticket_id"],
             "ticket_number": row["ticket_number"],
             "account_id": row["zendesk_account_id"],
@@ -153,7 +161,7 @@ class EventMaker:
             "body_html": row["body_html"],
             "extracted_data": read_json(row["extracted_data"]),
             "left_out": [name for name in (*BODIES, DATA) if row[f"is_long_{name}"]],
-            "attachments": [_file(file, link) for file in read_json(row["files"]) or ()],
+            FILES: [_file(file, link) for file in read_json(row["files"]) or ()],
             "url": link,
         }
         return Event(
@@ -172,7 +180,16 @@ def _json(value: object) -> str:
 def _file(file: dict[str, Any], link: str) -> dict[str, Any]:
     # The rest has no bytes here that could be fetched.
     is_kept = file["state"] == "kept"
-    return {**file, "url": f"{link}/attachments/{file['position']}" if is_kept else None}
+    return {
+        **file,
+        "filename": _cut(file["filename"], LONGEST_FILENAME),
+        "content_type": _cut(file["content_type"], LONGEST_CONTENT_TYPE),
+        "url": f"{link}/attachments/{file['position']}" if is_kept else None,
+    }
+
+
+def _cut(text: str | None, most: int) -> str | None:
+    return text and text[:most]
 
 
 def _moment(at: datetime) -> str:

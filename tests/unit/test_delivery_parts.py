@@ -43,8 +43,8 @@ ROW: dict[str, Any] = {
     "extracted_data": '{"order": 7}',
     "files": json.dumps(
         [
-            {"position": 0, "filename": "a.pdf", "state": "kept"},
-            {"position": 1, "filename": "b.exe", "state": "flagged"},
+            {"position": 0, "filename": "a.pdf", "content_type": None, "state": "kept"},
+            {"position": 1, "filename": "b.exe", "content_type": None, "state": "flagged"},
         ]
     ),
     **{f"is_long_{name}": False for name in ("cleaned_body", "body_text", "body_html")},
@@ -177,6 +177,28 @@ def test_texts_are_left_out_until_the_body_fits_and_named() -> None:
     assert len(maker.encode(event).encode()) <= 4_096
     _, body = make(is_long_cleaned_body=True, cleaned_body=None)
     assert body["data"]["left_out"] == ["cleaned_body"]
+
+
+def test_an_event_is_no_larger_than_set_whatever_its_email_has() -> None:
+    name = "ä" * 100_000 + ".pdf"
+    file = {"position": 0, "filename": name, "content_type": "x" * 1_000, "state": "kept"}
+    _, body = make(files=json.dumps([file]), processing_error="x" * 100_000)
+    [told] = body["data"]["attachments"]
+    assert (len(told["filename"]), told["filename"][:2]) == (255, "ää")
+    assert len(told["content_type"]) == 255
+    assert len(body["data"]["error"]) == 2_000
+    assert body["data"]["left_out"] == []
+    for files in ([file] * 1_000, [{**file, "filename": "a"}] * 1_000):
+        _, body = make(
+            {"sync_max_bytes": 4_096, "sync_format": "cloudevents"},
+            files=json.dumps(files),
+            processing_error="€" * 100_000,
+        )
+        assert (body["data"]["attachments"], body["data"]["error"]) == ([], None)
+        assert body["data"]["left_out"] == [
+            *("body_html", "body_text", "cleaned_body", "extracted_data", "attachments", "error")
+        ]
+        assert len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()) <= 4_096
 
 
 def test_where_bodies_are_links_no_text_is_in_it() -> None:
