@@ -124,7 +124,7 @@ class Deliverer:
             if lost == len(batch) or (lost and self._sender.is_sending(task)):
                 # Of several one may be erased by now, and the rest is sent again without it.
                 task.cancel()
-            else:
+            elif all(standing.get(claimed.token, False) for claimed in batch):
                 self._sender.extend(task, until)
 
     async def close(self, seconds: float) -> None:

@@ -52,7 +52,7 @@ extended AS (
     WHERE row.id = ANY (ARRAY(SELECT id FROM free))
     RETURNING row.id
 )
-SELECT row.sync_token FROM {table} AS row
+SELECT row.sync_token, row.id IN (SELECT id FROM extended) AS is_extended FROM {table} AS row
 JOIN held ON row.id = held.id AND row.sync_token = held.token
 WHERE row.id = ANY (ARRAY(SELECT id FROM held))
 """  # noqa: S608 - a constant
@@ -164,16 +164,23 @@ class End(Enum):
     """Another transaction has the row locked, so nothing was changed: it is to be tried again."""
 
 
-async def extend(database: Database, claims: Collection[Claimed], *, lease: timedelta) -> set[UUID]:
-    """Keep claims alive. Returns the tokens of those that still stand."""
-    standing: set[UUID] = set()
+async def extend(
+    database: Database, claims: Collection[Claimed], *, lease: timedelta
+) -> dict[UUID, bool]:
+    """Keep claims alive.
+
+    Returns:
+        The tokens of those that still stand, and whether they were extended: what somebody else has
+        locked keeps the lease that it had.
+    """
+    standing: dict[UUID, bool] = {}
     for source in Source:
         mine = [one for one in claims if one.source is source]
         if mine:
             rows = await database.fetch(
                 EXTEND[source], [one.id for one in mine], [one.token for one in mine], lease
             )
-            standing |= {row["sync_token"] for row in rows}
+            standing |= {row["sync_token"]: row["is_extended"] for row in rows}
     return standing
 
 

@@ -471,6 +471,31 @@ async def test_a_request_ends_as_soon_as_one_of_its_emails_is_erased(
         assert receiver.events[-1]["data"]["id"] == str(other)
 
 
+async def test_a_request_may_go_on_only_where_its_lease_was_extended(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    """A row that somebody has locked keeps the lease that it had."""
+    receiver.respond = hang
+    async with working(pool, receiver.url, lease_seconds=600) as world:
+        await world.add()
+        task = asyncio.create_task(world.deliverer.run_once())
+        async with asyncio.timeout(WAIT_SECONDS):
+            await receiver.came.wait()
+        [timeout] = world.deliverer._sender._until.values()
+        begun = timeout.when()
+        assert begun is not None
+        async with pool.acquire() as other, other.transaction():
+            await other.execute("SELECT FROM incoming_emails FOR UPDATE")
+            await world.deliverer.extend()
+            assert timeout.when() == begun
+        await world.deliverer.extend()
+        extended = timeout.when()
+        assert extended is not None
+        assert extended > begun
+        await world.deliverer.close(0)
+        await task
+
+
 async def test_no_request_outlives_a_lease_that_nobody_extends(
     pool: Pool, receiver: FakeReceiver
 ) -> None:

@@ -110,7 +110,7 @@ class World:
             case "extend":
                 standing = await transitions.extend(self.pool, self.claims, lease=LEASE)
                 live = {email.token for email in self.emails.values() if email.token is not None}
-                assert standing == live
+                assert standing == dict.fromkeys(live, True)
                 for one in self.emails.values():
                     one.is_expired = False
             case "fall due":

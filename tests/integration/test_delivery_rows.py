@@ -209,7 +209,7 @@ async def test_a_result_that_came_meanwhile_is_delivered_after_the_one_under_way
     assert await claim(pool) == []
     await end_job(pool, email_id, BOTH, fail=False)
     assert await claim(pool) == []
-    assert await transitions.extend(pool, [first], lease=LEASE) == {first.token}
+    assert await transitions.extend(pool, [first], lease=LEASE) == {first.token: True}
     assert await record(pool, Result(first, Outcome.SYNCED)) == [End.RECORDED]
     row = await read(pool, email_id)
     assert (row["sync_status"], row["sync_version"]) == ("pending", 2)
@@ -236,7 +236,7 @@ async def test_an_erased_email_is_delivered_no_more_and_its_receiver_is_told(poo
         ("email.erased", known)
     ]
     # Which is cut, since its claim stands no longer.
-    assert await transitions.extend(pool, [held], lease=LEASE) == set()
+    assert await transitions.extend(pool, [held], lease=LEASE) == {}
     assert await record(pool, Result(held, Outcome.SYNCED)) == [End.LOST]
     assert (await read(pool, pending))["sync_status"] == "not_applicable"
     told = [Result(events[0], Outcome.SYNCED)]
@@ -275,7 +275,7 @@ async def test_a_row_that_somebody_has_locked_holds_up_no_other(pool: Pool) -> N
         results = [Result(one, Outcome.SYNCED) for one in claimed]
         assert await record(pool, *results) == [End.RECORDED, End.BUSY, End.RECORDED]
         standing = await transitions.extend(pool, claimed, lease=LEASE)
-        assert standing == {claimed[1].token}
+        assert standing == {claimed[1].token: False}
     assert await record(pool, *results) == [End.LOST, End.RECORDED, End.LOST]
 
 
