@@ -18,6 +18,8 @@ from app.jobs.transitions import erasing
 from app.retention.criteria import Pool
 
 BATCH = 200
+# With one statement: a file may tell of millions, of which no statement takes all.
+WRITTEN_AT_ONCE = 5_000
 # In this order: who reads a record of an erasure finds its tombstones after it.
 TABLES = ("erasures", "tombstones", "zendesk_erasures")
 EMPTIED = "emptied"
@@ -87,8 +89,10 @@ async def restore(pool: Pool, lines: Iterable[str]) -> Imported:
     told = _parse(lines)
     async with pool.acquire() as connection, connection.transaction():
         for name in TABLES:
+            rows = [json.dumps(one) for one in told[name]]
             try:
-                await connection.execute(WRITE[name], [json.dumps(one) for one in told[name]])
+                for first in range(0, len(rows), WRITTEN_AT_ONCE):
+                    await connection.execute(WRITE[name], rows[first : first + WRITTEN_AT_ONCE])
             except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
                 raise ErasureFileError(f"a line of {name} cannot be read: {error}") from error
     keys = [one["key"] for one in told["tombstones"]]

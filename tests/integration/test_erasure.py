@@ -669,6 +669,36 @@ async def test_what_a_backup_brought_back_is_erased_when_the_writers_have_ended(
     assert (await erasure_file.restore(pool, lines)).emails == 1
 
 
+async def test_a_file_of_erasures_of_any_length_is_written_in_parts_and_whole_or_not_at_all(
+    pool: "Pool[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stones = [
+        {"key": f"email {uuid7()}", "email": str(uuid7()), "erasure": str(uuid7())}
+        for _ in range(5)
+    ]
+    at = datetime.now(UTC).isoformat()
+    lines = [
+        json.dumps({"of": "tombstones", "row": {**stone, "created_at": at}}) for stone in stones
+    ]
+    await pool.execute("""
+        CREATE FUNCTION refuse_many() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF (SELECT count(*) FROM added) > 2 THEN RAISE 'too many at once'; END IF;
+                RETURN NULL;
+            END
+        $$;
+        CREATE TRIGGER refuse_many AFTER INSERT ON tombstones
+            REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION refuse_many()
+    """)
+    monkeypatch.setattr(erasure_file, "WRITTEN_AT_ONCE", 2)
+    wrong = json.dumps({"of": "tombstones", "row": {"key": "email x", "email": "no id"}})
+    with pytest.raises(erasure_file.ErasureFileError):
+        await erasure_file.restore(pool, [*lines, wrong])
+    assert await pool.fetchval("SELECT count(*) FROM tombstones") == 0
+    assert (await erasure_file.restore(pool, lines)).records == 5
+    assert await pool.fetchval("SELECT count(*) FROM tombstones") == 5
+
+
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 async def test_emails_of_a_sender_or_a_ticket_are_found_by_an_index(
     pool: "Pool[asyncpg.Record]", mode: str
