@@ -16,7 +16,7 @@ from app.errors import MailroomError
 from app.i18n.texts import N_
 from app.i18n.texts import gettext as _
 from app.models.email_attachment import AttachmentState
-from app.models.fit import in_utc
+from app.models.fit import fit_text, in_utc
 from app.models.incoming_email import ProcessingStatus, SyncStatus
 
 LONGEST_TEXT = 500
@@ -53,8 +53,7 @@ def read_search(text: str) -> Search:
     Raises:
         SearchTextError: says what is wrong and what exists.
     """
-    if len(text) > LONGEST_TEXT:
-        raise SearchTextError(_("the search is longer than %(most)s characters", most=LONGEST_TEXT))
+    check_text(text)
     fields: dict[str, Any] = {}
     words: list[str] = []
     results: list[tuple[tuple[str, ...], str]] = []
@@ -79,6 +78,18 @@ def read_search(text: str) -> Search:
                     _("%(name)s: is given twice (%(field)s)", name=name, field=field)
                 )
     return Search(words=tuple(words), handler_results=tuple(results), **fields)
+
+
+def check_text(text: str) -> None:
+    """See that a text can be a search.
+
+    Raises:
+        SearchTextError: it is too long, or PostgreSQL cannot take it.
+    """
+    if len(text) > LONGEST_TEXT:
+        raise SearchTextError(_("the search is longer than %(most)s characters", most=LONGEST_TEXT))
+    if text != fit_text(text):
+        raise SearchTextError(_("the search holds a character that no text has: leave it out"))
 
 
 def _qualifier(name: str) -> Qualifier:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+import attrs
 import structlog
 from litestar import Request, get, post
 from litestar.response import Redirect, Template
@@ -222,8 +223,11 @@ async def _page(
 async def _preview(
     request: Request[Any, Any, Any], user: Operator, asked: Asked[Do, int]
 ) -> Template:
+    now = datetime.now(UTC)
+    until = asked.until or now
+
     async def look() -> tuple[Preview, list[Row]]:
-        wanted, now = _wanted_of(asked), datetime.now(UTC)
+        wanted = attrs.evolve(_wanted_of(asked), until=until)
         counts = await rows.count_wanted(running_pool(), wanted)
         first = await rows.find_page(running_pool(), wanted, limit=SHOWN_FIRST)
         return _what_would_happen(asked.action, counts), [_row(one, now) for one in first]
@@ -238,6 +242,7 @@ async def _preview(
         columns=COLUMNS,
         name=NAMES[asked.action],
         would=WOULD[asked.action],
+        until=until.isoformat(),
     )
 
 
@@ -252,7 +257,7 @@ def _what_would_happen(action: Do, counts: rows.Counts) -> Preview:
 def _wanted_of(asked: Asked[Do, int]) -> Wanted:
     if asked.text is None:
         return Wanted(ids=asked.ids)
-    return read_suspended_search(asked.text)
+    return attrs.evolve(read_suspended_search(asked.text), until=asked.until)
 
 
 def _row(mail: rows.Row, now: datetime) -> Row:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from app.api.search_text import LONGEST_TEXT, PART, Qualifier, SearchTextError
+from app.api.search_text import PART, Qualifier, SearchTextError, check_text
 from app.i18n.texts import gettext as _
-from app.models.fit import fit_text
 
 
 def read_typed(
@@ -18,10 +17,7 @@ def read_typed(
     Raises:
         SearchTextError: says what is wrong and what exists.
     """
-    if len(text) > LONGEST_TEXT:
-        raise SearchTextError(_("the search is longer than %(most)s characters", most=LONGEST_TEXT))
-    if text != fit_text(text):
-        raise SearchTextError(_("the search holds a character that no text has: leave it out"))
+    check_text(text)
     fields: dict[str, Any] = {}
     words: list[str] = []
     for part in PART.finditer(text):

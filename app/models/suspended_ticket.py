@@ -20,6 +20,7 @@ class SuspendedTicket(Table, tablename="suspended_tickets", db=DB):
     ticket_id = BigInt(null=True, default=None, help_text="The ticket that it answers, if any")
     suspended_at = Timestamptz(default=TimestamptzNow(), help_text="14 days before it is deleted")
     seen_at = Timestamptz(default=TimestamptzNow(), help_text="When Zendesk listed it last")
+    first_seen_at = Timestamptz(default=TimestamptzNow(), help_text="When Zendesk listed it first")
     archived_at = Timestamptz(null=True, default=None)
     archived_as = UUID(null=True, default=None, help_text="Its id in the quarantine")
     recover_asked_at = Timestamptz(null=True, default=None)

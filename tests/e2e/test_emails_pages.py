@@ -249,6 +249,8 @@ def test_a_search_is_saved_under_a_name_of_ones_own(
     form = {"token": token_on(page), "q": search, "name": "<b>Mine</b>"}
     assert client.post("/emails/saved", data={**form, "token": "0" * 64}).status_code == 403
     assert "give the search a name" in client.post("/emails/saved", data={**form, "name": ""}).text
+    told = client.post("/emails/saved", data={**form, "q": "a\0b"}).text
+    assert "holds a character that no text has" in told
     wrong = client.post("/emails/saved", data={**form, "q": "colour:red"}).text
     assert "there is no colour: to search by" in wrong
     saved = client.post("/emails/saved", data=form)

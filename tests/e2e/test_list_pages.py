@@ -121,7 +121,7 @@ def test_deliveries_and_files_are_found_as_emails_are_and_done_all_at_once(
         for wrong, told in (
             ("colour:red", "there is no colour: to search by. There are status:"),
             (f"{name}:{'synced' if name == 'sync' else 'kept'}", "on this page, not"),
-            ("a\0b", "holds a character that no email has"),
+            ("a\0b", "holds a character that no text has"),
         ):
             page = client.get(path, params={"q": wrong}).text
             assert re.search(rf'id="wrong" role="alert">[^<]*{told}', page), (path, wrong)

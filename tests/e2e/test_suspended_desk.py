@@ -105,13 +105,18 @@ def test_suspended_mail_is_listed_recovered_and_archived_at_both(
             assert listed.count('name="id"') == number, text
         assert "archived: is yes or no" in client.get("/suspended?q=archived:perhaps").text
         everything = {"action": "recover", "which": "all", "q": "rechnung", "token": token}
+        asked = client.get("/suspended/new", params=everything).text
+        everything["until"] = html.unescape(asked.split('name="until" value="')[1].split('"')[0])
+        late = suspend(api.account, "late@example.com", "Rechnung")
+        assert "late@" in services.run("mailroom", "suspended", "list").stdout
         done = client.post("/suspended", data=everything)
         assert done.headers["location"].endswith("/suspended?q=rechnung&recovered=1")
         assert erika not in suspended(api.account)
+        assert late in suspended(api.account)
         gone = client.get("/suspended/new", params=everything).text
         assert "1 were asked for within the hour: left alone" in gone
         assert "So there is nothing to be done." in gone
-    assert "1 are suspended, 1 of" in services.run("mailroom", "suspended", "list").stdout
+    assert "2 are suspended, 1 of" in services.run("mailroom", "suspended", "list").stdout
     assert reasons(connection) == ["suspended"]
     assert [t.subject for t in api.account.tickets.values()] == ["Frage", "<b>Rechnung</b>"]
     log = services.log_path.read_text()

@@ -74,6 +74,8 @@ def test_words_and_qualifiers_are_told_apart(text: str, search: Search) -> None:
         ("ticket:1 ticket:2", "ticket: is given twice"),
         ("handler-result.:x", "names no key"),
         ("a" * 501, "longer than 500"),
+        ("a\0b", "a character that no text has"),
+        ("from:a\ud800", "a character that no text has"),
     ],
 )
 def test_what_cannot_be_understood_is_said(text: str, told: str) -> None:

@@ -99,12 +99,13 @@ _IS_WANTED = """(
     AND ($2::bool IS NULL OR (archived_at IS NOT NULL) = $2)
     AND concat_ws(' ', sender, sender_name, subject, cause, cause_text) ILIKE ALL ($3::text[])
     AND ($4::bigint[] IS NULL OR id = ANY ($4))
+    AND ($5::timestamptz IS NULL OR first_seen_at <= $5)
 )"""
 SELECT_PAGE = f"""
 SELECT {_COLUMNS} FROM suspended_tickets
-WHERE (suspended_at, id) > ($5, $6) AND {_IS_WANTED}
+WHERE (suspended_at, id) > ($6, $7) AND {_IS_WANTED}
 ORDER BY suspended_at, id
-LIMIT $7
+LIMIT $8
 """  # noqa: S608 - of constants
 COUNT_WANTED = f"""
 SELECT count(*) AS all, count(*) FILTER (WHERE {ASKED_LATELY}) AS asked_lately,
@@ -114,7 +115,7 @@ FROM suspended_tickets WHERE {_IS_WANTED}
 """  # noqa: S608 - of constants
 SELECT_IDS = f"""
 SELECT id FROM suspended_tickets
-WHERE {_IS_WANTED} AND CASE WHEN $5 THEN NOT {ASKED_LATELY}
+WHERE {_IS_WANTED} AND CASE WHEN $6 THEN NOT {ASKED_LATELY}
     ELSE archived_at IS NULL AND erased_at IS NULL END
 ORDER BY suspended_at, id
 """  # noqa: S608 - of constants
@@ -137,11 +138,14 @@ class Wanted:
     words: Sequence[str] = ()
     """Each stands in the sender, the subject or the cause."""
     ids: Sequence[int] | None = None
+    until: datetime | None = None
+    """When it was listed first, at the latest."""
 
     @property
     def arguments(self) -> tuple[object, ...]:
         """What the statements need."""
-        return self.cause, self.is_archived, list(map(containing, self.words)), self.ids
+        words = list(map(containing, self.words))
+        return self.cause, self.is_archived, words, self.ids, self.until
 
 
 @attrs.frozen
