@@ -57,6 +57,10 @@ HARD = (
     "received:2025-02-01..2025-02-03 rechnung",
     "received:2025-02-01..2025-02-03 tansatiru",
     "ended:2025-02-01..2025-02-03 status:failed",
+    "ended:2025-02-01..2025-02-03",
+    "ended:2025-02-01..2025-02-03 status:completed",
+    "sync:pending",
+    "sync:not_applicable",
 )
 INDEXED = 5_000
 

@@ -44,6 +44,10 @@ SYNC_ERROR = as_tsvector(with_humps("sync_error"))
 FILE_NAME = as_tsvector("filename")
 
 
+# A web process says when an email came, PostgreSQL when it ended.
+CLOCKS_APART = "1 hour"
+
+
 class CursorError(ValueError):
     """A cursor that was not made here."""
 
@@ -233,6 +237,10 @@ class Search:
                 name = f"{column}_{bound}"
                 if (moment := getattr(self, name)) is not None:
                     add(f"{column}_at {comparison} {{}}", _moment(name, moment))
+        if self.completed_until is not None:
+            # Nothing ends before it came. So what came since is not walked over in the list, whose
+            # order is that of coming.
+            conditions.append(f"received_at < ${len(parameters)} + interval '{CLOCKS_APART}'")
         for text in self.sync_error_words:
             # As the index on it has it: of what is retried the last error stays.
             add(

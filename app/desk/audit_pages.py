@@ -80,7 +80,7 @@ class AuditPages(PageController):
             wrong_search = str(wrong)
         except asyncpg.QueryCanceledError:
             wrong_search = _(
-                "nothing was found in %(seconds)s seconds: narrow it down, as by "
+                "it was not searched to its end in %(seconds)s seconds: narrow it down, as by "
                 "at:2026-11-01.. or who:olga",
                 seconds=LONGEST_SEARCH_SECONDS,
             )

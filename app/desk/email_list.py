@@ -168,7 +168,7 @@ async def _search(user: Operator, q: str, after: Cursor | None, before: Cursor |
         return Listed(
             NOTHING,
             wrong=_(
-                "nothing was found in %(seconds)s seconds: narrow it down, as by "
+                "it was not searched to its end in %(seconds)s seconds: narrow it down, as by "
                 "received:2026-11-01.. or status:failed",
                 seconds=LONGEST_SEARCH_SECONDS,
             ),

@@ -137,7 +137,7 @@ async def find_narrowed(
     except TimeoutError:
         raise SearchTextError(
             _(
-                "nothing was found in %(seconds)s seconds: narrow it down, as by "
+                "it was not searched to its end in %(seconds)s seconds: narrow it down, as by "
                 "received:2026-11-01.. or status:failed",
                 seconds=LONGEST_SEARCH_SECONDS,
             )

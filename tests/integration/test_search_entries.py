@@ -360,6 +360,24 @@ WHERE oid IN ('incoming_emails'::regclass, 'search_entries'::regclass)
 """
 
 
+async def test_what_ended_long_ago_is_not_looked_for_among_what_came_since(pool: Pool) -> None:
+    month = timedelta(days=30)
+    ended = {"processing_status": "completed", "completed_at": NOW - month}
+    old = await add(pool, received_at=NOW - month - SECOND, **ended)
+    # Whose web process has a clock that goes ahead.
+    ahead = await add(pool, received_at=NOW - month + 60 * SECOND, **ended)
+    await add(pool, processing_status="completed", completed_at=NOW)
+    day = f"{NOW - month:%Y-%m-%d}"
+    for text in (f"ended:{day}", f"ended:{day} status:completed", f"ended:{day} päckchen"):
+        assert await found(pool, text) == [ahead, old], text
+    query, parameters = email_pages.page_query(read_search(f"ended:..{day}"), limit=51)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        rows = await connection.fetch(f"EXPLAIN {query}", *parameters)
+    plan = "\n".join(row[0] for row in rows)
+    assert "Index Cond: (received_at < " in plan, plan
+
+
 @pytest.mark.parametrize("kind", ["force_custom_plan", "force_generic_plan"])
 async def test_no_search_by_words_reads_a_table_whole(pool: Pool, kind: str) -> None:
     async with pool.acquire() as connection:
