@@ -29,6 +29,7 @@ from app.outbound.rules import Rules
 from app.outbound.zendesk_limits import limit_of, limits_of_account
 from app.pauses import GrowingPause
 from app.settings import Settings
+from app.zendesk.clocks import allowed
 from app.zendesk.errors import (
     WHERE_TO_LOOK,
     ZendeskAwayError,
@@ -46,6 +47,8 @@ from app.zendesk.errors import (
 LIMITS = Limits(total_seconds=60.0, most_bytes=64 * 1024 * 1024, silent_seconds=30.0)
 AT_ONCE = 4
 PATHS = ("/api/v2/",)
+# Whoever has a token may ask for it, and it answers at once.
+ANY_PATH = "/api/v2/users/me.json"
 
 # A shorter wait is waited for, unless the caller has more patience.
 SHORT_WAIT_SECONDS = 5.0
@@ -139,6 +142,16 @@ class ZendeskClient:
             if self._on_wait is not None:
                 await self._on_wait(seconds, str(reason))
             await asyncio.sleep(seconds)
+
+    async def now(self) -> datetime:
+        """The time by Zendesk's clock, as far as it was told; it is asked if it did not answer yet.
+
+        Raises:
+            ZendeskError: the class says why.
+        """
+        if self.clock_ahead is None:
+            await self.get(ANY_PATH)
+        return datetime.now(UTC) - allowed(self.clock_ahead)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -83,6 +83,11 @@ async def begin(database: Database, name: str, start: datetime, *, anew: bool = 
     return Cursor(**record)
 
 
+async def is_begun(database: Database, name: str) -> bool:
+    """Whether there is a cursor of this name."""
+    return await database.fetchrow(FIND, name) is not None
+
+
 async def find(database: Database, name: str, start: datetime) -> Cursor:
     """The same, and nothing is written: where there is none, one that would begin at `start`."""
     record = await database.fetchrow(FIND, name)

@@ -1,7 +1,7 @@
 """The rows of invocations that Zendesk did not record as delivered: listed, then looked into."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import attrs
@@ -51,6 +51,9 @@ WHERE completed_at < now() - $1::interval AND outcome <> '{Outcome.WAITING}'
 COUNT_WAITING = f"""
 SELECT count(*)::int FROM zendesk_invocations WHERE outcome = '{Outcome.WAITING}'
 """  # noqa: S608 - constants
+SELECT_SEEN_UNTIL = f"""
+SELECT max(seen_until) FROM zendesk_cursors WHERE name LIKE '{CURSOR}%'
+"""  # noqa: S608 - constants
 # Its reader is the quarantine, which is bounded.
 IN_QUARANTINE = """
 SELECT EXISTS (
@@ -65,6 +68,13 @@ class Waiting:
 
     id: str
     webhook_id: str
+
+
+async def seen_until(database: Database) -> datetime | None:
+    """How far the webhook was looked through that was looked at last; another one that takes its
+    place begins there. None where none was."""
+    found: datetime | None = await database.fetchval(SELECT_SEEN_UNTIL)
+    return found
 
 
 async def enlist(database: Database, webhook_id: str, listed: Sequence[Invocation]) -> None:

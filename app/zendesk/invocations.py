@@ -20,7 +20,6 @@ from app.settings import Settings
 from app.zendesk import cursors, invocation_rows
 from app.zendesk.attempts import Attempts
 from app.zendesk.client import ZendeskClient
-from app.zendesk.clocks import allowed
 from app.zendesk.errors import (
     ZendeskError,
     ZendeskNotFoundError,
@@ -83,7 +82,8 @@ class InvocationLine:
         """List what was not delivered since the last run, and look into it.
 
         Args:
-            start: from when on, in the first run of all; else that is now.
+            start: from when on, in the first run of all; else that is now. A webhook that is new
+                goes on where others were looked through.
             dry_run: list it, and leave all as it is.
 
         Raises:
@@ -91,9 +91,11 @@ class InvocationLine:
             ZendeskError: Zendesk cannot be asked; the next run goes on.
         """
         missed: dict[str, str] = {}
-        for webhook_id in await self._webhooks():
-            now = datetime.now(UTC) - allowed(self._client.clock_ahead)
-            missed |= await self._list(webhook_id, start or now, dry_run)
+        webhooks = await self._webhooks()
+        seen_until = await invocation_rows.seen_until(self._pool)
+        begin = seen_until or start or await self._client.now()
+        for webhook_id in webhooks:
+            missed |= await self._list(webhook_id, begin, dry_run)
         outcomes: Counter[Outcome] = Counter()
         if not dry_run:
             outcomes = await self._look_into_all()

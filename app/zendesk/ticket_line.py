@@ -103,6 +103,8 @@ class TicketLine:
             ZendeskError: Zendesk cannot be asked; the next run goes on.
         """
         find = cursors.find if dry_run else cursors.begin
+        if start is None and not await cursors.is_begun(self.pool, self.name):
+            start = await self.client.now()
         cursor = await find(self.pool, self.name, start or datetime.now(UTC))
         return await self.run(cursor, dry_run=dry_run)
 

@@ -242,6 +242,33 @@ async def test_a_webhook_that_was_deleted_is_named_with_its_mend(
     assert "01GONE" in trouble
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_no_gap_is_left_where_another_webhook_takes_the_place_of_one(
+    pool: "Pool[asyncpg.Record]",
+    settings: Settings,
+    delivery: Delivery,
+    run: Callable[..., Any],
+    is_named: bool,
+) -> None:
+    """It is made anew while nobody looks; the account's clock is that of two hours ago."""
+    account, delivery.faults = delivery.account, Faults(refuse=1.0)
+    account.offset = timedelta(hours=-2)
+    await delivery.mail("anna@example.com", "one")
+    client = ZendeskClient(settings)
+    long_ago = datetime.now(UTC) - timedelta(hours=3)
+    await InvocationLine(settings, pool, client).run_once(start=long_ago)
+    del account.webhooks[delivery.webhook.id]
+    account.offset = timedelta(hours=-1)
+    delivery.webhook = account.add_webhook(ENDPOINT)
+    await delivery.mail("berta@example.com", "two")
+    named = {"zendesk_webhook_id": delivery.webhook.id} if is_named else {}
+    line = InvocationLine(settings.model_copy(update=named), pool, client)
+    tally = await line.run_once()
+    await client.close()
+    assert tally.outcomes == Counter({Outcome.RECOVERED: 1})
+    assert [email["raw_body_text"] for email in await emails(pool)] == ["one", "two"]
+
+
 async def test_records_of_an_odd_shape_are_kept_and_the_rest_goes_on(
     pool: "Pool[asyncpg.Record]", api: FakeApi, delivery: Delivery, run: Callable[..., Any]
 ) -> None:

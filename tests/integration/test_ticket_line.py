@@ -818,6 +818,23 @@ async def test_a_clock_that_is_behind_zendesks_makes_no_email_twice(
     assert (await run()).found == 0
 
 
+async def test_the_first_look_begins_at_zendesks_time(
+    pool: "Pool[asyncpg.Record]",
+    delivery: Delivery,
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ours is twenty minutes ahead: what comes in these would be older than the first look."""
+    ahead, behind = parsedate_to_datetime, timedelta(minutes=20)
+    monkeypatch.setattr(
+        "app.zendesk.client.parsedate_to_datetime", lambda text: ahead(text) - behind
+    )
+    assert (await run(start=None)).tickets == 0
+    delivery.account.offset = timedelta(minutes=-19)
+    await miss(delivery, "erika@example.com", "text")
+    assert (await run(start=None)).found == 1
+
+
 class Held:
     """What Zendesk sent, until it is admitted: late, as from a record of Zendesk's."""
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from zendesk.account import Account, Comment, Ticket, User
+from zendesk.account import EMAIL, Account, Comment, Ticket, User
 from zendesk.answers import (
     BASE,
     NOT_FOUND,
@@ -103,6 +103,10 @@ def audits(account: Account, asked: Asked) -> Answer:
 def one_user(account: Account, asked: Asked) -> Answer:
     user = account.users.get(int(asked.found["id"]))
     return NOT_FOUND if user is None else Answer(200, {"user": show_user(account, user)})
+
+
+def own_user(account: Account, asked: Asked) -> Answer:
+    return Answer(200, {"user": show_user(account, User(1, "Agent", EMAIL, "admin"))})
 
 
 def show_via(channel: str, sender: dict[str, Any], *, of_ticket: bool = False) -> dict[str, Any]:
@@ -241,5 +245,6 @@ ROUTES = [
     Route.of("GET", r"/tickets/(?P<id>\d+)", one_ticket),
     Route.of("GET", r"/tickets/(?P<id>\d+)/comments", comments),
     Route.of("GET", r"/tickets/(?P<id>\d+)/audits", audits),
+    Route.of("GET", r"/users/me", own_user),
     Route.of("GET", r"/users/(?P<id>\d+)", one_user),
 ]
