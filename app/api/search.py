@@ -154,7 +154,7 @@ class Search:
         """
         parts: list[str] = []
         for name, texts, weights in (
-            ("words", self.words, ANYWHERE),
+            ("words", _with_letters(self.words), ANYWHERE),
             ("subject_words", self.subject_words, SUBJECT),
             ("error_words", self.error_words, ERROR),
         ):
@@ -257,6 +257,12 @@ class Search:
                 f" ELSE extracted_data #>> ${len(parameters) - 1} = ${len(parameters)} END"
             )
         return " AND ".join(conditions)
+
+
+def _with_letters(words: Sequence[str]) -> Sequence[str]:
+    """Without those that hold no letter and no digit, as the middle one of `late - invoice`, unless
+    there are no others."""
+    return [word for word in words if ask_for_text(word, ANYWHERE)] or words
 
 
 def _asked(name: str, text: str, weights: str = ERROR) -> str:

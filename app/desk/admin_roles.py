@@ -71,8 +71,9 @@ LOOKED_AT: tuple[type[Table], ...] = (
 LOOKED_AT_BY_ADMINS: tuple[type[Table], ...] = (AuditEntry, ApiToken, LoginAttempts, SavedSearch)
 CHANGED_BY_ADMINS: tuple[type[Table], ...] = (Operator, OperatorAccount)
 
-# A row has all its columns, so whoever may not read what emails say has none of these.
-WITH_BODIES = (IncomingEmail, ZendeskOddity)
+# A row has all its columns, so whoever may not read what emails say has none of these. The search
+# of a bulk action may be for what a handler returned.
+WITH_BODIES = (IncomingEmail, ZendeskOddity, BulkAction)
 
 ONLY_LOOK = [table._meta.tablename for table in (*LOOKED_AT, *LOOKED_AT_BY_ADMINS)]
 

@@ -11,7 +11,7 @@ from litestar.exceptions import NotFoundException, ValidationException
 from litestar.response import Redirect, Template
 
 from app.api.bulk_selection import select
-from app.api.search_text import SearchTextError, read_search
+from app.api.search_text import HANDLER_RESULT, SearchTextError, read_search
 from app.bulk import asking, rows
 from app.bulk.acting import DONE, REFUSED, SAID, WOULD, NotPossibleError
 from app.bulk.asking import AskingError, Preview
@@ -69,7 +69,7 @@ class BulkPages(PageController):
             PATH,
             found,
             columns=(_("Asked for"), _("What"), _("Which"), _("State"), _("Done")),
-            row=_row,
+            row=lambda one: _row(one, user),
             place=lambda one: (one.asked_at, one.id),
             after=place,
         )
@@ -242,8 +242,10 @@ async def _page(
         table_key=action_id,
         one=bulk,
         name=_(NAMES[bulk.action]),
-        which=_which(bulk),
-        search=page_address(EMAILS_PATH, q=bulk.filter) if bulk.filter is not None else None,
+        which=_which(bulk, user),
+        search=page_address(EMAILS_PATH, q=bulk.filter)
+        if bulk.filter is not None and _is_shown(bulk.filter, user)
+        else None,
         done=_(DONE[bulk.action]),
         why={kind: _(text) for kind, text in SAID.items()},
         listing=left_out,
@@ -254,7 +256,7 @@ async def _page(
     )
 
 
-def _row(bulk: Bulk) -> Row:
+def _row(bulk: Bulk, user: Operator) -> Row:
     name = _(NAMES[bulk.action])
     left = bulk.skipped + bulk.failed
     return Row(
@@ -263,7 +265,7 @@ def _row(bulk: Bulk) -> Row:
         [
             Cell(at=bulk.asked_at, note=_("by %(who)s", who=bulk.asked_by)),
             Cell(text=name, href=f"{address(PATH)}/{bulk.id}"),
-            Cell(text=_which(bulk)),
+            Cell(text=_which(bulk, user)),
             Cell(text=_(bulk.state), is_bad=bulk.failed > 0),
             Cell(
                 text=_(
@@ -277,7 +279,14 @@ def _row(bulk: Bulk) -> Row:
     )
 
 
-def _which(bulk: Bulk) -> str:
+def _is_shown(search: str, user: Operator) -> bool:
+    """Whether it tells no more than this user sees."""
+    return user.sees_bodies or HANDLER_RESULT not in search
+
+
+def _which(bulk: Bulk, user: Operator) -> str:
     if bulk.filter is None:
         return _("%(number)s that were checked or named", number=number(bulk.total))
+    if not _is_shown(bulk.filter, user):
+        return _("(not shown)")
     return bulk.filter or _("all emails")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -210,6 +211,12 @@ def test_by_setting_a_viewer_sees_no_bodies(
         "UPDATE incoming_emails SET processing_status = 'completed', completed_at = now(),"
         """ extracted_data = '{"order": "4711"}'"""
     )
+    bulk_id = uuid4()
+    connection.execute(
+        "INSERT INTO bulk_actions (id, action, filter, asked_by, total)"
+        " VALUES (%s, 'retry', 'handler-result.order:4712', 'olga', 1)",
+        [bulk_id],
+    )
     own = Services(services.environment["DATABASE_URL"], services.folder)
     try:
         own.start_web(MAILROOM_VIEWERS_SEE_BODIES="false")
@@ -234,6 +241,12 @@ def test_by_setting_a_viewer_sees_no_bodies(
                 assert (email_id in client.get("/emails", params=asked).text) == sees
                 bulk = {"which": "all", "action": "erase", **asked}
                 assert (email_id in client.get("/bulk/new", params=bulk).text) == sees
+                for path in ("/bulk", f"/bulk/{bulk_id}"):
+                    page = client.get(path)
+                    assert ("4712" in page.text) == sees, path
+                    assert ("(not shown)" in page.text) != sees, path
+                rows = client.get("/admin/api/tables/bulk_actions/")
+                assert ("4712" in rows.text) == sees
     finally:
         own.end()
     refused = connection.execute(

@@ -59,6 +59,7 @@ FINDS = (
     "erika@example.com",
     "mustermann",
     "subject:where",
+    "where - päckchen ?",
     "from:example.com",
     "from:ERIKA@example.com",
     "has:attachment",
