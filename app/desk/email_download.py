@@ -114,8 +114,11 @@ def _set_sender(message: EmailMessage, name: str, address: str) -> None:
     _set(
         message,
         "From",
-        lambda: Address(name, user, domain),
-        lambda: Address(_undecoded(name), user, domain),
+        *(
+            (lambda: Address(name, user, domain), lambda: Address(_undecoded(name), user, domain))
+            if user
+            else ()
+        ),
         # Whatever stood there; a header that cannot be read is one of nobody.
         lambda: Address(_undecoded(address) or "unknown", "unknown", "mailroom.invalid"),
     )
@@ -127,11 +130,14 @@ def _set(message: EmailMessage, name: str, *values: Callable[[], object]) -> Non
     for value in values:
         try:
             message[name] = value()
-            SMTP.fold_binary(name, message[name])
+            written = SMTP.fold_binary(name, message[name])
         except Exception:  # noqa: BLE001 - whatever it meets with
             del message[name]
         else:
-            return
+            # Python 3.13 writes so what the others cannot write, and no reader can read.
+            if b"=?unknown-8bit?" not in written:
+                return
+            del message[name]
 
 
 def _undecoded(text: str) -> str:
