@@ -26,6 +26,12 @@ from app.zendesk.webhooks import Attempt, list_attempts
 
 log = structlog.get_logger(__name__)
 
+NO_ROOM = (
+    "the quarantine has no room for calls that Zendesk sent and that are refused here: discard "
+    "what is not needed with `mailroom quarantine discard`, or raise MAILROOM_QUARANTINE_MAX_ROWS and "
+    "MAILROOM_QUARANTINE_MAX_BYTES"
+)
+
 # In the place of an address, in the quarantine.
 FROM_ZENDESK = "zendesk"
 
@@ -40,13 +46,19 @@ class Attempts:
     _quarantine: Quarantine
 
     async def look_into(self, invocation: Waiting) -> Outcome:
-        """See to one invocation, and note what became of it.
+        """See to one invocation, and note what became of it. Where there is no room for its
+        request, it goes on waiting.
 
         Raises:
             NotStoredError: the database does not take it now.
             ZendeskError: Zendesk cannot be asked.
         """
         outcome, email_id = await self._look(invocation)
+        if outcome is Outcome.WAITING:
+            name = f"{invocation_rows.CURSOR}{invocation.webhook_id}"
+            await cursors.set_trouble(self._pool, name, NO_ROOM)
+            await invocation_rows.put_off(self._pool, invocation.id)
+            return outcome
         await invocation_rows.end(self._pool, invocation.id, outcome, email_id)
         if outcome is Outcome.RECOVERED:
             log.info("email_recovered", email_id=str(email_id), invocation=invocation.id)
@@ -70,7 +82,7 @@ class Attempts:
         for attempt in page.items:
             if attempt.request is not None and attempt.request.payload is not None:
                 found = await self._admit(invocation.id, attempt, attempt.request.payload)
-                if found[0] is not Outcome.QUARANTINED:
+                if found[0] not in (Outcome.QUARANTINED, Outcome.WAITING):
                     break
         return found
 
@@ -105,7 +117,7 @@ class Attempts:
         except RefusedError as error:
             if not await invocation_rows.is_in_quarantine(self._pool, invocation_id):
                 is_signed = error.reason is not RefusalReason.SIGNATURE
-                await self._quarantine.store(
+                is_kept = await self._quarantine.store(
                     attrs.evolve(
                         refusal,
                         reason=error.reason,
@@ -114,9 +126,11 @@ class Attempts:
                         and self._intake.is_signed(body, signature, timestamp, now=sent_at),
                     )
                 )
+                if not is_kept:
+                    return Outcome.WAITING, None
             return Outcome.QUARANTINED, None
         if admission.unreadable is not None and admission.email_id is not None:
-            await self._quarantine.store(
+            is_kept = await self._quarantine.store(
                 attrs.evolve(
                     refusal,
                     id=admission.email_id,
@@ -125,6 +139,8 @@ class Attempts:
                     is_signed=True,
                 )
             )
+            if not is_kept:
+                return Outcome.WAITING, None
         if not admission.is_email:
             return Outcome.NO_EMAIL, None
         outcome = Outcome.HAD if admission.is_duplicate else Outcome.RECOVERED

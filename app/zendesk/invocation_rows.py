@@ -21,7 +21,8 @@ SELECT listed.id, $1, left(listed.status, 40), listed.completed_at
 FROM unnest($2::text[], $3::text[], $4::timestamptz[]) AS listed (id, status, completed_at)
 ORDER BY listed.id
 ON CONFLICT (id) DO UPDATE SET
-    status = excluded.status, completed_at = excluded.completed_at, outcome = '{Outcome.WAITING}'
+    status = excluded.status, completed_at = excluded.completed_at, outcome = '{Outcome.WAITING}',
+    looked_at = NULL
 WHERE known.completed_at < excluded.completed_at
     AND known.outcome IN ('{Outcome.NO_REQUEST}', '{Outcome.QUARANTINED}', '{Outcome.ODD}')
 """  # noqa: S608 - constants
@@ -31,10 +32,11 @@ WHERE id = ANY($1::text[]) AND outcome IN ('{Outcome.WAITING}', '{Outcome.NO_REQ
 """  # noqa: S608 - constants
 # The oldest first: Zendesk forgets them first.
 SELECT_WAITING = f"""
-SELECT id, webhook_id FROM zendesk_invocations
-WHERE outcome = '{Outcome.WAITING}'
+SELECT id, webhook_id, looked_at IS NOT NULL AS is_put_off FROM zendesk_invocations
+WHERE outcome = '{Outcome.WAITING}' AND (looked_at IS NOT NULL) = $2
 ORDER BY completed_at, id LIMIT $1
 """  # noqa: S608 - constants
+PUT_OFF = "UPDATE zendesk_invocations SET looked_at = now() WHERE id = $1"
 END = f"""
 WITH ended AS (
     UPDATE zendesk_invocations SET outcome = $2, email = $3, looked_at = now()
@@ -68,6 +70,8 @@ class Waiting:
 
     id: str
     webhook_id: str
+    is_put_off: bool = False
+    """There was no room for its request before."""
 
 
 async def seen_until(database: Database) -> datetime | None:
@@ -91,8 +95,16 @@ async def enlist(database: Database, webhook_id: str, listed: Sequence[Invocatio
 
 
 async def waiting(database: Database, limit: int) -> list[Waiting]:
-    """Those that nobody has looked into, the oldest first."""
-    return [Waiting(**record) for record in await database.fetch(SELECT_WAITING, limit)]
+    """Those that nobody has looked into, the oldest first; where there are none, those that were
+    put off."""
+    found = await database.fetch(SELECT_WAITING, limit, False)
+    found = found or await database.fetch(SELECT_WAITING, limit, True)
+    return [Waiting(**record) for record in found]
+
+
+async def put_off(database: Database, invocation_id: str) -> None:
+    """There is no room for its request now: it is looked into again, after all others."""
+    await database.execute(PUT_OFF, invocation_id)
 
 
 async def count_waiting(database: Database) -> int:

@@ -169,8 +169,12 @@ class InvocationLine:
                 for invocation in some:
                     if self._stopping.is_set():
                         break
-                    outcomes[await looking.look_into(invocation)] += 1
-                if len(some) < LOOKED_INTO_AT_ONCE:
+                    outcome = await looking.look_into(invocation)
+                    if outcome is Outcome.WAITING and invocation.is_put_off:
+                        # There is no room still, and the others that were put off need some, too.
+                        return outcomes
+                    outcomes[outcome] += 1
+                if not some:
                     break
         finally:
             await intake.close()

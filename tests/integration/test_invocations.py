@@ -363,6 +363,29 @@ async def test_one_whose_attempts_cannot_be_read_keeps_no_other_waiting(
     assert kept["kind"] == "attempts"
 
 
+async def test_what_the_quarantine_has_no_room_for_waits_and_holds_up_no_other(
+    pool: "Pool[asyncpg.Record]", settings: Settings, delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    delivery.faults = Faults(refuse=1.0)
+    delivery.render = lambda ticket, comment: b'{"ticket_id": "7"}'
+    for number in range(3):
+        await delivery.mail(f"{number}@example.com", "refused")
+    client = ZendeskClient(settings)
+    full = settings.model_copy(update={"quarantine_max_rows": 0})
+    line = InvocationLine(full, pool, client)
+    tally = await line.run_once(start=START)
+    assert (tally.outcomes, tally.waiting) == (Counter({Outcome.WAITING: 3}), 3)
+    assert "no room" in await pool.fetchval("SELECT trouble FROM zendesk_cursors")
+    delivery.render = None
+    await delivery.mail("anna@example.com", "text")
+    assert (await line.run_once()).outcomes == Counter({Outcome.RECOVERED: 1})
+    await client.close()
+    assert (await run()).outcomes == Counter({Outcome.QUARANTINED: 3})
+    assert await pool.fetchval("SELECT count(*) FROM quarantined_webhooks") == 3
+    await run()
+    assert await pool.fetchval("SELECT trouble FROM zendesk_cursors") is None
+
+
 async def test_a_list_that_does_not_get_on_ends(
     api: FakeApi, delivery: Delivery, run: Callable[..., Any]
 ) -> None:

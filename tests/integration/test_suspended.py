@@ -67,6 +67,8 @@ async def test_the_list_is_that_of_zendesk_over_all_its_pages(pool: Pool, api: F
     done = await look(pool, api)
     assert (done.listed, done.odd) == (230, 1)
     assert done.summary == "230 are suspended, 1 without an id, left out"
+    kept = await pool.fetchval("SELECT item FROM zendesk_oddities WHERE kind = 'suspended'")
+    assert json.loads(kept)["subject"] == "without an id"
     found = await rows.find_all(pool)
     # That which is deleted first stands first.
     assert [row.id for row in found] == ids[::-1]

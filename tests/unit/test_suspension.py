@@ -47,7 +47,15 @@ def test_what_is_written_in_an_odd_way_is_empty_and_all_else_is_read(odd: dict[s
         assert "\x00" not in getattr(found, name)
 
 
-@pytest.mark.parametrize("raw", [None, [], {}, {"id": "435"}, {"id": True}, {"id": 2**63}])
+def test_digits_in_a_text_are_an_id() -> None:
+    found = read_suspended({"id": "435", "ticket_id": "7"})
+    assert found is not None
+    assert (found.id, found.ticket_id) == (435, 7)
+
+
+@pytest.mark.parametrize(
+    "raw", [None, [], {}, {"id": "435a"}, {"id": True}, {"id": 2**63}, {"id": "9" * 20}]
+)
 def test_without_an_id_it_is_nothing_that_could_be_asked_for(raw: Any) -> None:
     assert read_suspended(raw) is None
 

@@ -22,6 +22,7 @@ KEPT_BY_ZENDESK = timedelta(days=14)
 PATH = "/api/v2/suspended_tickets"
 # What fits a bigint.
 _LARGEST_ID = 2**63 - 1
+_MOST_DIGITS = len(str(_LARGEST_ID))
 
 
 @attrs.frozen
@@ -126,6 +127,8 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> int | None:
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _MOST_DIGITS:
+        value = int(value)
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and 0 <= value <= _LARGEST_ID else None
 

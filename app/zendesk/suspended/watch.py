@@ -15,6 +15,7 @@ from app.intake.quarantine import Quarantine
 from app.jobs.chores import Chore, ChoreContext
 from app.models.alarm import AlarmKind
 from app.settings import Settings
+from app.zendesk import cursors
 from app.zendesk.client import ZendeskClient
 from app.zendesk.suspended import rows
 from app.zendesk.suspended.api import Suspended, list_suspended
@@ -101,6 +102,7 @@ async def watch(
                 return None
             done.listed += len(page.items)
             done.odd += len(page.odd)
+            await cursors.keep_odd(pool, "suspended", page.odd)
             await rows.see(pool, page.items)
             known = await rows.find_some(pool, [found.id for found in page.items])
             for found in page.items:
