@@ -45,7 +45,7 @@ class ZendeskSettings(SettingGroup):
     team's other tools. While those use more than the rest, Mailroom asks a tenth as often."""
 
     zendesk_exports_per_minute: int = Field(default=8, ge=1)
-    """Requests a minute to the API's exports, of which Zendesk allows ten."""
+    """Requests a minute of a process to the API's exports, of which Zendesk allows ten in all."""
 
     zendesk_watch_seconds: float = Field(default=60.0, ge=1)
     """Pause between two looks at what Zendesk's API tells of failed calls and of tickets."""

@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 
 NO_ROOM = (
     "the quarantine has no room for calls that Zendesk sent and that are refused here: discard "
-    "what is not needed with `mailroom quarantine discard`, or raise MAILROOM_QUARANTINE_MAX_ROWS and "
-    "MAILROOM_QUARANTINE_MAX_BYTES"
+    "what is not needed with `mailroom quarantine discard`, or raise MAILROOM_QUARANTINE_MAX_ROWS "
+    "and MAILROOM_QUARANTINE_MAX_BYTES"
 )
 
 # In the place of an address, in the quarantine.
