@@ -1,13 +1,16 @@
 """Delivery by real workers to a real receiver: of an email that ends, after a kill, and by
 operators."""
 
+import os
 import signal
 from typing import Any
 
 import psycopg
 import pytest
 from fake_receiver import SECRET, answer, hang, receiver_in_a_thread
-from support import Services, wait_until
+from support import WAIT_SECONDS, Services, wait_until
+
+from app.ending import FORCED_EXIT_STATUS
 
 Connection = psycopg.Connection[dict[str, Any]]
 
@@ -77,6 +80,21 @@ def test_what_a_worker_finishes_it_delivers_at_once_and_what_a_kill_left_another
         assert services.run("mailroom", "sync", "resume").returncode == 0
         wait_until(lambda: status_of(connection, third)["sync_status"] == "synced", services.log)
         assert services.run("mailroom", "sync", "status").returncode == 0
+
+
+def test_a_worker_whose_deliveries_cannot_go_on_ends_to_be_started_again(
+    services: Services, connection: Connection
+) -> None:
+    (services.folder / "stopper.py").write_text(
+        "import asyncio\n\n\nasync def deliver(event):\n    asyncio.get_running_loop().stop()\n"
+    )
+    inherited = os.environ.get("PYTHONPATH", "")
+    services.environment["PYTHONPATH"] = f"{services.folder}{os.pathsep}{inherited}"
+    add(connection)
+    worker = services.start_worker(MAILROOM_SYNC="stopper:deliver")
+    wait_until(lambda: "delivery_cannot_go_on" in services.log(), services.log)
+    # Dramatiq ends with the status of its process: that is, start it again.
+    assert worker.wait(WAIT_SECONDS) == FORCED_EXIT_STATUS
 
 
 def test_a_receiver_that_may_not_be_called_keeps_a_worker_from_starting(
