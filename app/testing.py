@@ -206,7 +206,7 @@ async def run_handler_async(
     )
     async with made as client:
         trial = await try_handler(
-            as_handler(handler, threads=1),
+            as_handler(handler, threads=None),
             email,
             get_settings(),
             client=lambda: client,

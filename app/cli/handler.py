@@ -53,7 +53,7 @@ def run_handler(email: str, path: str | None, attempt: int, dry_run: bool, as_js
     """
     settings = get_settings()
     configure_logging(settings)
-    loaded = load_handler(path or settings.handler, threads=1)
+    loaded = load_handler(path or settings.handler, threads=None)
 
     def tell(text: str) -> None:
         say(f"  progress: {text}", is_error=as_json)

@@ -7,8 +7,9 @@ import contextvars
 import functools
 import importlib
 import inspect
+import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 from app.errors import MailroomError
@@ -29,11 +30,12 @@ class HandlerLoadError(MailroomError):
     """The handler that MAILROOM_HANDLER names cannot be used."""
 
 
-def load_handler(path: str, *, threads: int) -> Handler:
+def load_handler(path: str, *, threads: int | None) -> Handler:
     """Import the handler that a dotted path such as `package.module:function` names.
 
     Args:
-        threads: how many calls of it may run at once where it is no async function.
+        threads: how many calls of it may run at once where it is no async function. None: it is
+            only tried, and a thread that does not end is left behind.
 
     Raises:
         HandlerLoadError: its module fails to import, has no such function, or it takes other
@@ -69,8 +71,9 @@ def import_function(path: str, *, setting: str) -> Callable[..., Any]:
     return function
 
 
-def as_handler(function: Callable[..., Any], *, threads: int) -> Handler:
-    """What awaits a function with the arguments that it takes, in a thread if it is not async.
+def as_handler(function: Callable[..., Any], *, threads: int | None) -> Handler:
+    """What awaits a function with the arguments that it takes, in a thread if it is not async;
+    `threads` as `load_handler` has it.
 
     Raises:
         HandlerLoadError: no handler can be made of it; the message says what it is.
@@ -90,6 +93,11 @@ def as_handler(function: Callable[..., Any], *, threads: int) -> Handler:
 
         async def call(email: Email, context: Context) -> Any:
             return await bind(email, context)()
+
+    elif threads is None:
+
+        async def call(email: Email, context: Context) -> Any:
+            return await _in_thread_of_its_own(bind(email, context), context)
 
     else:
         pool = ThreadPoolExecutor(threads, thread_name_prefix="handler")
@@ -142,6 +150,36 @@ async def _in_thread(pool: ThreadPoolExecutor, work: Callable[[], Any], context:
             context.cancel_awaited()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({ended})
+        if ended.cancelled() or ended.exception() is not None:
+            raise
+        return ended.result()
+
+
+async def _in_thread_of_its_own(work: Callable[[], Any], context: Context) -> Any:
+    """The same for a handler that is only tried: who cancels this twice waits no longer. The thread
+    is left behind, and ends with the process at the latest."""
+    running: Future[Any] = Future()
+    running.set_running_or_notify_cancel()
+
+    def do() -> None:
+        try:
+            result = _without_stop_iteration(work)
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            running.set_exception(error)
+        else:
+            running.set_result(result)
+
+    copied = contextvars.copy_context()
+    threading.Thread(target=copied.run, args=(do,), name="handler", daemon=True).start()
+    ended = asyncio.wrap_future(running)
+    try:
+        return await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        context.cancel_awaited()
+        try:
+            await asyncio.wait({ended})
+        except asyncio.CancelledError:
+            ended.cancel()
         if ended.cancelled() or ended.exception() is not None:
             raise
         return ended.result()

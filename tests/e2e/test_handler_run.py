@@ -49,3 +49,24 @@ def test_an_email_of_the_database_is_tried_and_left_as_it_was(
     assert "progress: reads the files" in ended.stderr
     after = connection.execute("SELECT * FROM incoming_emails").fetchone()
     assert after == row
+
+
+HANGS = """
+import threading
+
+def handle(email):
+    threading.Event().wait()
+"""
+
+
+def test_a_handler_that_hangs_does_not_keep_the_command(services: Services) -> None:
+    services.folder.joinpath("hanging_handler.py").write_text(HANGS)
+    services.folder.joinpath("email.json").write_text(
+        json.dumps({"ticket_id": "7", "from_email": "erika@example.com", "body_text": "Hallo"})
+    )
+    services.environment["MAILROOM_HANDLER_TIMEOUT_SECONDS"] = "1"
+    ended = services.run(
+        *("mailroom", "handler", "run", "email.json", "--handler", "hanging_handler:handle")
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "did not finish within 1 seconds" in ended.stdout

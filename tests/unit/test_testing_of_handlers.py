@@ -1,11 +1,13 @@
 """What `app.testing` tells of a handler is what a worker would record."""
 
 import asyncio
+import threading
 import time
 from typing import Any
 
 import httpx2
 import pytest
+from support import WAIT_SECONDS
 
 from app.attachments.given import NotKeptError
 from app.handlers.context import Context
@@ -137,3 +139,21 @@ def test_what_is_wrong_in_a_test_is_named() -> None:
         run_handler(lambda: None, make_email())
     run = run_handler(handle, make_email(attachments=[NotKept("a.pdf")]))
     assert run.error().startswith(NotKeptError.__name__)
+
+
+def test_a_handler_that_hangs_in_its_thread_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.jobs.trial.CANCEL_SECONDS", 0.05)
+    is_over, has_ended = threading.Event(), threading.Event()
+
+    def handle(email: Email) -> None:
+        is_over.wait(WAIT_SECONDS)
+        has_ended.set()
+
+    run = run_handler(handle, make_email(), seconds=0.05)
+    assert not has_ended.is_set()
+    assert run.error() == "the handler did not finish within 0.05 seconds"
+    # Nor does it disturb anybody when it ends.
+    is_over.set()
+    assert has_ended.wait(WAIT_SECONDS)
