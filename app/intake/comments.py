@@ -16,6 +16,7 @@ import attrs
 import structlog
 
 from app.database.group_commit import ROW_ERRORS
+from app.errors import MailroomError
 from app.intake.doors import and_told
 from app.intake.email_row import EmailRow, make_row
 from app.intake.erasure_rules import erasures_of, is_erased
@@ -105,6 +106,10 @@ class Comment:
         return Told(self.id, essences(self.texts), self.written_at, files=Files.of(self.files))
 
 
+class CommentsReadBeforeError(MailroomError):
+    """An email came since the comments were read, and may be one that is not among them."""
+
+
 @attrs.frozen
 class Missing:
     """What was not here of a ticket."""
@@ -120,6 +125,7 @@ async def admit_missing(
     comments: Sequence[Comment],
     *,
     hosts: frozenset[str],
+    read_at: datetime | None = None,
     dry_run: bool = False,
     clock_ahead: timedelta = timedelta(0),
 ) -> Missing:
@@ -128,10 +134,13 @@ async def admit_missing(
     Args:
         comments: of one ticket, all that were written since some moment.
         hosts: the account's, by which images in a text are known as files.
+        read_at: when they were read, by the database's clock; None: whatever came since is taken
+            for one of them.
         dry_run: leave all as it is.
         clock_ahead: by how much our clock is before that of the comments.
 
     Raises:
+        CommentsReadBeforeError: they have to be read again; nothing was changed.
         StillWritingError: somebody writes an email and does not end; nothing was stored.
     """
     if not any(comment.is_email for comment in comments):
@@ -141,7 +150,9 @@ async def admit_missing(
         for comment in comments
     }
     async with pool.acquire() as connection:
-        missing = await _compare(connection, comments, told, clock_ahead, names=not dry_run)
+        missing = await _compare(
+            connection, comments, told, clock_ahead, read_at, names=not dry_run
+        )
     if not missing or dry_run:
         return Missing([comment.id for comment in missing])
     ticket_id = comments[0].ticket_id
@@ -149,7 +160,7 @@ async def admit_missing(
     await settle_writers(pool)
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(LOCK_TICKETS, [ticket_id])
-        missing = await _compare(connection, comments, told, clock_ahead, names=True)
+        missing = await _compare(connection, comments, told, clock_ahead, read_at, names=True)
         rows, refused = _rows(missing, hosts)
         erasures = await erasures_of(connection, [ticket_id])
         rows = [row for row in rows if not is_erased(erasures, row)]
@@ -203,6 +214,7 @@ async def _compare(
     comments: Sequence[Comment],
     told: dict[str, Told],
     clock_ahead: timedelta,
+    read_at: datetime | None,
     *,
     names: bool,
 ) -> list[Comment]:
@@ -214,6 +226,13 @@ async def _compare(
     # What was erased, or is old, has no text; it knows its comment, or the time at which it came.
     emptied = [record for record in records if record["is_emptied"]]
     matched = match(here, list(told.values()))
+    if read_at is not None and any(
+        record["created_at"] > read_at
+        and record["zendesk_comment_id"] is None
+        and str(record["id"]) in matched
+        for record in records
+    ):
+        raise CommentsReadBeforeError("an email came meanwhile")
     known = {*matched.values(), *(record["zendesk_comment_id"] for record in emptied)}
     left = [c for c in comments if c.is_email and c.id not in known]
     if left:

@@ -13,8 +13,6 @@ from app.intake.email_row import EmailRow
 from app.intake.row_writer import Connection
 from app.intake.sameness import (
     CERTAIN,
-    CLOCKS_DIFFER,
-    ZENDESK_DIFFERS,
     Files,
     Likeness,
     Told,
@@ -122,7 +120,6 @@ def _likeness(row: EmailRow, comment: Told) -> Likeness | None:
         essences((row.raw_body_text, row.raw_body_html)),
         _sent_at(row),
         files=Files.of(read_json(row.attachment_urls)),
-        may_be_early=CLOCKS_DIFFER if row.signed_at is None else ZENDESK_DIFFERS,
     )
     return likeness(told, comment)
 

@@ -6,6 +6,7 @@ so who was killed is followed by another who goes on with that page.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,7 @@ import attrs
 import structlog
 
 from app.attachments.hosts import own_hosts
-from app.intake.comments import admit_missing
+from app.intake.comments import CommentsReadBeforeError, Missing, admit_missing
 from app.settings import Settings
 from app.zendesk import cursors, unseen_tickets
 from app.zendesk.client import AT_ONCE, ZendeskClient
@@ -29,7 +30,7 @@ from app.zendesk.errors import (
     ZendeskRefusedError,
     ZendeskShapeError,
 )
-from app.zendesk.ticket_comments import read_comments
+from app.zendesk.ticket_comments import Told, read_comments
 from app.zendesk.tickets import DELETED, Exported, Ticket, export_tickets, get_ticket
 from app.zendesk.unseen_tickets import Unseen
 from app.zendesk.users import Users
@@ -223,20 +224,14 @@ class TicketLine:
             since = max(min(since, unseen.unseen_since), self._kept_since())
         if ticket.updated_at < since:
             return
-        told = None
+        found = None
         if ticket.status != DELETED:
-            told = await read_comments(self.client, users, ticket, since)
-        if told is None:
+            found = await self._read_and_admit(ticket, since, users, dry_run)
+        if found is None:
             if not dry_run:
                 await unseen_tickets.note_trashed(self.pool, str(ticket.id), since)
             return
-        missing = await admit_missing(
-            self.pool,
-            told.comments,
-            hosts=own_hosts(self.settings),
-            dry_run=dry_run,
-            clock_ahead=allowed(self.client.clock_ahead),
-        )
+        told, missing = found
         odd = [*told.odd, *(comment.record for comment in missing.refused)]
         progress.compared += 1
         progress.found += len(missing.ids)
@@ -247,6 +242,28 @@ class TicketLine:
             log.info("emails_missing", ticket=ticket.id, emails=len(missing.ids))
         if not dry_run and unseen is not None:
             await unseen_tickets.remove(self.pool, unseen.ticket_id, since)
+
+    async def _read_and_admit(
+        self, ticket: Ticket, since: datetime, users: Users, dry_run: bool
+    ) -> tuple[Told, Missing] | None:
+        """None where there is no such ticket any more."""
+        read_at: datetime | None
+        for is_last in (False, False, True):
+            read_at = None if is_last else await self.pool.fetchval("SELECT clock_timestamp()")
+            told = await read_comments(self.client, users, ticket, since)
+            if told is None:
+                return None
+            with contextlib.suppress(CommentsReadBeforeError):
+                missing = await admit_missing(
+                    self.pool,
+                    told.comments,
+                    hosts=own_hosts(self.settings),
+                    read_at=read_at,
+                    dry_run=dry_run,
+                    clock_ahead=allowed(self.client.clock_ahead),
+                )
+                return told, missing
+        raise AssertionError("the last one is admitted whatever came")
 
     async def _look_again(self, users: Users, progress: Progress, dry_run: bool) -> None:
         """Ask again for tickets that Zendesk did not tell of: none of them holds up the others."""

@@ -27,6 +27,7 @@ from app.intake.signature import sign
 from app.retention.criteria import Criterion
 from app.retention.erasure import begin, erase_email, work_off
 from app.settings import Settings, parse_secrets
+from app.zendesk import ticket_line
 from app.zendesk.client import ZendeskClient
 from app.zendesk.errors import ZendeskAwayError, ZendeskRefusedError
 from app.zendesk.ticket_line import Progress, TicketLine
@@ -997,6 +998,34 @@ async def test_late_webhooks_of_the_same_words_may_come_in_any_order(
     assert (await run()).found == 2
     await delivery.fire(ticket, second)
     await held.admit()
+    assert len(await emails(pool)) == 2
+
+
+async def test_what_came_since_the_comments_were_read_is_not_taken_for_one_of_them(
+    pool: "Pool[asyncpg.Record]",
+    delivery: Delivery,
+    run: Callable[..., Any],
+    held: Held,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delivery.account.offset = timedelta(minutes=-40)
+    ticket, first = await miss(delivery, "erika@example.com", "Danke")
+    await held.fire(ticket, first)
+    delivery.account.offset = timedelta(minutes=-20)
+    read, further = ticket_line.read_comments, []
+
+    async def read_slowly(*args: Any) -> Any:
+        told = await read(*args)
+        if not further:
+            further.append(await delivery.mail("erika@example.com", "Danke", ticket=ticket))
+        return told
+
+    monkeypatch.setattr(ticket_line, "read_comments", read_slowly)
+    assert (await run()).found == 1
+    came = [e["zendesk_comment_id"] for e in await emails(pool) if e["origin"] == "webhook"]
+    assert came == [str(further[0][1].id)]
+    await held.admit()
+    assert (await run()).found == 0
     assert len(await emails(pool)) == 2
 
 
