@@ -65,6 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--backfill-tickets", type=int, default=300, help="of the past")
     parser.addoption("--upgrade-rows", type=int, default=2_000, help="emails before an upgrade")
     parser.addoption("--desk-emails", type=int, default=1_000, help="of an operator's three jobs")
+    parser.addoption("--bulk-emails", type=int, default=2_000, help="of one bulk action")
     parser.addoption("--histories", type=int, default=100, help="of the model of the transitions")
     parser.addoption("--image", help="the name of a built image, to be run with podman")
     parser.addoption("--compose", action="store_true", help="run what compose.yaml starts")
