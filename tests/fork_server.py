@@ -230,6 +230,8 @@ def main() -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
+    # It is ignored, and so by Python, where the tests run in the background of a script.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = request["command"]
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path = [str(Path(sys.argv[0]).parent), *filter(None, inherited), *libraries]
