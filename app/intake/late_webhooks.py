@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
+import attrs
+
 from app.intake.email_row import EmailRow
 from app.intake.row_writer import Connection
 from app.intake.sameness import (
@@ -17,6 +19,7 @@ from app.intake.sameness import (
     Likeness,
     Told,
     essences,
+    has_place,
     likeness,
 )
 from app.models.entries import noted
@@ -28,19 +31,18 @@ LOCK_TICKETS = """
 SELECT pg_advisory_xact_lock(hashtextextended('mailroom comments ' || ticket, 0))
 FROM (SELECT DISTINCT unnest($1::text[]) COLLATE "C" AS ticket ORDER BY 1) AS tickets
 """
-SELECT_OPEN = """
+SELECT_MADE = """
 SELECT id, zendesk_ticket_id, zendesk_comment_id, raw_body_text, raw_body_html, attachment_urls,
-    received_at
+    received_at, delivery_signature IS NULL AS is_open, signed_at
 FROM incoming_emails
-WHERE zendesk_ticket_id = ANY($1::text[]) AND origin = 'backfill'
-    AND delivery_signature IS NULL AND erased_at IS NULL
+WHERE zendesk_ticket_id = ANY($1::text[]) AND origin = 'backfill' AND erased_at IS NULL
 ORDER BY received_at, id
 """
 # Without a signature, which is for development only, its own id stands for it.
 TAKE_PLACE = f"""
 UPDATE incoming_emails
 SET delivery_signature = coalesce($2, 'unsigned ' || id),
-    idempotency_key = coalesce($3, idempotency_key), updated_at = now(),
+    idempotency_key = coalesce($3, idempotency_key), signed_at = $4, updated_at = now(),
     attempt_errors = {noted("'its webhook came after all'")}
 WHERE id = $1
 """  # noqa: S608 - a constant
@@ -73,17 +75,21 @@ async def find_made(
     Returns:
         Ids of emails that are here, by those of the rows.
     """
-    records = await connection.fetch(SELECT_OPEN, [row.zendesk_ticket_id for row in rows])
-    if not records:
+    records = await connection.fetch(SELECT_MADE, [row.zendesk_ticket_id for row in rows])
+    if not any(record["is_open"] for record in records):
         return {}
     open_by_ticket: dict[str, list[Told]] = {}
+    places_by_ticket: dict[str, list[tuple[Told, Told]]] = {}
     for record in records:
         texts = essences((record["raw_body_text"], record["raw_body_html"]))
         files = Files.of(read_json(record["attachment_urls"]))
         comment_id, written_at = record["zendesk_comment_id"], record["received_at"]
-        open_by_ticket.setdefault(record["zendesk_ticket_id"], []).append(
-            Told(str(record["id"]), texts, written_at, comment_id, files)
-        )
+        one = Told(str(record["id"]), texts, written_at, comment_id, files)
+        if record["is_open"]:
+            open_by_ticket.setdefault(record["zendesk_ticket_id"], []).append(one)
+        elif record["signed_at"] is not None:
+            taker = attrs.evolve(one, at=record["signed_at"])
+            places_by_ticket.setdefault(record["zendesk_ticket_id"], []).append((taker, one))
     found: dict[UUID, UUID] = {}
     taken: set[str] = set()
     for row in sorted(rows, key=lambda row: row.sent_at):
@@ -95,16 +101,25 @@ async def find_made(
             if (like := _likeness(row, one)) is not None
         ]
         made = min(fitting, key=lambda fit: fit[:2])[2] if fitting else None
+        places = places_by_ticket.setdefault(row.zendesk_ticket_id, [])
+        if made is None and (sent := _signed(row)) is not None:
+            made = next((one for one in still_open if has_place(sent, one, places)), None)
         keys = {key for key in (row.delivery_signature, row.idempotency_key) if key is not None}
         # The same delivery twice in one batch has one email.
         if made is not None and not keys & taken:
             taken |= keys
             still_open.remove(made)
+            if (sent := _signed(row)) is not None:
+                places.append((sent, made))
             found[row.id] = UUID(made.id)
             if row.id in unreadable:
                 await connection.execute(REMOVE_UNREADABLE, unreadable[row.id])
             await connection.execute(
-                TAKE_PLACE, found[row.id], row.delivery_signature, row.idempotency_key
+                TAKE_PLACE,
+                found[row.id],
+                row.delivery_signature,
+                row.idempotency_key,
+                row.signed_at,
             )
     return found
 
@@ -115,13 +130,23 @@ def _likeness(row: EmailRow, comment: Told) -> Likeness | None:
         return None
     if row.zendesk_comment_id is not None:
         return CERTAIN if row.zendesk_comment_id == comment.comment_id else None
-    told = Told(
+    return likeness(_told(row), comment)
+
+
+def _signed(row: EmailRow) -> Told | None:
+    """What can be read of it, has no comment's id and was signed by Zendesk."""
+    if row.signed_at is None or row.processing_error is not None or row.zendesk_comment_id:
+        return None
+    return _told(row)
+
+
+def _told(row: EmailRow) -> Told:
+    return Told(
         str(row.id),
         essences((row.raw_body_text, row.raw_body_html)),
         _sent_at(row),
         files=Files.of(read_json(row.attachment_urls)),
     )
-    return likeness(told, comment)
 
 
 def _sent_at(row: EmailRow) -> datetime:

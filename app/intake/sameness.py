@@ -80,6 +80,11 @@ class Told:
     may_be_early: timedelta = CLOCKS_DIFFER
     """By how much `at` may be before the time of its comment."""
 
+    @property
+    def is_signed(self) -> bool:
+        """Zendesk signed it, and `at` is when."""
+        return self.may_be_early == ZENDESK_DIFFERS
+
 
 def essences(texts: Iterable[str | None]) -> frozenset[str]:
     """The letters and digits of each text, and of what its tags leave where it has some."""
@@ -125,8 +130,9 @@ def match(emails: Sequence[Told], comments: Sequence[Told]) -> dict[str, str]:
     """Which comment each email is; each is one at most.
 
     Those that name their comment are that. Of the others those go together that fit best, and of
-    these the nearest in time; none comes before its comment. An email that tells no files, and may
-    be any of several comments with files, is none of them: whichever it is not would be lost.
+    these the nearest in time; none comes before its comment, unless `has_place`. An email that
+    tells no files, and may be any of several comments with files, is none of them: whichever it is
+    not would be lost.
 
     Returns:
         Ids of comments by ids of emails.
@@ -145,7 +151,54 @@ def match(emails: Sequence[Told], comments: Sequence[Told]) -> dict[str, str]:
         for like, email, comment in fitting
     )
     found = _nearest(pairs, matched)
-    return matched | {one: found[one] for one in found.keys() - _in_doubt(fitting, found)}
+    matched |= {one: found[one] for one in found.keys() - _in_doubt(fitting, found)}
+    return matched | _exchanged(emails, comments, matched)
+
+
+def _exchanged(
+    emails: Sequence[Told], comments: Sequence[Told], matched: Mapping[str, str]
+) -> dict[str, str]:
+    """Comments of emails that were sent before them, as `has_place` says."""
+    by_id = {comment.id: comment for comment in comments}
+    places = [
+        (email, by_id[matched[email.id]])
+        for email in emails
+        if email.is_signed and matched.get(email.id) in by_id
+    ]
+    left = sorted(by_id.keys() - matched.values(), key=lambda one: (by_id[one].at, one))
+    found: dict[str, str] = {}
+    for email in sorted(emails, key=lambda email: (email.at, email.id)):
+        if email.id in matched or not email.is_signed:
+            continue
+        for comment_id in left:
+            if has_place(email, by_id[comment_id], places):
+                found[email.id] = comment_id
+                left.remove(comment_id)
+                places.append((email, by_id[comment_id]))
+                break
+    return found
+
+
+def has_place(email: Told, comment: Told, places: Iterable[tuple[Told, Told]]) -> bool:
+    """Whether an email may stand for a comment that was written after it was sent: an email with
+    the same words took the place of its own one before that came.
+
+    Of the same words without files each stands for each, as long as there is an order in which none
+    was sent before it was written.
+
+    Args:
+        places: emails that Zendesk signed, and the comments whose places they have.
+    """
+
+    def is_alike(one: Told) -> bool:
+        return not one.files.all and not one.texts.isdisjoint(comment.texts)
+
+    if not is_alike(email) or not is_alike(comment):
+        return False
+    alike = [(one, other) for one, other in places if is_alike(one) and is_alike(other)]
+    sent = sorted([email.at, *(one.at for one, _ in alike)])
+    written = sorted([comment.at, *(other.at for _, other in alike)])
+    return all(one >= other - ZENDESK_DIFFERS for one, other in zip(sent, written, strict=True))
 
 
 def _in_doubt(fitting: Sequence[tuple[Likeness, Told, Told]], found: Mapping[str, str]) -> set[str]:

@@ -523,7 +523,7 @@ async def test_the_emails_and_tombstones_of_a_ticket_are_found_by_index(
     await pool.execute("ANALYZE incoming_emails, tombstones")
     for statement, arguments, index in (
         (comments.SELECT_EMAILS, ("7", START, ["1"]), "ix_incoming_emails_ticket"),
-        (late_webhooks.SELECT_OPEN, (["7", "8"],), "ix_incoming_emails_ticket"),
+        (late_webhooks.SELECT_MADE, (["7", "8"],), "ix_incoming_emails_ticket"),
         (comments.SELECT_ERASED, ("arrived 7 %",), "ix_tombstones_arrived"),
     ):
         plan = await pool.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
@@ -999,6 +999,32 @@ async def test_late_webhooks_of_the_same_words_may_come_in_any_order(
     await delivery.fire(ticket, second)
     await held.admit()
     assert len(await emails(pool)) == 2
+
+
+@pytest.mark.parametrize("looks_between", [False, True])
+async def test_a_webhook_whose_place_another_one_has_takes_that_ones(
+    pool: "Pool[asyncpg.Record]",
+    delivery: Delivery,
+    run: Callable[..., Any],
+    held: Held,
+    looks_between: bool,
+) -> None:
+    delivery.account.offset = timedelta(minutes=-40)
+    ticket, first = await miss(delivery, "erika@example.com", "Danke")
+    await held.fire(ticket, first)
+    assert (await run()).found == 1
+    delivery.account.offset = timedelta(minutes=-20)
+    await delivery.mail("erika@example.com", "Danke", ticket=ticket)
+    assert len(await emails(pool)) == 1
+    if looks_between:
+        assert (await run()).found == 1
+    await held.admit()
+    assert (await run()).found == 0
+    assert len(await emails(pool)) == 2
+    # One more is one more.
+    delivery.account.offset = timedelta(minutes=-10)
+    await miss(delivery, "erika@example.com", "Danke", ticket=ticket)
+    assert (await run()).found == 1
 
 
 async def test_what_came_since_the_comments_were_read_is_not_taken_for_one_of_them(
