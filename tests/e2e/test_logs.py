@@ -11,12 +11,13 @@ from support import PROJECT, SECRET, Services, email, free_port, is_success, sig
 
 from app.intake.openapi import WEBHOOK_PATH
 
-ADDRESS = "erika.mustermann.4711@example.com"
-NAME = "Erika Musterfrau-4711"
-SUBJECT = "Betreff 4711 geheim"
-BODY = "Mein Passwort ist hunter4711"
-TOKEN = "token-of-the-production-api-4711"
-KEPT_OUT = (ADDRESS, NAME, SUBJECT, BODY, TOKEN, SECRET, "hunter4711", "4711")
+# Of letters that stand in no number and in no id.
+ADDRESS = "erika.mustermann.xyzzy@example.com"
+NAME = "Erika Musterfrau-xyzzy"
+SUBJECT = "Betreff xyzzy geheim"
+BODY = "Mein Passwort ist hunterxyzzy"
+TOKEN = "token-of-the-production-api-xyzzy"
+KEPT_OUT = (ADDRESS, NAME, SUBJECT, BODY, TOKEN, SECRET, "hunterxyzzy", "xyzzy")
 
 HANDLER = """
 import logging
@@ -63,7 +64,7 @@ def test_one_id_leads_through_the_logs_and_nothing_of_an_email_is_in_them(
     duplicate = httpx.post(url, **deliveries[0])
     assert duplicate.json()["email_id"] == ids[0] != duplicate.headers["x-request-id"]
     refused = [
-        httpx.post(url, **signed(email(**content), secret="wrong-4711")),
+        httpx.post(url, **signed(email(**content), secret="wrong-xyzzy")),
         httpx.post(url, **signed(f'{{"from_email": "{ADDRESS}"'.encode())),
         httpx.post(url, **signed({"from_email": ADDRESS, "ticket_id": {"x": BODY}})),
     ]
@@ -78,7 +79,7 @@ def test_one_id_leads_through_the_logs_and_nothing_of_an_email_is_in_them(
 
     wait_until(are_ended, production.log)
     assert httpx.get(f"{jobs}/{ids[1]}", **api).status_code == 200
-    assert httpx.get(jobs, headers={"Authorization": "Bearer wrong-4711"}).status_code == 401
+    assert httpx.get(jobs, headers={"Authorization": "Bearer wrong-xyzzy"}).status_code == 401
     shown = production.run("mailroom", "quarantine", "show", refused[0].headers["x-request-id"])
     assert shown.returncode == 0, shown.stderr
     assert BODY in shown.stdout
