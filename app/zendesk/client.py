@@ -145,13 +145,14 @@ class ZendeskClient:
 
     async def now(self) -> datetime:
         """The time by Zendesk's clock, as far as it was told; it is asked if it did not answer yet.
+        In whole seconds, as Zendesk tells its times: what is of this second is not before it.
 
         Raises:
             ZendeskError: the class says why.
         """
         if self.clock_ahead is None:
             await self.get(ANY_PATH)
-        return datetime.now(UTC) - allowed(self.clock_ahead)
+        return (datetime.now(UTC) - allowed(self.clock_ahead)).replace(microsecond=0)
 
     async def close(self) -> None:
         """Close the connections."""

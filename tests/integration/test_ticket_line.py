@@ -836,6 +836,17 @@ async def test_the_first_look_begins_at_zendesks_time(
     assert (await run(start=None)).found == 1
 
 
+async def test_what_is_written_in_the_second_of_the_first_look_is_not_before_it(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    """Zendesk tells its times in whole seconds."""
+    assert (await run(start=None)).tickets == 0
+    since = await pool.fetchval("SELECT since FROM zendesk_cursors WHERE name = 'tickets'")
+    delivery.account.offset = since.replace(microsecond=0) - datetime.now(UTC)
+    await miss(delivery, "erika@example.com", "text")
+    assert (await run(start=None)).found == 1
+
+
 class Held:
     """What Zendesk sent, until it is admitted: late, as from a record of Zendesk's."""
 
