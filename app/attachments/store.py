@@ -23,6 +23,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from app.attachments.native_threads import await_them_at_exit
 from app.errors import MailroomError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class AttachmentStore:
         self._writing = asyncio.Semaphore(WRITTEN_AT_ONCE)
         self.url = url
         """As it was given. It holds no credentials."""
+        await_them_at_exit()
 
     @classmethod
     def from_url(cls, url: str) -> "AttachmentStore":
