@@ -80,7 +80,10 @@ def read_attachments(value: Any) -> Attachments:
 
 
 def _read(value: Any, name: str | None, found: Attachments, depth: int) -> None:
-    if value is None or value in ("", [], {}) or (type(value) is str and not value.strip()):
+    if type(value) is str:
+        # Before anything is asked of it: nothing may be left of NULs and white space.
+        value = fit_text(value).strip()
+    if value is None or value in ("", [], {}):
         return
     if (
         len(found.files) >= MOST_FILES
@@ -89,7 +92,7 @@ def _read(value: Any, name: str | None, found: Attachments, depth: int) -> None:
     ):
         found.left_out += 1
     elif type(value) is str:
-        _read_text(fit_text(value).strip(), name, found, depth)
+        _read_text(value, name, found, depth)
     elif type(value) is list:
         for item in value:
             _read(item, None, found, depth + 1)

@@ -154,6 +154,11 @@ def test_half_a_character_is_replaced_in_keys_and_values_at_every_depth() -> Non
     assert file["k\ufffd"] == [{"\ufffd": ["📦 "]}]
 
 
+@pytest.mark.parametrize("blank", [" \x00 ", "\x00", "\n\x00\t\x00", ["\x00 "], {"a.pdf": " \x00"}])
+def test_what_is_blank_without_its_nuls_is_no_file(blank: Any) -> None:
+    assert read_attachments(blank).files == []
+
+
 def test_what_nests_without_end_is_cut() -> None:
     deep: Any = []
     for _ in range(900):
@@ -189,7 +194,8 @@ def test_hostile_text_is_read_in_linear_time(part: str) -> None:
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
-    | st.text(st.characters()) | st.sampled_from([A, B, f"{A} {B}", f"<a href={A}>", "[1e999]"]),
+    | st.text(st.characters()) | st.text(' \x00\n[{"')
+    | st.sampled_from([A, B, f"{A} {B}", f"<a href={A}>", "[1e999]"]),
     lambda inner: st.lists(inner, max_size=4)
     | st.dictionaries(st.sampled_from(["url", "content_url", "a.pdf", "size", "\x00"]), inner),
     max_leaves=10,
