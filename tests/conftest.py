@@ -8,6 +8,7 @@ import compileall
 import fcntl
 import functools
 import gc
+import logging
 import os
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ import httpx  # noqa: E402
 import hypothesis  # noqa: E402
 import psycopg  # noqa: E402
 import pytest  # noqa: E402
+import structlog  # noqa: E402
 from databases import Databases  # noqa: E402
 from fake_zendesk import FakeZendesk, running_zendesk  # noqa: E402
 from leftovers import Leftovers, make_folder  # noqa: E402
@@ -116,6 +118,17 @@ def helpers() -> Iterator[None]:
     yield
     end_readers()
     FORK_SERVER.end()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Commands that a test calls in this process set up its logging, for their own output."""
+    root, configured = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.configure(**configured)
 
 
 def make_short_folder() -> Path:

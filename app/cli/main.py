@@ -10,6 +10,7 @@ import click
 from app.cli.printing import say_lines
 from app.errors import MailroomError
 from app.settings import Settings, environment_name
+from app.telemetry.logs import configure_default_logging
 
 COMMANDS = {
     "up": ("app.cli.up:up", "Run everything on this machine: database, web, workers."),
@@ -106,6 +107,7 @@ def main(acting_as: str | None) -> None:
     """Mailroom takes inbound email from Zendesk's webhooks, stores it durably before it answers,
     and processes it in workers. See it work with `mailroom demo`; run it with `mailroom up`.
     """
+    configure_default_logging()
 
 
 if __name__ == "__main__":

@@ -35,10 +35,11 @@ def main() -> None:
 
 def _tell(event: str, **values: Any) -> None:
     # Loaded when there is something to tell: mostly there is nothing.
+    logs = importlib.import_module("app.telemetry.logs")
+    logs.configure_default_logging()
     # Settings that were made unusable meanwhile are mended before long: the part starts again then.
     with contextlib.suppress(MailroomError):
-        settings = importlib.import_module("app.settings").get_settings()
-        importlib.import_module("app.telemetry.logs").configure_logging(settings)
+        logs.configure_logging(importlib.import_module("app.settings").get_settings())
     importlib.import_module("structlog").get_logger(__name__).error(event, **values)
 
 

@@ -74,7 +74,8 @@ class ProcessSettings(SettingGroup):
     is opened. Those of a web process are at its `/metrics`."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severity that is logged."""
+    """Least severity that is logged. What neither runs on nor runs a handler or migrations logs
+    warnings and errors alone."""
 
     @property
     def own_address(self) -> str:

@@ -24,6 +24,19 @@ HTTP_CLIENTS = (
 
 def configure_logging(settings: Settings) -> None:
     """Send structlog's and the standard library's records through one formatter to stderr."""
+    # Loggers remember it: what is below the level costs nothing, and email comes past such lines.
+    _configure(settings.log_level, as_json=settings.is_production, is_for_good=True)
+
+
+def configure_default_logging() -> None:
+    """The same where no settings are read, or not yet: warnings and errors, for people to read.
+
+    `configure_logging` may take its place at any time.
+    """
+    _configure("warning", as_json=False, is_for_good=False)
+
+
+def _configure(level: str, *, as_json: bool, is_for_good: bool) -> None:
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -36,7 +49,7 @@ def configure_logging(settings: Settings) -> None:
             structlog.processors.ExceptionRenderer(_without_values),
             structlog.processors.JSONRenderer(),
         ]
-        if settings.is_production
+        if as_json
         else [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=_write_without_values
@@ -52,7 +65,7 @@ def configure_logging(settings: Settings) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(level.upper())
     # uvicorn has set up its own by now, unless it was told not to.
     uvicorn = logging.getLogger("uvicorn")
     uvicorn.handlers, uvicorn.propagate = [], True
@@ -68,9 +81,8 @@ def configure_logging(settings: Settings) -> None:
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        # What is below the level costs nothing: email comes past such lines.
-        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
-        cache_logger_on_first_use=True,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=is_for_good,
     )
 
 

@@ -22,12 +22,12 @@ def test_it_goes_on_where_the_settings_cannot_be_used_any_longer() -> None:
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "app.cli.supervise", "1", json.dumps(part)],
         env={**os.environ, "MAILROOM_LEASE_SECONDS": "long"},
-        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        assert supervisor.stdout is not None
-        assert "part_ended" in supervisor.stdout.readline()
+        assert supervisor.stderr is not None
+        assert "part_ended" in supervisor.stderr.readline()
         supervisor.terminate()
         assert supervisor.wait() == 0
     finally:
