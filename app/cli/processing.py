@@ -12,7 +12,7 @@ from app.audit.acts import Act
 from app.audit.log import Database, in_transaction, write
 from app.cli.acting import by, command_actor
 from app.cli.database_access import ask
-from app.cli.printing import say
+from app.cli.printing import say, say_lines
 from app.jobs import pausing
 from app.jobs.heartbeat import SILENT_AFTER
 from app.jobs.pausing import Pause
@@ -66,7 +66,7 @@ def status(as_json: bool) -> None:
     found = ask(_look)
     pause, alarms = found["pause"], found["alarms"]
     if as_json:
-        say(json.dumps(found, indent=2, default=str))
+        say_lines(json.dumps(found, indent=2, default=str))
     else:
         for state, emails in found["emails"].items():
             say(f"{state + ':':<12} {emails:,}{'+' if emails == COUNTED_AT_MOST else ''}")

@@ -1,15 +1,51 @@
 """What programs read of a command: its answer alone stands on standard output."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
 
+import click
 import psycopg
+import pytest
 from support import Services
+from zendesk.account import Account
+from zendesk.server import api_in_thread
+from zendesk.suspended_api import suspend
+
+from app.cli.main import main
 
 TOKEN = "a-token-that-stands-in-no-log"
 NO_ZENDESK = {
     "MAILROOM_ZENDESK_URL": "http://127.0.0.1:1",
     "MAILROOM_ZENDESK_EMAIL": "olga@example.com",
     "MAILROOM_ZENDESK_TOKEN": TOKEN,
+}
+
+ID = str(UUID(int=1))
+# Else there is nothing that `reconcile` could compare. Nobody listens there, and nothing is sent.
+RECEIVER = {
+    "MAILROOM_SYNC_URL": "http://127.0.0.1:1/",
+    "MAILROOM_SYNC_SECRETS": "whsec_" + "c2VjcmV0" * 5,
+}
+# What each command that prints JSON is told beside `--json`.
+PRINT_JSON = {
+    "attachments list": [],
+    "bulk list": [],
+    "bulk show": [ID],
+    "bulk start": ["retry", "--id", ID],
+    "doctor": [],
+    "erase": ["--id", ID],
+    "erasures": [],
+    "handler run": [ID],
+    "lint": ["-"],
+    "quarantine list": [],
+    "reconcile": [],
+    "show": [ID],
+    "status": [],
+    "stuck": [],
+    "suspended list": [],
+    "text": ["-"],
 }
 
 
@@ -31,3 +67,66 @@ def test_an_erasure_prints_its_record_alone(
     exported = services.run("mailroom", "erasures", "export")
     assert exported.returncode == 0, exported.stderr
     assert [json.loads(line) for line in exported.stdout.splitlines()]
+
+
+@pytest.fixture
+def something_of_each(connection: "psycopg.Connection[dict[str, object]]") -> None:
+    """An email, and of what else commands list, one each, with line breaks in their texts."""
+    for statement in (
+        "INSERT INTO incoming_emails (id, from_email, subject, raw_body_text, created_at)"
+        " VALUES (%(id)s, 'erika@example.com', E'two\nlines', 'Hello', now() - interval '9 days')",
+        "INSERT INTO email_attachments (email, position, filename, state, reason, ended_at)"
+        " VALUES (%(id)s, 0, E'two\nlines', 'failed', 'gone', now())",
+        "INSERT INTO quarantined_webhooks (id, reason, detail, remote_address, headers, body)"
+        " VALUES (%(id)s, 'unreadable', E'two\nlines', '127.0.0.1', '{}', '{')",
+        "INSERT INTO bulk_actions (id, action, filter, asked_by, reasons)"
+        " VALUES (%(id)s, 'retry', E'two\nlines', 'olga', '{}')",
+        "INSERT INTO erasures (id, kind, criterion_hash, asked_by, last_error)"
+        " VALUES (%(id)s, 'sender', 'x', 'olga', E'two\nlines')",
+    ):
+        connection.execute(statement, {"id": ID})
+
+
+@pytest.mark.parametrize("command", PRINT_JSON)
+@pytest.mark.usefixtures("something_of_each")
+def test_json_can_be_read(services: Services, command: str) -> None:
+    account = Account()
+    suspend(account, "erika@example.com", "two\nlines")
+    with api_in_thread(account) as api:
+        ended = services.run(
+            *("mailroom", *command.split(), *PRINT_JSON[command], "--json"),
+            stdin=b"<p>Hello</p>",
+            **api.environment,
+            **RECEIVER,
+        )
+    assert ended.returncode in (0, 1), ended.stderr
+    assert [*documents(ended.stdout)], ended.stderr
+
+
+def documents(text: str) -> Iterator[Any]:
+    """What stands in a text as JSON, one after the other, a line or more each.
+
+    Raises:
+        JSONDecodeError: there is something else.
+    """
+    decoder = json.JSONDecoder()
+    while text:
+        document, end = decoder.raw_decode(text)
+        yield document
+        assert text[end] == "\n"
+        text = text[end + 1 :]
+
+
+def test_these_are_all_commands_that_print_json() -> None:
+    with click.Context(main) as context:
+        assert sorted(with_json(main, context)) == sorted(PRINT_JSON)
+
+
+def with_json(command: click.Command, context: click.Context, name: str = "") -> Iterator[str]:
+    if any("--json" in parameter.opts for parameter in command.params):
+        yield name
+    if isinstance(command, click.Group):
+        for one in command.list_commands(context):
+            below = command.get_command(context, one)
+            assert below is not None
+            yield from with_json(below, context, f"{name} {one}".strip())
