@@ -7,7 +7,6 @@ serves the pages.
 """
 
 import re
-import resource
 from typing import Any
 
 import nh3
@@ -71,7 +70,4 @@ def clean(html: str) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    # No image of the memory, which holds emails, is left where it is ended for taking too much.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
-    answer_requests(clean, most_cpu_seconds=MOST_CPU_SECONDS)
+    answer_requests(clean, most_cpu_seconds=MOST_CPU_SECONDS, most_memory_bytes=MOST_MEMORY_BYTES)

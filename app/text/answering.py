@@ -3,6 +3,7 @@
 They end where the process that asks does, however it ends."""
 
 import json
+import resource
 import signal
 import struct
 import sys
@@ -12,13 +13,19 @@ from typing import Any, BinaryIO
 LENGTH = struct.Struct(">I")
 
 
-def answer_requests(answer: Callable[..., Any], *, most_cpu_seconds: float) -> None:
+def answer_requests(
+    answer: Callable[..., Any], *, most_cpu_seconds: float, most_memory_bytes: int
+) -> None:
     """Answer what comes on the standard input until nothing more does.
 
     Args:
         answer: gets the fields of a request by name; what it returns JSON has to take.
         most_cpu_seconds: of a processor's time, for one request. SIGPROF ends the process then.
+        most_memory_bytes: of all that the process has.
     """
+    # No image of the memory, which holds emails, is left where it is ended for taking too much.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (most_memory_bytes, most_memory_bytes))
     # Who stops its parent gives that one time to finish; it needs this process for that.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 import attrs
 
+from app.text.dashes import RULE
 from app.text.lines import Line
-from app.text.reply_headers import RULE, Header, Kind, header_at
+from app.text.reply_headers import Header, Kind, header_at
 from app.text.signatures import split_signature
 
 # Lines looked at for headers; a reply has its first one within hundreds.

@@ -10,6 +10,7 @@ from enum import Enum
 import attrs
 
 from app.text import reply_words as words
+from app.text.dashes import RULE, words_between_dashes
 from app.text.lines import Line, Mark
 
 LONGEST_HEADER_LINE = 500
@@ -78,11 +79,6 @@ _ORIGINAL = frozenset(_listed(words.ORIGINAL_WORDS))
 _FORWARDED = tuple(_listed(words.FORWARDED_WORDS))
 _FORWARD_SUBJECT = re.compile(rf"\s*(?:{words.FORWARD_SUBJECTS})\s?[:：]", re.IGNORECASE)
 
-RULE = re.compile(r"[\s>]*(?:[-_=*~—–─━＿－＝#][ \t]?){3,}\s*")
-_SEPARATOR = re.compile(
-    r"[\s*>]*[-_=*~—–─━]{2,}[ \t]?(?P<words>[^-_=*~—–─━\s][^=*~─━]{1,78}?)"
-    r"[ \t*]?[-_=*~—–─━:]{2,}[\s*]*"
-)
 _ADDRESS = re.compile(r"[^\s@<>()\[\]\"]@[^\W_]")
 _ADDRESS_IN_BRACKETS = re.compile(r"[<(\[]\s?(?:mailto:)?[^\s@<>()\[\]]{1,80}@[^\s@<>()]{2,80}")
 _DATE = re.compile(
@@ -97,8 +93,8 @@ _SOME_LABEL = re.compile(r"[*_\s]*[^\W\d][^:：\n]{0,40}[:：]")
 _CLOCK = re.compile(r"\d{1,2}\s?[:.h]\s?\d{2}(?![\d.])|\d{1,2}\s?[時时시]")
 # What Zendesk and its like put above what they send.
 _REPLY_ABOVE = re.compile(
-    r"[\s>]*(?:##-.{3,150}-##|[-=_*\s]*(?:please )?(?:type|write|reply|respond)\b.{0,30}"
-    r"\babove this line.{0,60})\s*",
+    r"[\s>]*(?:##-.{3,150}-##|(?:[-=_*][-=_*\s]*)?(?:please )?(?:type|write|reply|respond)\b"
+    r".{0,30}\babove this line.{0,60})\s*",
     re.IGNORECASE,
 )
 _TIME = re.compile(r"\d{1,2}[:.h]\d{2}|\d{4}|\d{1,2}\s?[時时시]")
@@ -158,15 +154,17 @@ def _is_forward(text: str) -> bool:
 
 def _separator(lines: list[Line], index: int, subject: str) -> Header | None:
     text = lines[index].text
-    match = _SEPARATOR.fullmatch(text) if len(text) < 200 else None
+    between = words_between_dashes(text) if len(text) < 200 else None
     if len(text) < 200 and _REPLY_ABOVE.fullmatch(text):
         return Header(index, index + 1, Kind.REPLY)
-    said = (match["words"] if match else text).strip(" *:：\t").casefold()
+    said = (text if between is None else between).strip(" *:：\t").casefold()
     if len(said) > 90:
         return None
-    if said.startswith(_FORWARDED) and (match or text.rstrip(" *").endswith((":", "："))):
+    if said.startswith(_FORWARDED) and (
+        between is not None or text.rstrip(" *").endswith((":", "："))
+    ):
         return Header(index, index + 1, Kind.FORWARD)
-    if match is None:
+    if between is None:
         return None
     if said in _ORIGINAL or any(said.startswith(f"{word} ") for word in _ORIGINAL):
         following = _block(lines, _next_words(lines, index + 1), subject)

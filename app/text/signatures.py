@@ -5,8 +5,8 @@ the message."""
 import re
 
 from app.text import reply_words as words
+from app.text.dashes import RULE
 from app.text.lines import Line, Mark
-from app.text.reply_headers import RULE
 
 # More lines than that are no signature, whatever stands above them.
 MOST_LINES = 30

@@ -1,12 +1,17 @@
 """The emails' own pages, as an operator uses them: find one, understand it, act on it."""
 
+import contextlib
 import html
 import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
 from email.policy import default
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 import pytest
 from playwright.sync_api import Browser, expect
@@ -334,3 +339,32 @@ def test_a_search_is_completed_as_it_is_typed(
         page.keyboard.press("Enter")
         expect(page).to_have_url(re.compile("error%3AReadTimeout"))
         expect(page.get_by_role("link", name="First")).to_be_visible()
+
+
+def end_readers_of(web: Services) -> None:
+    """As their timers do when a body takes too much of a processor's time."""
+    for process in psutil.Process(web.processes[0].pid).children():
+        with contextlib.suppress(psutil.Error):
+            if "app.text.reader_process" in process.cmdline():
+                process.send_signal(signal.SIGPROF)
+
+
+def test_an_email_that_takes_too_long_to_be_read_is_shown_as_it_came(
+    operated: Services, shared_web: Services, client: httpx.Client
+) -> None:
+    body = "Hello\n\n" + "> what was said before\n" * 8_000
+    email_id = post(operated, body_text=body)
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(client.get, f"/emails/{email_id}")
+        while not asked.done():
+            end_readers_of(shared_web)
+            time.sleep(0.001)
+    page = asked.result()
+    assert page.status_code == 200
+    assert "It could not be taken apart: this is all of it, as it came." in page.text
+    assert html.escape("> what was said before\n> what was said before") in page.text
+    assert "email_text_not_read" in operated.log_path.read_text()
+    # The next page has a process of its own.
+    page = client.get(f"/emails/{email_id}")
+    assert "It could not be taken apart" not in page.text
+    assert "<summary>Quoted</summary>" in page.text

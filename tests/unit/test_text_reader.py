@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from app.text.answering import serve, write_message
+from app.text.email_text import read_email_text
 from app.text.reader import ReaderProcess, TextReaderError, read_text
 from app.text.reader_process import answer
 
@@ -112,6 +113,28 @@ async def test_a_process_that_used_up_its_time_is_told_as_final(
     with pytest.raises(TextReaderError, match="of a processor") as told:
         await task
     assert told.value.is_final
+
+
+async def test_lines_that_nearly_separate_emails_are_read_within_the_time_for_a_body(
+    reader: ReaderProcess,
+) -> None:
+    # As many as would take twice that time with a pattern that reads a line in several ways.
+    body = "\n".join(["*" * 50 + "a" + "-" * 50 + "*" * 97 + "x"] * 500)
+    assert (await reader.read({"text": body})).cleaned_body == body
+
+
+@pytest.mark.parametrize(
+    "separator",
+    [
+        "-----Original Message-----",
+        "***** Original Message *****",
+        "* -- Original Message -- *",
+        "** *** Original Message ***",
+    ],
+)
+def test_words_between_dashes_separate_emails(separator: str) -> None:
+    read = read_email_text(text=f"Hello\n\n{separator}\nFrom: Kim\n\nOld")
+    assert read.cleaned_body == "Hello"
 
 
 def test_the_process_does_not_outlive_a_parent_that_is_killed() -> None:
