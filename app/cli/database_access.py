@@ -19,11 +19,19 @@ class DatabaseError(MailroomError):
     """The database cannot be used."""
 
 
+class UnusableFileError(MailroomError):
+    """A file that is asked for or named in the settings cannot be used."""
+
+
+class UnfitValueError(MailroomError):
+    """The database takes no such value, such as one that is too long."""
+
+
 def ask(work: Callable[[Database], Awaitable[T]]) -> T:
     """Do some work over a connection of its own.
 
     Raises:
-        DatabaseError: the database is away, or not migrated.
+        MailroomError: one of `told_in_a_sentence`.
     """
 
     async def run() -> T:
@@ -44,7 +52,7 @@ def run_with_pool(work: "Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[T]]"
     """Do some work over a few connections.
 
     Raises:
-        DatabaseError: the database is away, or not migrated.
+        MailroomError: one of `told_in_a_sentence`.
     """
 
     async def run() -> T:
@@ -61,10 +69,13 @@ def run_with_pool(work: "Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[T]]"
 
 @contextlib.contextmanager
 def told_in_a_sentence() -> Iterator[None]:
-    """Turn what the driver raises into what a person can mend.
+    """Turn what the driver raises, and what else a command meets meanwhile, into what a person can
+    mend.
 
     Raises:
         DatabaseError: the database is away, or not migrated.
+        UnusableFileError: it was a file.
+        UnfitValueError: it was a value.
     """
     try:
         yield
@@ -73,7 +84,17 @@ def told_in_a_sentence() -> Iterator[None]:
             "the database is older than this version: run `mailroom migrate`"
         ) from error
     except CANNOT_ASK as error:
-        said = f"{type(error).__name__} {error}".splitlines()[0].strip()
-        raise DatabaseError(
-            f"the database cannot be used ({said}): see that it runs and that DATABASE_URL is right"
-        ) from error
+        raise _explained(error) from error
+
+
+def _explained(error: Exception) -> MailroomError:
+    said = f"{type(error).__name__} {error}".splitlines()[0].strip()
+    # No error of a connection names a file.
+    if isinstance(error, OSError) and error.filename:
+        return UnusableFileError(f"{error.filename} cannot be used: {error.strerror}")
+    # The server's, and the driver's own: that is an InterfaceError and a ValueError.
+    if isinstance(error, asyncpg.DataError | ValueError):
+        return UnfitValueError(f"the database does not take a value that was given ({said})")
+    return DatabaseError(
+        f"the database cannot be used ({said}): see that it runs and that DATABASE_URL is right"
+    )

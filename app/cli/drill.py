@@ -9,12 +9,11 @@ from uuid import UUID
 
 import asyncpg
 import click
-from rich.console import Console
 from rich.table import Table
 
 from app.cli.acting import by, command_actor
 from app.cli.database_access import run_with_pool
-from app.cli.printing import say
+from app.cli.printing import say, say_table
 from app.cli.send import webhook_url
 from app.database.errors import CANNOT_ASK
 from app.drill.load import Load, Webhook
@@ -221,7 +220,7 @@ class _Drill:
         }
         for name, value in lines.items():
             table.add_row(name, str(value))
-        Console().print(table)
+        say_table(table)
 
 
 async def _fetch(pool: Pool, ticket: str) -> list["asyncpg.Record"] | None:

@@ -13,7 +13,7 @@ from app.audit.acts import Act
 from app.audit.log import write
 from app.cli.acting import by, command_actor
 from app.cli.database_access import run_with_pool
-from app.cli.printing import say, say_lines, write_bytes
+from app.cli.printing import OutputError, say, say_lines, write_bytes
 from app.cli.quarantine_access import (
     ALL,
     IDS,
@@ -152,7 +152,7 @@ def _edit_by_hand(refusal: Refusal) -> bytes:
         # Whole or not at all: an empty draft would be opened the next time.
         begun = path.with_suffix(".new")
         begun.touch(mode=0o600)
-        begun.write_bytes(as_text(refusal).encode("utf-8", "replace"))
+        _write(begun, as_text(refusal).encode("utf-8", "replace"))
         begun.rename(path)
     before = path.stat().st_mtime_ns, path.read_bytes()
     click.edit(filename=str(path))
@@ -207,5 +207,8 @@ async def _export(
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.write_bytes(content)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error

@@ -6,8 +6,9 @@ import math
 
 import attrs
 import click
-from rich.console import Console
 from rich.table import Table
+
+from app.cli.printing import say_table
 
 # Of docs/benchmarks.md, on two processors of an AMD EPYC: CPU milliseconds an email, and more for
 # each KB of its body. Intake at 32 connections, bodies of 1, 30 and 300 KB; jobs of 3 KB with an
@@ -180,7 +181,7 @@ def size(**expected: float) -> None:
         "log of changes, a day": _told(needed.log_bytes_a_day),
     }.items():
         table.add_row(name, value)
-    Console().print(table)
+    say_table(table)
 
 
 def _told(size: float) -> str:

@@ -9,7 +9,7 @@ import click
 from app.audit.acts import Act
 from app.audit.log import write
 from app.cli.acting import command_actor
-from app.cli.database_access import DatabaseError, ask
+from app.cli.database_access import ask
 from app.cli.printing import say
 from app.cli.secret_file import NotStoredHereError, store_secret
 from app.errors import MailroomError
@@ -60,7 +60,7 @@ def setup(url: str | None, dry_run: bool, print_secret: bool) -> None:
     if not dry_run:
         try:
             ask(lambda database: write(database, actor, Act.ZENDESK_SET_UP))
-        except DatabaseError as error:
+        except MailroomError as error:
             say(f"The audit log does not have it: {error}", is_error=True)
     raise SystemExit(0 if is_well else 1)
 

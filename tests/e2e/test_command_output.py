@@ -1,14 +1,17 @@
 """What programs read of a command: its answer alone stands on standard output."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import click
 import psycopg
 import pytest
-from support import Services
+from support import PASSWORD, Services, command_line
 from zendesk.account import Account
 from zendesk.server import api_in_thread
 from zendesk.suspended_api import suspend
@@ -81,8 +84,8 @@ def something_of_each(connection: "psycopg.Connection[dict[str, object]]") -> No
         " VALUES (%(id)s, 'unreadable', E'two\nlines', '127.0.0.1', '{}', '{')",
         "INSERT INTO bulk_actions (id, action, filter, asked_by, reasons)"
         " VALUES (%(id)s, 'retry', E'two\nlines', 'olga', '{}')",
-        "INSERT INTO erasures (id, kind, criterion_hash, asked_by, last_error)"
-        " VALUES (%(id)s, 'sender', 'x', 'olga', E'two\nlines')",
+        "INSERT INTO erasures (id, kind, criterion_hash, asked_by, last_error, ended_at)"
+        " VALUES (%(id)s, 'sender', 'x', 'olga', E'two\nlines', now())",
     ):
         connection.execute(statement, {"id": ID})
 
@@ -130,3 +133,61 @@ def with_json(command: click.Command, context: click.Context, name: str = "") ->
             below = command.get_command(context, one)
             assert below is not None
             yield from with_json(below, context, f"{name} {one}".strip())
+
+
+def print_into(services: Services, output: int, *command: str) -> tuple[int, str]:
+    """Run a command whose standard output leads there. Returns its status, and what it says."""
+    ended = subprocess.run(
+        command_line("mailroom", *command),
+        cwd=services.folder,
+        env={**os.environ, **services.environment},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return ended.returncode, ended.stderr
+
+
+PRINT = [["erasures", "export"], ["quarantine", "export", ID], ["size", "--emails-per-day", "9"]]
+
+
+@pytest.mark.parametrize("command", PRINT, ids=" ".join)
+@pytest.mark.usefixtures("something_of_each")
+def test_a_full_disk_is_the_fault_of_the_output(services: Services, command: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        status, said = print_into(services, full.fileno(), *command)
+    assert (status, said) == (
+        1,
+        "mailroom: what is printed cannot be written (No space left on device): see where the"
+        " output leads\n",
+    )
+
+
+@pytest.mark.parametrize("command", PRINT, ids=" ".join)
+@pytest.mark.usefixtures("something_of_each")
+def test_who_has_read_enough_is_no_fault(services: Services, command: list[str]) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        assert print_into(services, writes, *command) == (1, "")
+    finally:
+        os.close(writes)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["quarantine", "export", "--folder", "/proc/nope", ID], "/proc/nope"),
+        (["quarantine", "export", "--file", "/dev/full", ID], "/dev/full cannot be written: No"),
+        (["user", "create", "x" * 300, "--email", "x@example.com"], "too long"),
+    ],
+)
+@pytest.mark.usefixtures("something_of_each")
+def test_files_and_values_are_no_fault_of_the_database(
+    services: Services, command: list[str], said: str
+) -> None:
+    ended = services.run("mailroom", *command, stdin=f"{PASSWORD}\n{PASSWORD}\n".encode())
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert said in line
+    assert "the database cannot be used" not in line
