@@ -27,6 +27,8 @@
     } catch {
       asked = false;
     }
+    // What was typed meanwhile may fit now.
+    if (chosen < 0 && document.activeElement === field) show();
   }
 
   // The part that the cursor is at the end of.
