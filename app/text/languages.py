@@ -54,7 +54,10 @@ _SMALL_WORDS = {
     "id": "dan yang di ke dari ini itu tidak saya untuk dengan pesanan terima kasih apa kapan mohon bisa sudah anda selamat",
     "ca": "el la els les un una i és són no el meu per amb en que de del hola gràcies comanda tinc està pot com quan però més bon dia",
 }
-_WORDS_OF = {language: frozenset(text.split()) for language, text in _SMALL_WORDS.items()}
+_LANGUAGES_OF: dict[str, list[str]] = {}
+for _language, _text in _SMALL_WORDS.items():
+    for _word in frozenset(_text.split()):
+        _LANGUAGES_OF.setdefault(_word, []).append(_language)
 _LETTERS = {
     "de": "äöüß", "fr": "éèêàçœùîôë", "es": "ñ¿¡óíáú", "pt": "ãõçáêó", "it": "òàùèì", "sv": "åäö",
     "da": "åæø", "no": "åæø", "fi": "äö", "pl": "łąęśżźćń", "cs": "řěůčšž", "sk": "ľĺŕôčšž", "hu": "őűáé",
@@ -62,26 +65,28 @@ _LETTERS = {
     "vi": "ạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹđơư", "nl": "ĳ", "ca": "·",
 }  # fmt: skip
 _LETTERS_OF = {language: frozenset(letters) for language, letters in _LETTERS.items()}
+_OWN_LETTERS = frozenset().union(*_LETTERS_OF.values())
 
 
 def language_of(text: str) -> str | None:
     """The language of a text as a code of ISO 639-1, or None if it cannot be told."""
     text = _NOISE.sub(" ", text[:LONGEST_LOOK])
-    letters = sum(character.isalpha() for character in text)
-    if not letters:
+    count_of_letters = sum(character.isalpha() for character in text)
+    if not count_of_letters:
         return None
     text = text.lower()
     for language, script in _SCRIPTS:
         count = len(script.findall(text))
         # A few of these letters are enough: Chinese has no kana, Russian no `і`.
-        if count and count >= letters * (0.3 if language in ("zh", "ar", "ru") else 0.03):
+        if count and count >= count_of_letters * (0.3 if language in ("zh", "ar", "ru") else 0.03):
             return language
-    words = _WORD.findall(text)
-    scores = {
-        language: sum(word in small for word in words)
-        + 2.0 * min(sum(letter in _LETTERS_OF.get(language, ()) for letter in text), 3) / 3
-        for language, small in _WORDS_OF.items()
-    }
+    scores = dict.fromkeys(_SMALL_WORDS, 0.0)
+    for word in _WORD.findall(text):
+        for language in _LANGUAGES_OF.get(word, ()):
+            scores[language] += 1
+    own_letters = [letter for letter in text if letter in _OWN_LETTERS]
+    for language, letters in _LETTERS_OF.items():
+        scores[language] += 2.0 * min(sum(letter in letters for letter in own_letters), 3) / 3
     best, second = sorted(scores, key=lambda name: -scores[name])[:2]
     if scores[best] < FEWEST_WORDS or scores[best] - scores[second] < min(0.5, scores[best] / 20):
         return None
