@@ -172,10 +172,13 @@ WAITS_FOR_NOTHING = f"""{WITHOUT_MESSAGE} AND claims = 0 AND {DUE_AT} > now()
 
 
 def _end_wait(which: str) -> str:
-    """Due from now on, and not before what was due already."""
+    """Due from now on, and not before what was due already. What a crash takes of it waits for its
+    files as long as it was to, or is found by `end_waits`."""
     return f"""
-WITH held AS MATERIALIZED (SELECT id FROM incoming_emails WHERE {which})
+WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+held AS MATERIALIZED (SELECT id FROM incoming_emails WHERE {which})
 UPDATE incoming_emails SET next_attempt_at = now(), updated_at = now()
+FROM relaxed
 WHERE id = ANY (ARRAY(SELECT id FROM held))
 RETURNING id, pg_notify('mailroom_received', '')
 """  # noqa: S608 - a constant
