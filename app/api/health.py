@@ -47,7 +47,7 @@ class HealthLooks:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._database = Look(lambda: _look(pool), rest_seconds=lambda _: REST_SECONDS)
-        self._broker = Look(
+        self._broker = Look[str](
             _look_at_broker,
             rest_seconds=lambda _: BROKER_REST_SECONDS,
             patience_seconds=BROKER_SECONDS,

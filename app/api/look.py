@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+import attrs
 import structlog
 
 from app.database.errors import CANNOT_ASK
@@ -39,12 +40,13 @@ class Look(Generic[Seen]):
         *,
         rest_seconds: Callable[[float], float],
         patience_seconds: float | None = None,
-        at_first: Seen | None = None,
+        at_first: Seen | attrs.NothingType = attrs.NOTHING,
     ) -> None:
         self._look = look
         self._rest_seconds = rest_seconds
         self._patience_seconds = patience_seconds
-        self._seen: Seen | Exception = TimeoutError() if at_first is None else at_first
+        # None may be what is seen, too.
+        self._seen: Seen | Exception = TimeoutError() if at_first is attrs.NOTHING else at_first
         self._ended_at = -math.inf
         self._cost_seconds = 0.0
         self._task: asyncio.Task[None] | None = None

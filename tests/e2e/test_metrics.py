@@ -221,6 +221,15 @@ def test_a_scrape_tells_the_oldest_age_and_gets_by_without_the_database(
     wait_until(lambda: states(scrape(services.url)).get("received") == 1, services.log)
 
 
+@pytest.mark.parametrize("table", ["canaries", "zendesk_cursors", "processing_pauses"])
+def test_the_first_scrape_does_not_wait_for_a_slow_database(services: Services, table: str) -> None:
+    services.start_web()
+    post(services, "first")
+    with psycopg.connect(services.environment["DATABASE_URL"]) as elsewhere:
+        elsewhere.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        assert scrape(services.url)['mailroom_webhooks_total{result="accepted"}'] == 1
+
+
 def test_a_created_token_opens_the_metrics_while_the_database_is_away(
     services: Services, connection: Connection
 ) -> None:

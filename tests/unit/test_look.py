@@ -65,6 +65,16 @@ async def test_who_has_no_patience_sees_what_was_seen_before() -> None:
     await look.close()
 
 
+async def test_none_may_serve_before_anything_was_seen() -> None:
+    thing = Thing()
+    look = Look[int | None](
+        thing.look, rest_seconds=lambda cost: 60.0, patience_seconds=0.0, at_first=None
+    )
+    assert await look.see() is None
+    thing.may_end.set()
+    await look.close()
+
+
 async def test_whoever_gives_up_does_not_end_the_look_of_the_others() -> None:
     thing = Thing()
     look = Look(thing.look, rest_seconds=lambda cost: 60.0)
