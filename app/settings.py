@@ -7,6 +7,7 @@ touches the database or the network.
 
 import os
 from functools import cache
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_settings import (
@@ -33,6 +34,8 @@ from app.setting_groups.sign_in import SignInSettings
 from app.setting_groups.watch import WatchSettings
 from app.setting_groups.zendesk import ZendeskSettings
 
+ENV_FILE = Path(".env")
+
 
 class SettingsError(MailroomError):
     """A setting is missing or has a value that cannot be used."""
@@ -58,7 +61,7 @@ class Settings(
 
     model_config = SettingsConfigDict(
         env_prefix="MAILROOM_",
-        env_file=".env",
+        env_file=ENV_FILE,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -109,6 +112,12 @@ def load_settings() -> Settings:
         raise SettingsError(_explain(error)) from None
     except UnusableVariableError as error:
         raise SettingsError(str(error)) from None
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise SettingsError(
+            f"{ENV_FILE.absolute()} cannot be read ({why}): save it as UTF-8, and see that this "
+            "user may read it"
+        ) from None
     settings = settings.model_copy(update={"home": settings.home.expanduser().absolute()})
     if settings.is_production or (settings.webhook_secrets and settings.api_token):
         return settings

@@ -9,9 +9,9 @@ from dotenv import dotenv_values, set_key
 
 from app.errors import MailroomError
 from app.setting_groups.secrets import parse_secrets
+from app.settings import ENV_FILE
 
 NAME = "MAILROOM_WEBHOOK_SECRETS"
-ENV_FILE = Path(".env")
 
 
 class NotStoredHereError(MailroomError):

@@ -363,6 +363,18 @@ def test_a_setting_that_is_given_twice_is_refused(load: Load, tmp_path: Path) ->
         load()
 
 
+def test_an_env_file_that_cannot_be_read_is_named(load: Load, tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes("# Schlüssel".encode("cp1252"))
+    with pytest.raises(SettingsError, match=f"{path} cannot be read .it is not text in UTF-8"):
+        load()
+    path.unlink()
+    # A file that root cannot read either.
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(SettingsError, match=f"{path} cannot be read .Input/output error"):
+        load()
+
+
 def test_a_file_that_cannot_be_read_is_told_with_its_setting(load: Load, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text(" \n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\xfa")
