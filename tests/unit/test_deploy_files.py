@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from support import PROJECT
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.cli.main import COMMANDS
 from app.settings import Settings, environment_name
@@ -18,6 +19,7 @@ COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SETTINGS = {environment_name(name) for name in Settings.model_fields}
 # Of uvicorn.
 OTHERS = {"FORWARDED_ALLOW_IPS"}
+SENDER = "203.0.113.9"
 
 
 def containers() -> Iterator[dict[str, Any]]:
@@ -35,15 +37,39 @@ def test_kubernetes_knows_every_field(item: dict[str, Any]) -> None:
 
 def test_settings_and_commands_of_the_examples_exist() -> None:
     (given,) = (item["data"] for item in KUBERNETES if item["kind"] == "ConfigMap")
-    assert given.keys() - SETTINGS == set()
+    assert given.keys() - SETTINGS == OTHERS
     for container in containers():
         assert container["args"][0] in COMMANDS
         assert {variable["name"] for variable in container.get("env", ())} - SETTINGS == set()
     ours = [service for service in COMPOSE["services"].values() if service["image"] == "mailroom"]
     assert [service["command"][0] for service in ours] == ["migrate", "web", "worker"]
     for service in ours:
-        assert service["environment"].keys() - SETTINGS - OTHERS == set()
+        assert service["environment"].keys() - SETTINGS == OTHERS
         assert service["stop_grace_period"] == "60s"
+
+
+async def test_the_proxy_of_each_example_is_believed() -> None:
+    """It has another address than 127.0.0.1, and its requests would all be of one sender."""
+    (given,) = (item["data"] for item in KUBERNETES if item["kind"] == "ConfigMap")
+    (web,) = (one for one in COMPOSE["services"].values() if one.get("command") == ["web"])
+    for environment in (given, web["environment"]):
+        assert await seen_behind(environment["FORWARDED_ALLOW_IPS"], "10.244.1.7") == SENDER
+
+
+async def seen_behind(trusted: str, proxy: str) -> str:
+    """Who a request of SENDER looks like that comes through a proxy at this address."""
+    seen = []
+
+    async def app(scope: Any, *_: object) -> None:
+        seen.append(scope["client"][0])
+
+    scope: Any = {
+        "type": "http",
+        "client": (proxy, 1),
+        "headers": [(b"x-forwarded-for", SENDER.encode())],
+    }
+    await ProxyHeadersMiddleware(app, trusted)(scope, None, None)  # type: ignore[arg-type]
+    return str(seen[0])
 
 
 def test_the_line_grows_and_shrinks_by_metrics_that_are_there() -> None:
