@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from http import HTTPMethod
 
+import structlog
 from standardwebhooks import Webhook
 
 from app.alerts.messages import Message
@@ -13,6 +14,8 @@ from app.outbound.rules import Rules
 from app.setting_groups.alerts import AlertTarget, AlertWay
 from app.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 LIMITS = Limits(total_seconds=30.0, most_bytes=64 * 1024, silent_seconds=15.0)
 # Characters of what a receiver answers.
 LONGEST_ANSWER = 200
@@ -22,12 +25,31 @@ class NotTakenError(MailroomError):
     """A receiver answers something else than 2xx."""
 
 
+class NotSentError(MailroomError):
+    """A message broke on its way out."""
+
+
 async def send(settings: Settings, target: AlertTarget, message: Message) -> None:
     """Tell somebody once.
 
     Raises:
         MailroomError: it did not arrive; the message says why, and holds no secret.
     """
+    try:
+        await _send(settings, target, message)
+    except MailroomError:
+        raise
+    except Exception as error:
+        # Whatever breaks for one of those who are told, the others are told. Its text may hold a
+        # secret.
+        log.error("alert_broken", way=target.way.value, exc_info=error)
+        raise NotSentError(
+            f"the message to {target.host} broke with {type(error).__name__}: see the entry of "
+            "MAILROOM_ALERT_URL, and the log"
+        ) from error
+
+
+async def _send(settings: Settings, target: AlertTarget, message: Message) -> None:
     now = datetime.now(UTC)
     match target.way:
         case AlertWay.WEBHOOK:

@@ -1,7 +1,5 @@
 """Where finished emails go."""
 
-import base64
-import binascii
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -9,17 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from app.http.host_names import Origin
-from app.setting_groups.group import LOOPBACK, check_url, split
+from app.setting_groups.group import LOOPBACK, MAKE_A_SIGNING_SECRET, check_secret, check_url, split
 from app.setting_groups.outbound import OutboundSettings
 
-SECRET_PREFIX = "whsec_"  # noqa: S105
-# Bytes, by https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
-SHORTEST_KEY = 24
-LONGEST_KEY = 64
-MAKE_A_SYNC_SECRET = (
-    "python -c \"import base64, secrets; print('whsec_'"  # noqa: S105
-    ' + base64.b64encode(secrets.token_bytes(32)).decode())"'
-)
 MOST_TRIES = 100
 # A year: PostgreSQL cannot add a pause of any length to a moment.
 LONGEST_PAUSE_SECONDS = 31_536_000
@@ -112,11 +102,7 @@ class DeliverySettings(OutboundSettings):
             return value
         secrets = tuple(split(value.replace("\n", ",")))
         for number, secret in enumerate(secrets, start=1):
-            if not SHORTEST_KEY <= _key_bytes(secret) <= LONGEST_KEY:
-                raise ValueError(
-                    f"secret {number} has to be `{SECRET_PREFIX}` and {SHORTEST_KEY} to "
-                    f"{LONGEST_KEY} bytes in base64: make one with `{MAKE_A_SYNC_SECRET}`"
-                )
+            check_secret(f"secret {number}", secret)
         return secrets
 
     @field_validator("sync_retry_seconds", mode="before")
@@ -153,7 +139,7 @@ class DeliverySettings(OutboundSettings):
         if self.sync_url and not self.sync_secrets:
             raise ValueError(
                 "MAILROOM_SYNC_SECRETS is missing: deliveries are signed. Make one with "
-                f"`{MAKE_A_SYNC_SECRET}`, and give it to the receiver, too"
+                f"`{MAKE_A_SIGNING_SECRET}`, and give it to the receiver, too"
             )
         if self.public_url:
             check_url("MAILROOM_PUBLIC_URL", self.public_url)
@@ -195,14 +181,3 @@ def origin_of(url: str) -> Origin:
     """
     parts = urlsplit(url)
     return Origin.parse(f"{parts.scheme}://{parts.netloc}")
-
-
-def _key_bytes(secret: str) -> int:
-    """How many bytes a secret has; 0 where it is none."""
-    if not secret.startswith(SECRET_PREFIX):
-        return 0
-    encoded = secret.removeprefix(SECRET_PREFIX)
-    try:
-        return len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))
-    except (binascii.Error, ValueError):
-        return 0

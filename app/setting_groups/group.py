@@ -1,5 +1,7 @@
 """What the groups of settings share: how a group is made, and the checks of what several hold."""
 
+import base64
+import binascii
 import re
 from typing import Literal
 from urllib.parse import urlsplit
@@ -9,6 +11,14 @@ from pydantic import BaseModel, ConfigDict
 from app.http.host_names import host_name
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+SECRET_PREFIX = "whsec_"  # noqa: S105
+# Bytes, by https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+SHORTEST_KEY = 24
+LONGEST_KEY = 64
+MAKE_A_SIGNING_SECRET = (
+    "python -c \"import base64, secrets; print('whsec_'"  # noqa: S105
+    ' + base64.b64encode(secrets.token_bytes(32)).decode())"'
+)
 
 
 class SettingGroup(BaseModel):
@@ -73,3 +83,27 @@ def check_url(name: str, url: str) -> None:
             f"{name} is not a URL: see its host and port, and write special characters of the "
             "password as %XX"
         )
+
+
+def check_secret(name: str, secret: str) -> None:
+    """See that requests can be signed with a secret, as Standard Webhooks has it.
+
+    Raises:
+        ValueError: names the secret so and never its value.
+    """
+    if not SHORTEST_KEY <= _key_bytes(secret) <= LONGEST_KEY:
+        raise ValueError(
+            f"{name} has to be `{SECRET_PREFIX}` and {SHORTEST_KEY} to {LONGEST_KEY} bytes in "
+            f"base64: make one with `{MAKE_A_SIGNING_SECRET}`"
+        )
+
+
+def _key_bytes(secret: str) -> int:
+    """How many bytes a secret has; 0 where it is none."""
+    if not secret.startswith(SECRET_PREFIX):
+        return 0
+    encoded = secret.removeprefix(SECRET_PREFIX)
+    try:
+        return len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))
+    except (binascii.Error, ValueError):
+        return 0

@@ -1,6 +1,7 @@
 """Alarms begin once and end once, however often they are found, and each is told just so often."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from receivers import Receiver, running_receiver
 from support import make_settings
 
-from app.alerts import alarms, herald
+from app.alerts import alarms, herald, sending
 from app.alerts.alarms import Trouble
 from app.alerts.herald import Herald
 from app.models.alarm import AlarmKind
@@ -22,9 +23,11 @@ QUIET = Trouble("no email came for 3 hours", "see the webhook")
 LOUD = Trouble("no email came for 4 hours", "see the webhook")
 
 
-def settings_for(folder: Path, *receivers: Receiver, **values: Any) -> Settings:
+def settings_for(
+    folder: Path, *receivers: Receiver, others: Sequence[str] = (), **values: Any
+) -> Settings:
     return make_settings(
-        alert_url=",".join(f"slack+{receiver.url()}" for receiver in receivers),
+        alert_url=",".join([*others, *(f"slack+{receiver.url()}" for receiver in receivers)]),
         outbound_open_loopback=True,
         outbound_ca_file=folder / "ca.pem",
         **{"alert_settle_seconds": 0, **values},
@@ -85,6 +88,24 @@ async def test_what_could_not_be_told_is_told_later_and_to_nobody_twice(
     assert alarm.not_told_because is None
     tries = await pool.fetch("SELECT tries, state FROM alarm_notices ORDER BY tries")
     assert [tuple(row) for row in tries] == [(1, "told"), (3, "told")]
+
+
+async def test_a_message_that_breaks_keeps_nobody_else_waiting_and_is_written_down(
+    pool: "Pool[asyncpg.Record]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(*_: object, **__: object) -> None:
+        raise AttributeError
+
+    monkeypatch.setattr(sending, "send_mail", breaks)
+    mail = "smtp://localhost?to=ops@example.com&from=mailroom@example.com"
+    async with running_receiver(tmp_path) as receiver:
+        settings = settings_for(tmp_path, receiver, others=[mail])
+        await alarms.begin(pool, AlarmKind.SILENCE, QUIET)
+        assert await Herald(settings, pool).run_once() == 1
+    assert said(receiver) == [BEGAN]
+    [alarm] = await alarms.find_open(pool)
+    assert alarm.not_told_because is not None
+    assert "broke with AttributeError" in alarm.not_told_because
 
 
 async def test_an_alarm_that_comes_and_goes_is_one_alarm(

@@ -12,8 +12,9 @@ from receivers import PASSWORD, USER, running_mail, running_receiver
 from standardwebhooks import Webhook
 from support import make_settings
 
+from app.alerts import sending
 from app.alerts.messages import Message
-from app.alerts.sending import NotTakenError, send
+from app.alerts.sending import NotSentError, NotTakenError, send
 from app.outbound.errors import (
     AddressNotAllowedError,
     HostNotAllowedError,
@@ -182,10 +183,29 @@ def test_an_entry_that_names_nobody_is_refused_without_its_secrets(text: str, sa
     assert "geheim" not in str(wrong.value)
 
 
+# 33, 37 and 41 characters are no bytes in base64, however they are padded.
+@pytest.mark.parametrize("encoded", ["A" * n for n in (31, 33, 37, 41, 87)] + ["A" * 43 + "!"])
+def test_a_secret_that_signs_nothing_is_refused(encoded: str) -> None:
+    with pytest.raises(ValueError, match="MAILROOM_ALERT_SECRET has to be `whsec_` and 24 to 64"):
+        make_settings(alert_secret=f"whsec_{encoded}")
+
+
+async def test_a_message_that_breaks_is_told_without_what_it_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def breaks(*_: object, **__: object) -> None:
+        raise AttributeError(PASSWORD)
+
+    monkeypatch.setattr(sending, "send_mail", breaks)
+    with pytest.raises(NotSentError, match="to localhost broke with AttributeError") as broke:
+        await tell(make_settings(alert_url=mail_url(25)), message())
+    assert PASSWORD not in str(broke.value)
+
+
 def test_a_webhook_needs_a_secret_and_settings_show_none() -> None:
     with pytest.raises(ValueError, match="MAILROOM_ALERT_SECRET is missing"):
         make_settings(alert_url="https://example.com/hook")
-    with pytest.raises(ValueError, match="MAILROOM_ALERT_SECRET has to be whsec_"):
+    with pytest.raises(ValueError, match="MAILROOM_ALERT_SECRET has to be `whsec_`"):
         make_settings(alert_secret="short")
     settings = make_settings(
         alert_url=f"https://example.com/geheim, {mail_url(25)}", alert_secret=SECRET
