@@ -220,9 +220,9 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
         DeliveryCounts(running_pool(), get_settings()),
         ChoreCounts(running_pool()),
         AlarmCounts(running_pool()),
-        GapCounts(running_pool()),
+        GapCounts(running_pool(), is_watched=get_settings().watched_every is not None),
         PauseState(running_pool()),
-        CanaryCounts(running_pool()),
+        CanaryCounts(running_pool(), get_settings()),
     ]
     app.state.counts = counts
     health = HealthLooks(intake_pool)

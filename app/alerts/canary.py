@@ -104,8 +104,8 @@ class Standing:
 
     def is_missed(self, settings: Settings) -> bool:
         """Whether nobody sends canaries any more."""
-        pause = settings.canary_seconds + settings.canary_deadline_seconds
-        return self.since_sent is not None and self.since_sent > timedelta(seconds=MISSED * pause)
+        longest = timedelta(seconds=MISSED * settings.canary_interval_seconds)
+        return self.since_sent is not None and self.since_sent > longest
 
     def is_well(self, settings: Settings) -> bool:
         """Whether nothing is to be mended."""

@@ -5,12 +5,14 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from app.alerts.canary import Standing, find_standing
 from app.api.look import Look, look_for_scrapes
+from app.settings import Settings
 
 
 class CanaryCounts:
     """Looks at the row of the canary."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", settings: Settings) -> None:
+        self._settings = settings
         self._look: Look[Standing | None] = look_for_scrapes(
             lambda: find_standing(pool), nothing=None, what="canary"
         )
@@ -38,7 +40,15 @@ class CanaryCounts:
         ended.add_metric(["completed"], standing.completed_total)
         ended.add_metric(["failed"], standing.failed_total)
         found: list[Metric] = [seconds, ended]
-        if standing.since_completed is not None:
+        # The row outlives its canaries: where none is sent any more, its age is no news.
+        if self._settings.canary_seconds and standing.since_completed is not None:
+            found.append(
+                GaugeMetricFamily(
+                    "mailroom_canary_interval_seconds",
+                    "Longest time from a canary that goes the whole way to the next one.",
+                    value=self._settings.canary_interval_seconds,
+                )
+            )
             found.append(
                 GaugeMetricFamily(
                     "mailroom_canary_age_seconds",

@@ -8,9 +8,14 @@ from app.zendesk.gaps import Gaps, find_gaps
 
 
 class GapCounts:
-    """Looks at the lines' cursors."""
+    """Looks at the lines' cursors.
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    Args:
+        is_watched: Zendesk's lists are looked through; else nobody is late.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, is_watched: bool) -> None:
+        self._is_watched = is_watched
         self._look: Look[Gaps | None] = look_for_scrapes(
             lambda: find_gaps(pool), nothing=None, what="gaps"
         )
@@ -32,7 +37,7 @@ class GapCounts:
             "mailroom_gap_odd", "Items of Zendesk's of an unknown shape.", labels=["line"]
         )
         for line in standing.lines:
-            if line.lag is not None:
+            if self._is_watched and line.lag is not None:
                 lag.add_metric([line.name], line.lag.total_seconds())
             found.add_metric([line.name], line.found)
             odd.add_metric([line.name], line.odd)

@@ -49,6 +49,11 @@ class WatchSettings(SettingGroup):
     canary_deadline_seconds: float = Field(default=60.0, ge=1, le=3_600)
     """A canary that is not completed by then has failed. Two that fail in a row are an alarm."""
 
+    @property
+    def canary_interval_seconds(self) -> float:
+        """Longest time from a canary that goes the whole way to the next one, where any is sent."""
+        return self.canary_seconds + self.canary_deadline_seconds
+
     @field_validator("canary_url")
     @classmethod
     def _refuse_what_is_no_address(cls, value: str) -> str:

@@ -57,6 +57,7 @@ def test_a_canary_goes_the_whole_way_and_is_nowhere_else(
     wait_until(lambda: 'mailroom_canary_seconds{step="completed"}' in metrics(), metrics)
     told = metrics()
     assert "mailroom_canary_age_seconds" in told
+    assert "mailroom_canary_interval_seconds 60.2" in told
     assert 'mailroom_canaries_total{outcome="failed"} 0.0' in told
     assert 'mailroom_webhooks_total{result="acknowledged"} 0.0' in told
     assert "mailroom_accept_duration_seconds_count 0.0" in told

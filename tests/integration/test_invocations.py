@@ -317,7 +317,7 @@ async def test_what_was_missed_before_the_first_look_is_left_to_a_backfill(
 async def test_lag_backlog_and_finds_are_metrics_and_a_line_of_the_overview(
     pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any]
 ) -> None:
-    counts = GapCounts(pool)
+    counts = GapCounts(pool, is_watched=True)
     assert await counts.look() == []
     await counts.close()
     delivery.faults = Faults(refuse=1.0)
@@ -326,16 +326,7 @@ async def test_lag_backlog_and_finds_are_metrics_and_a_line_of_the_overview(
     await pool.execute(
         "INSERT INTO zendesk_invocations (id, webhook_id, status) VALUES ('I', 'W', 'terminated');"
     )
-    counts = GapCounts(pool)
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not (found := await counts.look()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    samples = {
-        (sample.name, *sample.labels.values()): sample.value
-        for metric in found
-        for sample in metric.samples
-    }
-    await counts.close()
+    samples = await samples_of(pool, is_watched=True)
     assert 0 <= samples.pop(("mailroom_gap_lag_seconds", "invocations")) < WAIT_SECONDS
     assert samples == {
         ("mailroom_gap_emails_total", "invocations"): 1,
@@ -343,9 +334,27 @@ async def test_lag_backlog_and_finds_are_metrics_and_a_line_of_the_overview(
         ("mailroom_gap_odd_total", "invocations"): 0,
         ("mailroom_gap_waiting",): 1,
     }
+    # Without a token the cursors stay, and nobody is late.
+    assert await samples_of(pool, is_watched=False) == samples
     gaps = (await Lookout(pool).look()).gaps
     assert [(line.name, line.found) for line in gaps.lines] == [("invocations", 1)]
     assert gaps.waiting == 1
+
+
+async def samples_of(
+    pool: "Pool[asyncpg.Record]", *, is_watched: bool
+) -> dict[tuple[str, ...], float]:
+    """What Prometheus sees of the lines."""
+    counts = GapCounts(pool, is_watched=is_watched)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not (found := await counts.look()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await counts.close()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in found
+        for sample in metric.samples
+    }
 
 
 async def test_one_whose_attempts_cannot_be_read_keeps_no_other_waiting(
