@@ -1,10 +1,12 @@
 """`mailroom drill`."""
 
 import asyncio
+import itertools
 import json
 import random
 import secrets
 import time
+from collections import Counter
 from uuid import UUID
 
 import asyncpg
@@ -16,7 +18,7 @@ from app.cli.database_access import run_with_pool
 from app.cli.printing import say, say_table
 from app.cli.send import webhook_url
 from app.database.errors import CANNOT_ASK
-from app.drill.load import Load, Webhook
+from app.drill.load import Load, Unanswered, Webhook
 from app.drill.plan import Reach, Step, StepError, make_plan
 from app.drill.verdict import Verdict, judge
 from app.errors import MailroomError
@@ -31,7 +33,7 @@ TICKET = "drill-"
 BURST_SECONDS = 5.0
 LOOK_EVERY_SECONDS = 0.5
 
-STORED = "SELECT id, processing_status FROM incoming_emails WHERE zendesk_ticket_id = $1"
+STORED = "SELECT id, subject, processing_status FROM incoming_emails WHERE zendesk_ticket_id = $1"
 LONGEST = """
 SELECT extract(epoch FROM max(completed_at - created_at))::float8 FROM incoming_emails
 WHERE zendesk_ticket_id = $1
@@ -63,7 +65,8 @@ class DrillError(MailroomError):
     type=click.FloatRange(min=1),
     default=300.0,
     show_default=True,
-    help="Seconds after which what is still in work counts as unfinished.",
+    help="Seconds after which what is not answered 200 is given up, and, after that, what is still "
+    "in work counts as unfinished.",
 )
 @click.option("--kill-worker", metavar="COMMAND", help="How to kill one elsewhere.")
 @click.option("--drop-broker", metavar="COMMAND", help="How to take the broker away for a while.")
@@ -83,12 +86,13 @@ def drill(
 ) -> None:
     """Let faults strike a staging installation under load, and see that nothing is lost.
 
-    Prints its plan first, sends signed webhooks from here, lets one fault after the other strike,
-    and waits until all is worked off. Its emails are of drill@mailroom.invalid, in a ticket of
-    their own. COMMANDs are run by a shell and have to bring back what they take away.
+    Prints its plan first, sends signed webhooks from here, lets one fault after the other strike
+    once a first one is answered 200, and waits until all is worked off. Its emails are of
+    drill@mailroom.invalid, in a ticket of their own. COMMANDs are run by a shell and have to bring
+    back what they take away.
 
-    Exits with 0 only if each accepted email was completed, none is there twice, and each step could
-    be done.
+    Exits with 0 only if each webhook was answered 200, each accepted email was completed, none is
+    there twice, and each step could be done.
     """
     settings = get_settings()
     if settings.is_production and not (yes or dry_run):
@@ -96,27 +100,27 @@ def drill(
             "a drill kills workers and breaks connections, and MAILROOM_ENV is production: see the "
             "plan with --dry-run, and say --yes if this installation is meant"
         )
-    run = _Drill(settings, url or webhook_url(settings), rate, Reach(**reach))
-    is_well = run_with_pool(
-        lambda pool: run.go(pool, seconds, patience, dry_run=dry_run, remove=remove)
-    )
+    run = _Drill(settings, url or webhook_url(settings), rate, patience, Reach(**reach))
+    is_well = run_with_pool(lambda pool: run.go(pool, seconds, dry_run=dry_run, remove=remove))
     raise SystemExit(0 if is_well else 1)
 
 
 class _Drill:
-    def __init__(self, settings: Settings, url: str, rate: float, reach: Reach) -> None:
+    def __init__(
+        self, settings: Settings, url: str, rate: float, patience: float, reach: Reach
+    ) -> None:
         self._secret = settings.webhook_secrets[0].secret
         self._url = url
         self._rate = rate
+        self._patience = patience
         self._reach = reach
-        self._number = 0
+        # Several loads draw from it at once.
+        self._numbers = itertools.count(1)
         self._ticket = f"{TICKET}{secrets.token_hex(6)}"
         self._failed: list[str] = []
         self._loads: list[Load] = []
 
-    async def go(
-        self, pool: Pool, seconds: float, patience: float, *, dry_run: bool, remove: bool
-    ) -> bool:
+    async def go(self, pool: Pool, seconds: float, *, dry_run: bool, remove: bool) -> bool:
         """Returns whether all is well."""
         plan = make_plan(self._reach, pool, self._burst)
         say(f"{self._rate:g} emails a second to {self._url}, in the ticket {self._ticket}, and:")
@@ -124,14 +128,16 @@ class _Drill:
             say(f"{number}. {step.name}: {step.does}")
         if dry_run:
             return True
-        load = self._begin_load(self._rate)
+        load = self._make_load(self._rate)
+        await load.send_one(self._patience)
+        load.start()
         try:
             await self._strike(plan, seconds, load)
-            await asyncio.to_thread(load.stop)
+            await asyncio.to_thread(load.stop, self._patience)
         finally:
             for each in self._loads:
                 await asyncio.to_thread(each.give_up)
-        verdict = await self._wait_for_ends(pool, patience)
+        verdict = await self._wait_for_ends(pool)
         longest = await pool.fetchval(LONGEST, self._ticket)
         self._print(verdict, longest or 0.0)
         if remove:
@@ -145,12 +151,16 @@ class _Drill:
             verdict.keeps_promises
             and not verdict.states["failed"]
             and not self._failed
-            and bool(self._accepted)
+            and not self._unanswered
         )
 
     @property
     def _accepted(self) -> set[UUID]:
         return {email_id for load in self._loads for email_id in load.accepted}
+
+    @property
+    def _unanswered(self) -> list[Unanswered]:
+        return [one for load in self._loads for one in load.unanswered]
 
     async def _strike(self, plan: list[Step], seconds: float, load: Load) -> None:
         steps = [step for step in plan if step.strike is not None]
@@ -168,40 +178,42 @@ class _Drill:
         await asyncio.sleep(pause)
 
     async def _burst(self) -> None:
-        load = self._begin_load(float("inf"))
+        load = self._make_load(float("inf"))
+        load.start()
         await asyncio.sleep(BURST_SECONDS)
-        await asyncio.to_thread(load.stop)
+        await asyncio.to_thread(load.stop, self._patience)
 
-    def _begin_load(self, per_second: float) -> Load:
+    def _make_load(self, per_second: float) -> Load:
         load = Load([self._url], per_second, self._draw, random.SystemRandom())
         self._loads.append(load)
-        load.start()
         return load
 
     def _draw(self) -> list[Webhook]:
-        self._number += 1
         payload = {
             "ticket_id": self._ticket,
             "from_email": SENDER,
             "from_name": "Mailroom's drill",
-            "subject": f"[drill] email {self._number}",
+            "subject": f"[drill] email {next(self._numbers)}",
             "body_text": "This email was made by `mailroom drill`. Nobody wrote it.",
             "webhook_id": f"{self._ticket}-{secrets.token_hex(8)}",
         }
         body = json.dumps(payload).encode()
         return [Webhook(body, signed_headers(self._secret, body))]
 
-    async def _wait_for_ends(self, pool: Pool, patience: float) -> Verdict:
-        deadline = time.monotonic() + patience
+    async def _wait_for_ends(self, pool: Pool) -> Verdict:
+        deadline = time.monotonic() + self._patience
         accepted = self._accepted
+        given_up = {json.loads(one.webhook.content)["subject"] for one in self._unanswered}
         while True:
             rows = await _fetch(pool, self._ticket)
             if rows is not None:
-                verdict = judge(accepted, {row["id"]: row["processing_status"] for row in rows})
+                states = {row["id"]: row["processing_status"] for row in rows}
+                ids = {row["subject"]: row["id"] for row in rows if row["subject"] in given_up}
+                verdict = judge(accepted, states, ids.values())
                 if not verdict.unfinished or time.monotonic() > deadline:
                     return verdict
             elif time.monotonic() > deadline:
-                raise DrillError(f"the database does not answer after {patience:g} seconds")
+                raise DrillError(f"the database does not answer after {self._patience:g} seconds")
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     def _print(self, verdict: Verdict, longest: float) -> None:
@@ -209,6 +221,7 @@ class _Drill:
         lines = {
             "sent": sum(load.sent for load in self._loads),
             "accepted": len(self._accepted),
+            "not answered 200": _counted(self._unanswered),
             "completed": verdict.states["completed"],
             "failed": verdict.states["failed"],
             "unfinished": verdict.unfinished,
@@ -221,6 +234,13 @@ class _Drill:
         for name, value in lines.items():
             table.add_row(name, str(value))
         say_table(table)
+
+
+def _counted(unanswered: list[Unanswered]) -> str:
+    """How many there are, and why."""
+    reasons = Counter(one.reason for one in unanswered)
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    return f"{len(unanswered)} ({told})" if told else "0"
 
 
 async def _fetch(pool: Pool, ticket: str) -> list["asyncpg.Record"] | None:

@@ -23,7 +23,11 @@ LOOK_EVERY_SECONDS = 0.5
 
 
 class UnexpectedAnswerError(MailroomError):
-    """A webhook was answered by something else than 200 or 503."""
+    """A webhook was answered by something else than Mailroom's 200 or 503."""
+
+
+class UnansweredError(MailroomError):
+    """A webhook was not answered 200 in time."""
 
 
 @attrs.frozen
@@ -32,6 +36,15 @@ class Webhook:
 
     content: bytes = attrs.field(repr=False)
     headers: dict[str, str] = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Unanswered:
+    """One that was given up before its 200; its email may be stored all the same."""
+
+    webhook: Webhook
+    reason: str
+    """The status of its last try, or why there was none."""
 
 
 class Load:
@@ -57,6 +70,8 @@ class Load:
         """How often there was which status, or none for which reason."""
         self.sent = 0
         """Webhooks, each counted once."""
+        self.unanswered: list[Unanswered] = []
+        """What was given up."""
         self.longest_seconds = 0.0
         """From a webhook's first try to its 200."""
         self._urls = urls
@@ -67,6 +82,23 @@ class Load:
         self._given_up = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="load")
+
+    async def send_one(self, patience_seconds: float) -> None:
+        """Send one email, before all others.
+
+        Raises:
+            UnansweredError: it is not answered 200 within that time.
+            UnexpectedAnswerError: an answer that none may be.
+        """
+        try:
+            async with asyncio.timeout(patience_seconds), _make_client() as client:
+                await self._send_email(client)
+        except TimeoutError as error:
+            reasons = ", ".join(map(str, self.answers)) or "no answer"
+            raise UnansweredError(
+                f"a webhook was not answered 200 within {patience_seconds:g} seconds ({reasons}): "
+                "see that `mailroom web` runs, and that the URL leads to it"
+            ) from error
 
     def start(self) -> None:
         """Begin to send."""
@@ -81,14 +113,18 @@ class Load:
         if self._error is not None:
             raise self._error
 
-    def stop(self) -> None:
+    def stop(self, patience_seconds: float | None = None) -> None:
         """Send no further email, and wait until each is answered 200.
+
+        Args:
+            patience_seconds: what is not answered by then is given up. None: nothing is.
 
         Raises:
             UnexpectedAnswerError: an answer that none may be.
         """
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(patience_seconds)
+        self.give_up()
         self.check()
 
     def give_up(self) -> None:
@@ -105,42 +141,69 @@ class Load:
             self._error = error
 
     async def _send_all(self) -> None:
-        async with httpx2.AsyncClient(timeout=ANSWER_SECONDS) as client:
+        async with _make_client() as client:
             await asyncio.gather(*(self._send_some(client) for _ in range(SENDERS)))
 
     async def _send_some(self, client: httpx2.AsyncClient) -> None:
         while not self._stopping.is_set():
             began = time.monotonic()
-            for webhook in self._draw():
-                self.sent += 1
-                await self._deliver(client, webhook)
+            await self._send_email(client)
             ends = began + self._pause
             # Whoever stops it is in another thread.
             while (left := ends - time.monotonic()) > 0 and not self._stopping.is_set():  # noqa: ASYNC110
                 await asyncio.sleep(min(LOOK_EVERY_SECONDS, left))
 
+    async def _send_email(self, client: httpx2.AsyncClient) -> None:
+        for webhook in self._draw():
+            self.sent += 1
+            await self._deliver(client, webhook)
+
     async def _deliver(self, client: httpx2.AsyncClient, webhook: Webhook) -> None:
         began = time.monotonic()
+        reason = "not tried"
         while not self._given_up.is_set():
             url = self._chance.choice(self._urls)
             try:
-                answer = await client.post(url, content=webhook.content, headers=webhook.headers)
-            except httpx2.HTTPError as error:
-                self.answers[type(error).__name__] += 1
+                # The client's own limits are of each part of an answer.
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    answer = await client.post(
+                        url, content=webhook.content, headers=webhook.headers
+                    )
+            except (httpx2.HTTPError, TimeoutError) as error:
+                reason = type(error).__name__
+                self.answers[reason] += 1
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             self.answers[answer.status_code] += 1
             if answer.status_code == httpx2.codes.OK:
                 now = time.monotonic()
                 self.longest_seconds = max(self.longest_seconds, now - began)
-                content = answer.json()
                 # Of several webhooks of one email the first ones are only acknowledged.
-                if content["status"] != "acknowledged":
-                    self.accepted[UUID(content["email_id"])] = now
+                if (email_id := _email_id(answer)) is not None:
+                    self.accepted[email_id] = now
                 return
             if answer.status_code != httpx2.codes.SERVICE_UNAVAILABLE:
                 raise UnexpectedAnswerError(
                     f"a webhook was answered {answer.status_code}, which Zendesk does not repeat: "
                     f"{answer.text}"
                 )
+            reason = str(answer.status_code)
             await asyncio.sleep(PAUSE_SECONDS)
+        self.unanswered.append(Unanswered(webhook, reason))
+
+
+def _make_client() -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(timeout=ANSWER_SECONDS)
+
+
+def _email_id(answer: httpx2.Response) -> UUID | None:
+    """Which email a webhook made; None where it made none.
+
+    Raises:
+        UnexpectedAnswerError: somebody else than Mailroom answers.
+    """
+    try:
+        content = answer.json()
+        return None if content["status"] == "acknowledged" else UUID(content["email_id"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnexpectedAnswerError("a webhook was answered 200 by no Mailroom") from error

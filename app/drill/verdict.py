@@ -32,15 +32,18 @@ class Verdict:
         return not (self.lost or self.twice or self.unfinished)
 
 
-def judge(accepted: Collection[UUID], stored: Mapping[UUID, str]) -> Verdict:
+def judge(
+    accepted: Collection[UUID], stored: Mapping[UUID, str], given_up: Collection[UUID] = ()
+) -> Verdict:
     """Compare.
 
     Args:
         accepted: the ids that were answered.
         stored: the state of each email of the load.
+        given_up: the ids of emails that are stored, and whose answers nobody waited for.
     """
     return Verdict(
         states=Counter(stored.values()),
         lost=frozenset(accepted) - stored.keys(),
-        twice=frozenset(stored.keys() - set(accepted)),
+        twice=frozenset(stored.keys() - {*accepted, *given_up}),
     )

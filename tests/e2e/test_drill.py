@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from support import PRODUCTION, Services, wait_until
+from support import PRODUCTION, Services, free_port, wait_until
 
 from app.drill.verdict import judge
 
@@ -72,6 +72,33 @@ def test_a_drill_fails_where_a_step_cannot_be_done_and_where_nothing_is_worked_o
     assert count(connection, "incoming_emails") == 0
 
 
+def test_a_drill_does_not_begin_where_no_webhook_is_answered(
+    services: Services, connection: "psycopg.Connection[dict[str, Any]]"
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}/hook"
+    drill = services.run("mailroom", "drill", "--url", url, "--seconds", "1", "--patience", "2")
+    assert drill.returncode == 1
+    assert "was not answered 200 within 2 seconds (ConnectError)" in drill.stderr
+    assert "kill a worker ..." not in drill.stdout
+
+
+def test_what_is_not_answered_any_more_is_given_up_and_told(
+    services: Services, connection: "psycopg.Connection[dict[str, Any]]"
+) -> None:
+    web = services.start_web()
+    end_web = f"kill -s KILL -- -{web.pid}"
+    drill = services.run(
+        *("mailroom", "drill", "--seconds", "3", "--patience", "2", "--kill-worker", end_web)
+    )
+    assert drill.returncode == 1, drill.stdout + drill.stderr
+    told = table_of(drill.stdout)
+    number, _, reasons = told["not answered 200"].partition(" ")
+    assert int(number) == int(told["sent"]) - int(told["accepted"]) > 0
+    assert "ConnectError" in reasons
+    assert (told["lost"], told["twice"]) == ("0", "0")
+    assert told["steps that could not be done"] == "none"
+
+
 def test_production_is_drilled_only_when_it_is_said(services: Services) -> None:
     services.environment |= PRODUCTION
     refused = services.run("mailroom", "drill")
@@ -89,3 +116,5 @@ def test_the_verdict_tells_what_is_lost_and_what_is_there_twice() -> None:
     assert (verdict.lost, verdict.twice, verdict.unfinished) == ({lost}, {twice}, 1)
     assert not verdict.keeps_promises
     assert judge({here}, {here: "failed"}).keeps_promises
+    # Its answer may have been on its way.
+    assert judge({here}, {here: "failed", twice: "failed"}, {twice}).keeps_promises
