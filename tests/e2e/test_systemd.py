@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +19,7 @@ import slow_handler
 from packaged import build, install_locked, make_environment, run
 from servers import Server, make_folder_of_servers
 from support import (
+    PASSWORD,
     PRODUCTION,
     PROJECT,
     SECRET,
@@ -171,14 +173,15 @@ def machine(short_folder: Path, handlers: Path) -> Iterator[Machine]:
     booted.end()
 
 
-def documented() -> str:
-    """The commands with which docs/deployment.md installs the units."""
+def documented() -> list[str]:
+    """The commands of docs/deployment.md: those that install the units, and the others."""
     text = (PROJECT / "docs" / "deployment.md").read_text()
     _, _, section = text.partition("## On a machine with systemd")
-    lines = section.partition("\n## ")[0].splitlines()
-    block = [line.strip() for line in lines if line.startswith("    ")]
-    assert block[0] == "cd docs/deploy/systemd"
-    return "\n".join(block)
+    parts = section.partition("\n## ")[0].split("\n\n")
+    return [textwrap.dedent(part) for part in parts if part.startswith("    ")]
+
+
+INSTALL, COMMANDS = documented()
 
 
 def test_under_systemd_they_start_come_back_and_stop_with_everything_done(
@@ -194,7 +197,7 @@ def test_under_systemd_they_start_come_back_and_stop_with_everything_done(
         "PYTHONPATH": "/handlers",
     }
     lines = "".join(f"{name}={value}\n" for name, value in settings.items())
-    machine.run(f"cd /src\n{documented()}", given=lines)
+    machine.run(f"cd /src\n{INSTALL}", given=lines)
     assert machine.show("mailroom-migrate", "Result") == "success"
 
     url = f"http://127.0.0.1:{port}"
@@ -214,6 +217,7 @@ def test_under_systemd_they_start_come_back_and_stop_with_everything_done(
             )
 
         wait_for(deliver(), "completed")
+        assert_commands_find_the_database(machine, connection)
         pids = {unit: machine.show(unit, "MainPID") for unit in (WEB, WORKER)}
         for unit, pid in pids.items():
             assert_has_few_rights(machine, pid)
@@ -235,6 +239,22 @@ def test_under_systemd_they_start_come_back_and_stop_with_everything_done(
     for unit in (WEB, WORKER):
         assert machine.show(unit, "ActiveState") == "inactive", machine.journal(unit)
         assert machine.show(unit, "Result") == "success"
+
+
+def assert_commands_find_the_database(machine: Machine, connection: psycopg.Connection) -> None:
+    programs = machine.run("dirname $(find /opt/mailroom -path '*/bin/pg_dump')").split()[0]
+    machine.run(f"ln --symbolic {programs}/pg_dump /usr/local/bin/")
+    typed = COMMANDS.replace("NAME", "anna").replace("ADDRESS", "anna@example.com")
+    machine.run(typed, given=f"{PASSWORD}\n")
+    query = "SELECT username, superuser FROM piccolo_user"
+    assert connection.execute(query).fetchall() == [("anna", True)]
+    assert machine.run("head --bytes 5 /root/mailroom.dump") == "PGDMP"
+
+    # What is typed arrives as it is, and so does what becomes of it.
+    words = "'$HOME' '${HOME}' '$$' '%n' 'a  b' ''"
+    assert machine.run(f"mailroom-run printf '<%s>' {words}") == "<$HOME><${HOME}><$$><%n><a  b><>"
+    assert machine.run("mailroom-run bash -c 'exit 3' || echo $?") == "3\n"
+    assert "/dev/pts/" in machine.run("script --quiet --command 'mailroom-run tty' /dev/null")
 
 
 def logged(machine: Machine, unit: str) -> list[str]:
