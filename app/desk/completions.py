@@ -21,9 +21,14 @@ FAILED = """
 SELECT left(processing_error, 200) AS error FROM incoming_emails
 WHERE processing_status = 'failed' ORDER BY received_at DESC LIMIT $1
 """
+# Handlers may return nothing, or much, for all emails: so many are looked at, and no more.
+# What is stored in many bytes is not even read for its length.
 RESULTS = """
-SELECT extracted_data::text AS result FROM incoming_emails
-WHERE processing_status = 'completed' AND length(extracted_data::text) < 10000
+SELECT result::text FROM (
+    SELECT extracted_data AS result, received_at FROM incoming_emails
+    WHERE processing_status = 'completed' ORDER BY received_at DESC LIMIT 100
+) AS newest
+WHERE pg_column_size(result) < 10000 AND length(result::text) < 10000
 ORDER BY received_at DESC LIMIT 20
 """
 

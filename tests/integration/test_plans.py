@@ -5,7 +5,8 @@ A million is told to the planner instead of stored: it reckons with the rows tha
 says there are on a page.
 """
 
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -20,6 +21,7 @@ from app.attachments import expiry
 from app.attachments.not_kept import find_page
 from app.audit.acts import Act
 from app.audit.finding import AuditSearch
+from app.desk.completions import RESULTS
 from app.jobs import progress
 from app.jobs.transitions import claiming, dispatching, ending, keeping
 from app.models.audit_entry import Door, Result
@@ -194,6 +196,36 @@ async def test_retention_goes_by_the_end_of_an_email(pool: Pool) -> None:
                     assert index.format("incoming_emails") in plan, told
 
         await with_all_statistics(connection, check)
+
+
+def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from nodes_of(inner)
+
+
+@pytest.mark.parametrize("result", ["null", "'{}'", "to_json(repeat('long ', 4000))"])
+async def test_what_completes_a_search_is_read_of_the_newest_emails_alone(
+    pool: Pool, result: str
+) -> None:
+    async with pool.acquire() as connection:
+        await connection.execute(FILL, 4_000)
+        await connection.execute(f"UPDATE incoming_emails SET extracted_data = {result}")
+        await connection.execute("VACUUM ANALYZE incoming_emails")
+
+        async def check(statistics: str) -> None:
+            explained = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {RESULTS}")
+            (scan,) = (
+                node
+                for node in nodes_of(json.loads(explained)[0]["Plan"])
+                if node.get("Relation Name") == "incoming_emails"
+            )
+            read = scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)
+            assert read <= 200, f"statistics: {statistics}\n{explained}"
+
+        await check("full")
+        await connection.execute(SAY_A_MILLION)
+        await check("a million")
 
 
 async def test_retention_goes_by_the_end_of_a_file(pool: Pool) -> None:
