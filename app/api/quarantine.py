@@ -23,6 +23,7 @@ from app.intake.mending import MendingError, admit_mended, as_text, examine_for_
 from app.intake.refusals import Refusal, Summary, discard, find_refusal, summaries
 from app.intake.refused import RefusedError
 from app.intake.row_writer import NotStoredError
+from app.intake.unstorable import UnstorableError
 from app.models.api_token import Scope
 from app.models.quarantined_webhook import RefusalReason
 from app.models.webhook_status import WebhookStatus
@@ -176,7 +177,7 @@ class QuarantineController(ApiController):
                 accept_unsigned=data.accept_unsigned,
                 without_sender=data.without_sender,
             )
-        except (RefusedError, MendingError) as error:
+        except (RefusedError, UnstorableError, MendingError) as error:
             raise NotAdmittedError(str(error)) from error
         log.info("admitted", refusal_id=str(refusal_id), email_id=str(admission.email_id), by=by)
         return AdmitAnswer(status=admission.status, email_id=admission.email_id)

@@ -31,6 +31,7 @@ from app.intake.intake import Intake
 from app.intake.mending import Findings, MendingError, admit_mended, as_text, examine
 from app.intake.refusals import Refusal
 from app.intake.refused import RefusedError
+from app.intake.unstorable import UnstorableError
 from app.models.quarantined_webhook import RefusalReason
 from app.settings import get_settings
 
@@ -123,7 +124,7 @@ async def _edit(
                 accept_unsigned=accept_unsigned,
                 without_sender=without_sender,
             )
-        except (RefusedError, MendingError) as error:
+        except (RefusedError, UnstorableError, MendingError) as error:
             raise SelectionError(f"it is not admitted: {error}{_kept(refusal, mended)}") from error
     finally:
         await intake.close()

@@ -12,6 +12,7 @@ SHOWN = (
     *(N_("running"), N_("stopped"), N_("ended")),
     # Reasons of the quarantine.
     *(N_("signature"), N_("unreadable"), N_("invalid"), N_("too_large"), N_("media_type")),
+    N_("unstorable"),
     # Kinds of alarms.
     *(N_("silence"), N_("suspended"), N_("zendesk"), N_("canary")),
     # Who acts, by what door, and with which result.

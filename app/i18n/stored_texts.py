@@ -58,6 +58,14 @@ OF_REFUSALS = (
     N_("the body must not be compressed: send it without Content-Encoding"),
     N_("the body is larger than %(most)s bytes (MAILROOM_MAX_BODY_BYTES)"),
     N_(
+        "Mailroom fails to store this email, as its log tells: send the webhook again, or retry it "
+        "out of the quarantine when that is mended"
+    ),
+    N_(
+        "the database refuses this email, as the log tells: send the webhook again, or retry it "
+        "out of the quarantine when that is mended"
+    ),
+    N_(
         "the headers X-Zendesk-Webhook-Signature and X-Zendesk-Webhook-Signature-Timestamp are "
         "needed: switch on signing for this webhook in Zendesk"
     ),

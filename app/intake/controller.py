@@ -22,7 +22,7 @@ from app.intake.openapi import PROBLEM_RESPONSES, WEBHOOK_PATH
 from app.intake.payload import InvalidPayloadError
 from app.intake.probe import PROBE_HEADER, answer_probe
 from app.intake.quarantine import Quarantine
-from app.intake.refusals import KEPT_HEADERS, Refusal
+from app.intake.refusals import KEPT_HEADERS, Refusal, id_of_call
 from app.intake.refused import RefusedError
 from app.intake.row_writer import NotStoredError
 from app.intake.sender_ranges import SenderRanges
@@ -32,6 +32,7 @@ from app.intake.signature import (
     TIMESTAMP_HEADER,
     SignatureRefusedError,
 )
+from app.intake.unstorable import UnstorableError
 from app.intake.writer import Admission
 from app.models.quarantined_webhook import QuarantinedWebhook, RefusalReason
 from app.models.webhook_schemas import WebhookResponse
@@ -182,6 +183,12 @@ async def _receive(
         await quarantine.store(_refusal(request, RefusalReason.TOO_LARGE, detail, None))
         WEBHOOKS.labels(RefusalReason.TOO_LARGE).inc()
         return problem(413, detail)
+    except UnstorableError as error:
+        # The 503 has Zendesk repeat it, which helps where the failure passes: what is kept is found
+        # to be a duplicate then. Where it does not pass, each repetition ends here again.
+        await quarantine.store(_unstorable(request, intake, headers, error, body))
+        WEBHOOKS.labels(error.reason).inc()
+        return problem(503, str(error), headers={"Retry-After": RETRY_AFTER_SECONDS})
     except RefusedError as error:
         if headers.get(PROBE_HEADER) is not None or read_canary(body) is not None:
             return _refuse(error)
@@ -234,6 +241,24 @@ def _refusal(
         remote_address=client.host[:LONGEST_ADDRESS] if client else "",
         headers={name: request.headers[name] for name in KEPT_HEADERS if name in request.headers},
         body=body,
+    )
+
+
+def _unstorable(
+    request: Request[Any, Any, Any],
+    intake: Intake,
+    headers: _Headers,
+    error: UnstorableError,
+    body: bytes,
+) -> Refusal:
+    refusal = _refusal(request, error.reason, str(error), body)
+    invocation_id = headers.get(INVOCATION_HEADER)
+    return attrs.evolve(
+        refusal,
+        id=id_of_call(invocation_id, body) if invocation_id else refusal.id,
+        is_signed=intake.is_signed(
+            body, headers.get(SIGNATURE_HEADER), headers.get(TIMESTAMP_HEADER)
+        ),
     )
 
 

@@ -26,6 +26,7 @@ from app.intake.reader import BodyReader
 from app.intake.reused_ids import ReusedIds
 from app.intake.secret_uses import SecretUses
 from app.intake.signature import SignatureRefusedError, verify, when_signed
+from app.intake.unstorable import telling_defects
 from app.intake.writer import Admission, EmailWriter
 from app.models.zendesk_event import EventKind
 from app.settings import Settings
@@ -94,42 +95,44 @@ class Intake:
                 JSON of another type.
             InvalidPayloadError: fields are missing or wrong.
             NotStoredError: it could not be made durable.
+            UnstorableError: it cannot be so, for a defect of ours or by the database's refusal.
         """
         now = received_at or datetime.now(UTC)
         finish = unchanged if recovered is None else as_recovered(recovered)
-        is_signed = bool(signature or timestamp) or not self._accept_unsigned
-        signed = None
-        if is_signed:
-            label = self._verify(body, signature, timestamp, now)
-            signed = when_signed(timestamp or "")
-            if received_at is None:
-                self.secret_uses.saw(label)
-        try:
-            json_body = await self._reader.read(body, content_type, is_signed=is_signed)
-        except BrokenBodyError as error:
-            if not is_signed:
-                raise
-            MENDED.labels(Mending.UNREADABLE).inc()
-            row = make_broken_row(
+        with telling_defects():
+            is_signed = bool(signature or timestamp) or not self._accept_unsigned
+            signed = None
+            if is_signed:
+                label = self._verify(body, signature, timestamp, now)
+                signed = when_signed(timestamp or "")
+                if received_at is None:
+                    self.secret_uses.saw(label)
+            try:
+                json_body = await self._reader.read(body, content_type, is_signed=is_signed)
+            except BrokenBodyError as error:
+                if not is_signed:
+                    raise
+                MENDED.labels(Mending.UNREADABLE).inc()
+                row = make_broken_row(
+                    body,
+                    str(error),
+                    email_id=email_id,
+                    invocation_id=invocation_id,
+                    signature=str(signature),
+                    now=now,
+                    signed_at=signed,
+                )
+                return await self._writer.store(finish(row))
+            return await self._take(
                 body,
-                str(error),
+                json_body,
                 email_id=email_id,
                 invocation_id=invocation_id,
-                signature=str(signature),
+                signature=signature or None,
                 now=now,
                 signed_at=signed,
+                finish=finish,
             )
-            return await self._writer.store(finish(row))
-        return await self._take(
-            body,
-            json_body,
-            email_id=email_id,
-            invocation_id=invocation_id,
-            signature=signature or None,
-            now=now,
-            signed_at=signed,
-            finish=finish,
-        )
 
     async def admit_canary(
         self, body: bytes, token: UUID, *, signature: str | None, timestamp: str | None
@@ -166,19 +169,21 @@ class Intake:
             by: the operator.
 
         Raises:
-            UnreadableBodyError, InvalidPayloadError, NotStoredError: as in `admit`.
+            UnreadableBodyError, InvalidPayloadError, NotStoredError, UnstorableError: as in
+                `admit`.
         """
-        return await self._take(
-            body,
-            self._reader.read_whole(body),
-            email_id=email_id,
-            invocation_id=invocation_id,
-            signature=signature,
-            now=received_at,
-            signed_at=signed_at,
-            without_sender=without_sender,
-            finish=as_mended(original, by, received_at),
-        )
+        with telling_defects():
+            return await self._take(
+                body,
+                self._reader.read_whole(body),
+                email_id=email_id,
+                invocation_id=invocation_id,
+                signature=signature,
+                now=received_at,
+                signed_at=signed_at,
+                without_sender=without_sender,
+                finish=as_mended(original, by, received_at),
+            )
 
     async def _take(
         self,
@@ -260,10 +265,12 @@ class Intake:
         Raises:
             UnreadableBodyError: it is not a JSON object, or a field comes twice.
             InvalidPayloadError: fields are missing or wrong.
+            UnstorableError: as in `admit`.
         """
-        json_body = self._reader.read_whole(body)
-        if not is_event(json_body.fields):
-            _check(json_body)
+        with telling_defects():
+            json_body = self._reader.read_whole(body)
+            if not is_event(json_body.fields):
+                _check(json_body)
 
     @property
     def orders(self) -> FieldOrders:

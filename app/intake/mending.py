@@ -21,6 +21,7 @@ from app.intake.signature import (
     TIMESTAMP_HEADER,
     when_signed,
 )
+from app.intake.unstorable import UnstorableError
 from app.intake.writer import Admission
 from app.models.quarantined_webhook import RefusalReason
 from app.telemetry.request_id import uuid7
@@ -71,7 +72,7 @@ def what_is_wrong(intake: Intake, body: bytes) -> list[str]:
     """What keeps a body from being an email, a sentence each."""
     try:
         intake.check(body)
-    except RefusedError as error:
+    except (RefusedError, UnstorableError) as error:
         named = getattr(error, "errors", None)
         return [f"{one.field}: {one.message}" for one in named] if named else [str(error)]
     return []
@@ -105,7 +106,7 @@ async def admit_mended(
     Raises:
         MendingError: its body was not kept, or its signature is not right.
         RefusedError: it is still no email.
-        NotStoredError: it could not be made durable.
+        NotStoredError, UnstorableError: it could not be made durable.
     """
     text = _readable(refusal) if body is None else body
     if text is None:

@@ -3,7 +3,8 @@
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
-from uuid import UUID
+from hashlib import sha256
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import asyncpg
 import attrs
@@ -157,6 +158,11 @@ class Refusal:
     def kept_bytes(self) -> int:
         """What is stored of it, and what the bounds are about."""
         return self.size + len(json.dumps(self.headers)) + len(self.detail.encode())
+
+
+def id_of_call(invocation_id: str, body: bytes) -> UUID:
+    """Of a webhook that is kept once, however often Zendesk repeats it or tells of it."""
+    return uuid5(NAMESPACE_URL, f"zendesk invocation {invocation_id} {sha256(body).hexdigest()}")
 
 
 async def find_refusal(pool: "asyncpg.Pool[asyncpg.Record]", refusal_id: UUID) -> Refusal | None:

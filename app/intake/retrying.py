@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from uuid import UUID
 
+from app.database.errors import DATABASE_AWAY
 from app.intake.intake import Intake
 from app.intake.refusals import Refusal
 from app.intake.refused import RefusedError
@@ -26,7 +27,7 @@ class Again(StrEnum):
     """Nothing was refused: Zendesk suspended it, and each is for somebody to look at."""
 
     NOT_STORED = "not stored"
-    """The database is away, or too busy: it can be tried again."""
+    """The database is away or too busy, or Mailroom fails on it: it can be tried again."""
 
     @property
     def leaves(self) -> bool:
@@ -58,7 +59,7 @@ async def _try_again(intake: Intake, refusal: Refusal) -> Again:
         )
     except RefusedError:
         return Again.REFUSED
-    except NotStoredError:
+    except (NotStoredError, *DATABASE_AWAY):
         return Again.NOT_STORED
     if admission.unreadable is not None:
         return Again.REFUSED

@@ -14,6 +14,7 @@ from app.intake.email_row import EmailRow, as_json_string
 from app.intake.erasure_rules import erasures_of, is_erased
 from app.intake.late_webhooks import LOCK_TICKETS, find_made
 from app.intake.row_writer import Connection, NotStoredError, RowWriter
+from app.intake.unstorable import REFUSED_BY_DATABASE, UnstorableError
 from app.models.erasure import comment_key, comment_key_sql
 from app.models.webhook_status import WebhookStatus
 from app.telemetry.metrics import BATCH_ROWS
@@ -180,7 +181,7 @@ class EmailWriter(RowWriter[EmailRow, Admission]):
         self, connection: Connection, row: EmailRow
     ) -> Admission | NotStoredError:
         """If the row is the refused one, its payload is tried as a JSON string, which is never too
-        deep."""
+        deep. What is refused all the same would be so each time: an `UnstorableError`."""
         if isinstance(row, CanaryRow):
             return await super().write_alone(connection, row)
         flat = attrs.evolve(row, raw_payload=as_json_string(row.raw_payload.encode()))
@@ -191,7 +192,7 @@ class EmailWriter(RowWriter[EmailRow, Admission]):
                 log.warning("intake_row_refused", email_id=str(row.id), error=type(error).__name__)
             else:
                 return admissions.get(row.id) or _collided()
-        return NotStoredError("the database refuses this email: send the webhook again")
+        return UnstorableError(REFUSED_BY_DATABASE)
 
 
 def _keys(row: EmailRow) -> tuple[str, str]:

@@ -39,6 +39,9 @@ class RefusalReason(StrEnum):
     MEDIA_TYPE = "media_type"
     """Not sent as plain JSON: 415."""
 
+    UNSTORABLE = "unstorable"
+    """Nothing is wrong with it, but Mailroom or its database fails on it: 503."""
+
     SUSPENDED = "suspended"
     """No webhook: mail that Zendesk suspended, kept from its API before it deletes it."""
 

@@ -3,7 +3,7 @@ go through the same Intake as those that come.
 """
 
 from datetime import datetime
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
 import asyncpg
 import attrs
@@ -11,9 +11,10 @@ import structlog
 
 from app.intake.intake import Intake
 from app.intake.quarantine import Quarantine
-from app.intake.refusals import KEPT_HEADERS, Refusal
+from app.intake.refusals import KEPT_HEADERS, Refusal, id_of_call
 from app.intake.refused import RefusedError
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
+from app.intake.unstorable import UnstorableError
 from app.models.fit import in_utc
 from app.models.quarantined_webhook import RefusalReason
 from app.models.zendesk_watch import Outcome
@@ -93,8 +94,7 @@ class Attempts:
         headers, body = attempt.headers, payload.encode("utf-8", "surrogatepass")
         sent_at = _sent_at(attempt)
         refusal = Refusal(
-            # The same each time it is looked into.
-            id=uuid5(NAMESPACE_URL, f"zendesk invocation {invocation_id}"),
+            id=id_of_call(invocation_id, body),
             received_at=sent_at,
             reason=RefusalReason.SIGNATURE,
             detail="",
@@ -114,7 +114,7 @@ class Attempts:
                 received_at=sent_at,
                 recovered=f"Zendesk's record of the invocation {invocation_id}",
             )
-        except RefusedError as error:
+        except (RefusedError, UnstorableError) as error:
             if not await invocation_rows.is_in_quarantine(self._pool, invocation_id):
                 is_signed = error.reason is not RefusalReason.SIGNATURE
                 is_kept = await self._quarantine.store(

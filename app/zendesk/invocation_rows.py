@@ -30,11 +30,11 @@ DELIVER = f"""
 UPDATE zendesk_invocations SET outcome = '{Outcome.DELIVERED}', looked_at = now()
 WHERE id = ANY($1::text[]) AND outcome IN ('{Outcome.WAITING}', '{Outcome.NO_REQUEST}')
 """  # noqa: S608 - constants
-# The oldest first: Zendesk forgets them first.
+# The oldest first: Zendesk forgets them first. Of those that were put off, each has its turn.
 SELECT_WAITING = f"""
 SELECT id, webhook_id, looked_at IS NOT NULL AS is_put_off FROM zendesk_invocations
 WHERE outcome = '{Outcome.WAITING}' AND (looked_at IS NOT NULL) = $2
-ORDER BY completed_at, id LIMIT $1
+ORDER BY looked_at, completed_at, id LIMIT $1
 """  # noqa: S608 - constants
 PUT_OFF = "UPDATE zendesk_invocations SET looked_at = now() WHERE id = $1"
 END = f"""
@@ -71,7 +71,7 @@ class Waiting:
     id: str
     webhook_id: str
     is_put_off: bool = False
-    """There was no room for its request before."""
+    """It could not be looked into, or there was no room for its request."""
 
 
 async def seen_until(database: Database) -> datetime | None:
@@ -96,14 +96,14 @@ async def enlist(database: Database, webhook_id: str, listed: Sequence[Invocatio
 
 async def waiting(database: Database, limit: int) -> list[Waiting]:
     """Those that nobody has looked into, the oldest first; where there are none, those that were
-    put off."""
+    put off, which have waited longest since first."""
     found = await database.fetch(SELECT_WAITING, limit, False)
     found = found or await database.fetch(SELECT_WAITING, limit, True)
     return [Waiting(**record) for record in found]
 
 
 async def put_off(database: Database, invocation_id: str) -> None:
-    """There is no room for its request now: it is looked into again, after all others."""
+    """It cannot be seen to now: it is looked into again, after all others."""
     await database.execute(PUT_OFF, invocation_id)
 
 

@@ -12,7 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import attrs
+import structlog
 
+from app.database.errors import DATABASE_AWAY
+from app.errors import MailroomError
 from app.intake.intake import Intake
 from app.intake.quarantine import Quarantine
 from app.models.zendesk_watch import Outcome
@@ -28,6 +31,8 @@ from app.zendesk.errors import (
 )
 from app.zendesk.own_webhooks import NONE_FOUND, find_own_webhooks
 from app.zendesk.webhooks import list_invocations
+
+log = structlog.get_logger(__name__)
 
 # The list is sorted by the end of the last attempt. What ends at one moment may be shown a little
 # later, and Zendesk's servers need not agree on the moment.
@@ -163,16 +168,28 @@ class InvocationLine:
         intake = Intake(self._settings, self._pool)
         quarantine = Quarantine(self._settings, self._pool)
         looking = Attempts(self._pool, self._client, intake, quarantine)
+        failed: set[str] = set()
         try:
             while not self._stopping.is_set():
                 some = await invocation_rows.waiting(self._pool, LOOKED_INTO_AT_ONCE)
                 for invocation in some:
-                    if self._stopping.is_set():
-                        break
-                    outcome = await looking.look_into(invocation)
-                    if outcome is Outcome.WAITING and invocation.is_put_off:
-                        # There is no room still, and the others that were put off need some, too.
+                    # Those that were put off before this run have had their turn by then.
+                    if self._stopping.is_set() or invocation.id in failed:
                         return outcomes
+                    try:
+                        outcome = await looking.look_into(invocation)
+                    except (MailroomError, *DATABASE_AWAY):
+                        raise
+                    except Exception:
+                        # A defect of ours: the others are not kept waiting for it.
+                        log.exception("invocation_not_looked_into", invocation=invocation.id)
+                        await invocation_rows.put_off(self._pool, invocation.id)
+                        failed.add(invocation.id)
+                        outcome = Outcome.WAITING
+                    else:
+                        if outcome is Outcome.WAITING and invocation.is_put_off:
+                            # There is no room still, and the others that were put off need some.
+                            return outcomes
                     outcomes[outcome] += 1
                 if not some:
                     break

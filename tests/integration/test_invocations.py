@@ -22,9 +22,11 @@ from app.desk.figures import Lookout
 from app.intake.intake import Intake
 from app.models.zendesk_watch import Outcome
 from app.settings import Settings, parse_secrets
+from app.zendesk import attempts
 from app.zendesk.client import ZendeskClient
 from app.zendesk.errors import ZendeskAwayError, ZendeskShapeError
 from app.zendesk.invocations import InvocationLine, Tally, WebhookUnknownError
+from app.zendesk.webhooks import list_attempts
 
 Pool = asyncpg.Pool
 
@@ -370,6 +372,49 @@ async def test_one_whose_attempts_cannot_be_read_keeps_no_other_waiting(
     assert tally.waiting == 0
     (kept,) = await pool.fetch("SELECT kind, item FROM zendesk_oddities")
     assert kept["kind"] == "attempts"
+
+
+async def test_one_that_the_database_refuses_is_kept_and_holds_up_no_other(
+    pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any]
+) -> None:
+    await pool.execute(
+        "ALTER TABLE incoming_emails ADD CONSTRAINT no_spam CHECK (raw_body_text <> 'spam')"
+    )
+    delivery.faults = Faults(refuse=1.0)
+    for text in ("spam", "one", "two"):
+        await delivery.mail(f"{text}@example.com", text)
+    tally = await run()
+    assert tally.outcomes == Counter({Outcome.RECOVERED: 2, Outcome.QUARANTINED: 1})
+    (kept,) = await pool.fetch("SELECT reason, is_signed FROM quarantined_webhooks")
+    assert (kept["reason"], kept["is_signed"]) == ("unstorable", True)
+
+
+async def test_one_that_fails_for_a_defect_of_ours_is_put_off_and_holds_up_no_other(
+    pool: "Pool[asyncpg.Record]",
+    delivery: Delivery,
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delivery.faults = Faults(refuse=1.0)
+    for number in range(3):
+        await delivery.mail(f"{number}@example.com", str(number))
+    failing = [invocation.id for invocation in delivery.webhook.invocations[:2]]
+
+    async def list_some(client: ZendeskClient, webhook_id: str, invocation_id: str) -> Any:
+        if invocation_id in failing:
+            raise KeyError(invocation_id)
+        return await list_attempts(client, webhook_id, invocation_id)
+
+    monkeypatch.setattr(attempts, "list_attempts", list_some)
+    tally = await run()
+    assert tally.outcomes == Counter({Outcome.RECOVERED: 1, Outcome.WAITING: 2})
+    assert tally.waiting == 2
+    # The one that fails still does not keep the other from its turn.
+    failing.pop()
+    assert (await run()).outcomes == Counter({Outcome.RECOVERED: 1, Outcome.WAITING: 1})
+    failing.clear()
+    tally = await run()
+    assert (tally.outcomes, tally.waiting) == (Counter({Outcome.RECOVERED: 1}), 0)
 
 
 async def test_what_the_quarantine_has_no_room_for_waits_and_holds_up_no_other(
