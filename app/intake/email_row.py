@@ -15,7 +15,7 @@ from app.intake.inline_images import inline_images
 from app.intake.json_body import JsonBody
 from app.intake.payload import CheckedPayload
 from app.intake.received_at import parse_received_at
-from app.models.fit import to_fit_json
+from app.models.fit import fit_text, to_fit_json
 from app.models.incoming_email import (
     REPAIRED,
     UNREADABLE,
@@ -175,11 +175,12 @@ def make_broken_row(
     What stands at the begin of the body, before any text of a customer, is certain all the same.
     """
     begin = _CERTAIN_BEGIN.match(body[:2_000].decode("utf-8-sig", "replace"))
+    ticket, sender = map(fit_text, begin.groups("")) if begin else ("", "")
     return EmailRow(
         id=email_id,
-        zendesk_ticket_id=_cut(begin["ticket"], _LENGTHS["zendesk_ticket_id"]) if begin else "",
+        zendesk_ticket_id=_cut(ticket, _LENGTHS["zendesk_ticket_id"]),
         zendesk_webhook_id=None,
-        from_email=_cut(begin["sender"] or "", _LENGTHS["from_email"]) if begin else "",
+        from_email=_cut(sender, _LENGTHS["from_email"]),
         from_name=None,
         subject="",
         raw_body_html=None,

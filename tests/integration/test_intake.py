@@ -872,6 +872,18 @@ async def test_what_zendesk_signed_and_nobody_can_read_is_stored_as_failed_once(
     assert not (await admit(intake, email())).is_duplicate
 
 
+@pytest.mark.parametrize("odd", [b"\x00", b"\x00\x00k\x00", b"k\x01\x7f", b"\xed\xa0\x80"])
+async def test_what_nobody_can_read_is_stored_whatever_its_sender_holds(
+    intake: Intake, pool: "asyncpg.Pool[asyncpg.Record]", odd: bytes
+) -> None:
+    admission = await admit(intake, BROKEN.replace(b"kim@", odd) + b"\xff")
+    assert admission.unreadable
+    (row,) = await rows_in(pool)
+    assert (row["zendesk_ticket_id"], row["processing_status"]) == ("4711", "failed")
+    sender = odd.decode("utf-8", "replace").replace("\x00", "")
+    assert row["from_email"] == f"{sender}example.org"
+
+
 async def test_the_fields_of_earlier_payloads_are_learned_in_memory_and_from_the_database(
     make_intake: MakeIntake, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
