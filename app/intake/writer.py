@@ -1,7 +1,7 @@
 """Writing emails: many of them with one INSERT, duplicates found by the unique keys."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -167,10 +167,14 @@ class EmailWriter(RowWriter[EmailRow, Admission]):
         admissions: dict[UUID, Admission | NotStoredError] = {}
         if in_order:
             BATCH_ROWS.observe(len(in_order))
+            stored: dict[UUID, Admission] = {}
             try:
-                admissions |= await _insert_rows(connection, in_order)
-            except asyncpg.TransactionRollbackError:
-                admissions |= await _insert_rows(connection, in_order)
+                await _insert_again(connection, in_order, stored)
+            except ROW_ERRORS:
+                # A row must not fail for another's fault.
+                for row in _without(in_order, stored):
+                    admissions[row.id] = await self.write_alone(connection, row)
+            admissions |= stored
         for row in rows:
             if isinstance(row, CanaryRow):
                 is_open = await try_out(connection, row, insert_anyway)
@@ -186,12 +190,13 @@ class EmailWriter(RowWriter[EmailRow, Admission]):
             return await super().write_alone(connection, row)
         flat = attrs.evolve(row, raw_payload=as_json_string(row.raw_payload.encode()))
         for attempt in (row, flat):
+            stored: dict[UUID, Admission] = {}
             try:
-                admissions = await _insert_rows(connection, [attempt])
+                await _insert_again(connection, [attempt], stored)
             except ROW_ERRORS as error:
                 log.warning("intake_row_refused", email_id=str(row.id), error=type(error).__name__)
             else:
-                return admissions.get(row.id) or _collided()
+                return stored.get(row.id) or _collided()
         return UnstorableError(REFUSED_BY_DATABASE)
 
 
@@ -210,43 +215,61 @@ async def insert_anyway(connection: Connection, rows: Sequence[EmailRow]) -> set
     return {record["id"] for record in records}
 
 
-async def _insert_rows(connection: Connection, rows: Sequence[EmailRow]) -> dict[UUID, Admission]:
-    """Store rows. Returns what became of each, by its id; without those that found no place."""
+async def _insert_again(
+    connection: Connection, rows: Sequence[EmailRow], admissions: dict[UUID, Admission]
+) -> None:
+    """As `_insert_rows`, twice where a deadlock ends the first try."""
+    try:
+        await _insert_rows(connection, rows, admissions)
+    except asyncpg.TransactionRollbackError:
+        # What the first try stored would be taken for an earlier delivery of itself.
+        if left := _without(rows, admissions):
+            await _insert_rows(connection, left, admissions)
+
+
+async def _insert_rows(
+    connection: Connection, rows: Sequence[EmailRow], admissions: dict[UUID, Admission]
+) -> None:
+    """Store rows. Adds what became of each to `admissions`, by its id, as soon as it is committed,
+    also where the rest fails; those that found no place are left out."""
     records = await connection.fetch(
         INSERT_UNLESS_IN_QUESTION, *zip(*map(_columns, rows), strict=True)
     )
-    admissions = _stored({record["id"] for record in records}, rows)
-    missing = [row for row in rows if row.id not in admissions]
+    admissions |= _stored({record["id"] for record in records}, rows)
+    missing = _without(rows, admissions)
     if not missing:
-        return admissions
+        return
     erasures = await erasures_of(connection, list({row.zendesk_ticket_id for row in missing}))
     admissions |= {row.id: NO_EMAIL for row in missing if is_erased(erasures, row)}
     for attempt in range(INSERT_TRIES):
-        missing = [row for row in missing if row.id not in admissions]
+        missing = _without(missing, admissions)
         if missing:
             await _find_first(connection, missing, admissions)
-        missing = [row for row in missing if row.id not in admissions]
+        missing = _without(missing, admissions)
         if not missing or attempt == INSERT_TRIES - 1:
             break
         # Something of its ticket was erased or made of a comment, or the email that it repeats has
         # just been erased.
+        settled: dict[UUID, Admission] = {}
         async with connection.transaction():
             await connection.execute(LOCK_TICKETS, [row.zendesk_ticket_id for row in missing])
-            readable = await _find_first(connection, missing, admissions)
-            missing = [row for row in missing if row.id not in admissions]
-            made = await find_made(connection, missing, readable)
-            admissions |= {
+            readable = await _find_first(connection, missing, settled)
+            left = _without(missing, settled)
+            made = await find_made(connection, left, readable)
+            settled |= {
                 row_id: Admission(email_id, is_duplicate=True) for row_id, email_id in made.items()
             }
-            missing = [row for row in missing if row.id not in made]
-            for row in missing:
+            for row in _without(left, settled):
                 if (first := readable.get(row.id)) is not None:
                     replaced = await connection.fetch(REPLACE_UNREADABLE, first, *_content(row))
-                    admissions[row.id] = Admission(first, is_duplicate=not replaced)
-            missing = [row for row in missing if row.id not in admissions]
-            if missing:
-                admissions |= _stored(await insert_anyway(connection, missing), missing)
-    return admissions
+                    settled[row.id] = Admission(first, is_duplicate=not replaced)
+            if left := _without(left, settled):
+                settled |= _stored(await insert_anyway(connection, left), left)
+        admissions |= settled
+
+
+def _without(rows: Sequence[EmailRow], admissions: Mapping[UUID, Admission]) -> list[EmailRow]:
+    return [row for row in rows if row.id not in admissions]
 
 
 def _stored(ids: set[UUID], rows: Sequence[EmailRow]) -> dict[UUID, Admission]:

@@ -17,7 +17,9 @@ from structlog.testing import capture_logs
 from support import SECRET, email, free_port, make_settings
 
 from app.database.engine import MailroomEngine
+from app.intake import writer
 from app.intake.email_row import EmailRow, make_row
+from app.intake.erasure_rules import erasures_of
 from app.intake.intake import Intake
 from app.intake.json_body import UnreadableBodyError, read_json_object
 from app.intake.payload import InvalidPayloadError, check_payload
@@ -488,6 +490,36 @@ async def test_two_processes_that_get_the_same_emails_in_opposite_order_do_not_b
         await other.close()
     assert len({admission.email_id for admission in admissions}) == 3
     assert len(await rows_in(pool)) == 3
+
+
+@pytest.mark.parametrize("error", [asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError])
+async def test_what_a_try_stored_before_it_failed_is_no_duplicate_of_itself(
+    make_intake: MakeIntake,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[asyncpg.PostgresError],
+) -> None:
+    errors = [error("of one of the others in the batch")]
+
+    async def fail_once(*arguments: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await erasures_of(*arguments)
+
+    intake = make_intake(accept_unsigned=True)
+    first = email()
+    await admit(intake, first)
+    monkeypatch.setattr(writer, "erasures_of", fail_once)
+    async with table_locked(pool):
+        tasks = [asyncio.create_task(admit(intake, email()))]
+        await until(lambda: statements_wait(pool))
+        # One that was stored before has the batch look on, when the others are stored.
+        tasks += [asyncio.create_task(admit(intake, payload)) for payload in (email(), first)]
+        tasks.append(asyncio.create_task(admit_unsigned(intake, email(webhook_id=None))))
+    _, keyed, again, keyless = await asyncio.gather(*tasks)
+    assert errors == []
+    assert [admission.is_duplicate for admission in (keyed, again, keyless)] == [False, True, False]
+    assert len(await rows_in(pool)) == 4
 
 
 async def test_a_row_that_the_database_refuses_fails_alone(
