@@ -55,16 +55,15 @@ class FieldOrders:
 
     def __init__(self, stated: Iterable[Order] = ()) -> None:
         self._stated = tuple(stated)
-        self._learned: dict[Order, None] = {}
+        self._learned: tuple[Order, ...] = ()
+        """Replaced and never changed: long bodies are read in threads meanwhile."""
 
     def learn(self, names: Iterable[str]) -> None:
         """Remember the order of a payload that came whole."""
         order = tuple(names)
         if order in self._learned or not _is_usable(order):
             return
-        self._learned[order] = None
-        if len(self._learned) > MOST_ORDERS:
-            del self._learned[next(iter(self._learned))]
+        self._learned = (*self._learned, order)[-MOST_ORDERS:]
 
     def read(self, text: str) -> Mended:
         """Read a broken payload, if there is one way to do so.

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from app.intake import field_orders
 from app.intake.field_orders import FieldOrders
 from app.intake.json_body import (
     CONTROL_CHARACTERS,
@@ -166,6 +167,24 @@ def test_an_order_that_was_learned_or_stated_tells_where_a_text_ends() -> None:
         take(body)
     assert take(body, learned(order)).fields == fields
     assert take(body, FieldOrders([order])).fields == fields
+
+
+def test_orders_may_be_learned_while_a_long_body_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = learned(ORDER, (*ORDER, "webhook_id"))
+    readings = field_orders._Reader.readings
+
+    def read_beside(reader: field_orders._Reader) -> list[Any]:
+        # As the event loop does, where a thread reads.
+        orders.learn((*ORDER, f"custom_{len(seen)}"))
+        seen.append(reader)
+        return readings(reader)
+
+    seen: list[field_orders._Reader] = []
+    monkeypatch.setattr(field_orders._Reader, "readings", read_beside)
+    fields = dict.fromkeys(ORDER, "a") | {"subject": 'a "b"'}
+    body = json.dumps(fields).replace('\\"', '"')
+    assert take(body, orders).fields == fields
+    assert len(seen) == 2
 
 
 def test_with_two_templates_that_fit_it_is_not_guessed_which() -> None:
