@@ -196,18 +196,20 @@ class Keeper(OwnLoopThread):
         Its email counts this as a failed attempt; the others go back untried. None of them runs on
         meanwhile, for others may have the emails at once.
         """
-        ran = await freeze(self._actors_loop, FREEZE_SECONDS)
-        all_held = self._held_claims.all()
-        late = overdue(all_held)
-        if ran:
-            event, place, outcome = "handler_not_cancelled", None, self._not_cancelled()
-        else:
-            event, place = "event_loop_blocked", where_blocked(self._actors_thread_id)
-            outcome = self._blocked_at(place)
-            late = [find_blocker(self._actors_loop, all_held) or late[0]]
-        for held in late:
-            log.critical(event, email_id=str(held.claim.email_id), place=place)
         try:
+            ran = await freeze(self._actors_loop, FREEZE_SECONDS)
+            all_held = self._held_claims.all()
+            # None, where the last of them ended meanwhile.
+            late = overdue(all_held)
+            if ran:
+                event, place, outcome = "handler_not_cancelled", None, self._not_cancelled()
+            else:
+                event, place = "event_loop_blocked", where_blocked(self._actors_thread_id)
+                outcome = self._blocked_at(place)
+                blocker = find_blocker(self._actors_loop, all_held)
+                late = late[:1] if blocker is None else [blocker]
+            for held in late:
+                log.critical(event, email_id=str(held.claim.email_id), place=place)
             async with asyncio.timeout(LAST_WORDS_SECONDS):
                 failed = [result_of(self._settings, held.claim, outcome) for held in late]
                 others = [HandBack(held.claim) for held in all_held if held not in late]
@@ -216,7 +218,8 @@ class Keeper(OwnLoopThread):
                 for result in failed:
                     tell(result, claim_stood=result.claim in stood)
         finally:
-            # What was not recorded is rescued when its lease runs out.
+            # Nothing runs in it any more, whatever failed here. What was not recorded is rescued
+            # when its lease runs out.
             os._exit(BLOCKED_EXIT_STATUS)
 
     def _blocked_at(self, place: str) -> Outcome:
