@@ -134,7 +134,17 @@ class Supervisor:
         if child.start_at is None:
             pause = child.plan_start()
             self._tell("part_ended", part=child.part.name, status=ended, again_in_seconds=pause)
-        child.see_to()
+        try:
+            child.see_to()
+        except (OSError, subprocess.SubprocessError) as error:
+            # No process or memory is to be had: the other parts go on, and this one later.
+            pause = child.plan_start()
+            self._tell(
+                "part_not_started",
+                part=child.part.name,
+                error=type(error).__name__,
+                again_in_seconds=pause,
+            )
         return 0
 
     def _end(self, running: Sequence[_Running]) -> bool:
