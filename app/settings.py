@@ -6,6 +6,7 @@ touches the database or the network.
 """
 
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -130,6 +131,9 @@ def load_settings() -> Settings:
     )
 
 
+_get: Callable[[], Settings] = load_settings
+
+
 @cache
 def get_settings() -> Settings:
     """The settings of this process, read once.
@@ -137,7 +141,14 @@ def get_settings() -> Settings:
     Raises:
         SettingsError: names every setting that is wrong.
     """
-    return load_settings()
+    return _get()
+
+
+def use_defaults() -> None:
+    """Have `get_settings` give the defaults, whatever is set: for a process that shows help, and
+    does nothing else."""
+    global _get
+    _get = Settings.model_construct
 
 
 def are_traces_wanted() -> bool:

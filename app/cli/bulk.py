@@ -20,7 +20,6 @@ from app.cli.printing import say
 from app.errors import MailroomError
 from app.models.bulk_action import Action, BulkState
 from app.settings import get_settings
-from app.telemetry.logs import configure_logging
 
 MOST_LISTED = 100
 LOOK_EVERY_SECONDS = 1.0
@@ -36,7 +35,6 @@ class BulkError(MailroomError):
 @click.group()
 def bulk() -> None:
     """Do one thing to many emails: the workers do it in small batches."""
-    configure_logging(get_settings())
 
 
 @bulk.command()

@@ -1,5 +1,5 @@
-"""The `mailroom` command: a group whose subcommands are loaded when they are called, so that
-`--help` works whatever the settings are."""
+"""The `mailroom` command: a group whose subcommands are loaded when they are called. `--help` works
+whatever the settings are."""
 
 import importlib
 import sys
@@ -9,7 +9,7 @@ import click
 
 from app.cli.printing import say_lines
 from app.errors import MailroomError
-from app.settings import Settings, environment_name
+from app.settings import Settings, SettingsError, environment_name, use_defaults
 from app.telemetry.logs import configure_default_logging
 
 COMMANDS = {
@@ -62,9 +62,12 @@ class MailroomGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module_name, _, name = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module_name), name)
-        return command
+        try:
+            return _load(cmd_name)
+        except SettingsError as error:
+            # Tables belong to a database from the start, and which one is a setting.
+            use_defaults()
+            return _for_help_alone(_load(cmd_name), error)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -85,6 +88,27 @@ class MailroomGroup(click.Group):
         except MailroomError as error:
             say_lines(f"mailroom: {error}", is_error=True)
             sys.exit(1)
+
+
+def _load(name: str) -> click.Command:
+    module_name, _, variable = COMMANDS[name][0].partition(":")
+    command: click.Command = getattr(importlib.import_module(module_name), variable)
+    return command
+
+
+def _for_help_alone(command: click.Command, error: SettingsError) -> click.Command:
+    """The command, which ends in this error where it would do anything, as those below it."""
+
+    def refuse(**_: Any) -> None:
+        # A group is called before the command below it can show its help.
+        if click.get_current_context().invoked_subcommand is None:
+            raise error
+
+    command.callback = refuse
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _for_help_alone(below, error)
+    return command
 
 
 def _about_setting(name: str) -> str:

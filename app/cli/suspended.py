@@ -11,8 +11,7 @@ from app.cli.acting import command_actor
 from app.cli.database_access import run_with_pool
 from app.cli.printing import say, say_lines
 from app.errors import MailroomError
-from app.settings import get_settings
-from app.telemetry.logs import configure_logging
+from app.settings import Settings, get_settings
 from app.zendesk.client import ZendeskClient
 from app.zendesk.items import as_object
 from app.zendesk.suspended import rows
@@ -36,20 +35,14 @@ class SuspendedError(MailroomError):
 @click.group()
 def suspended() -> None:
     """Look after mail that Zendesk suspended: it became no ticket, and is deleted after 14 days."""
-    settings = get_settings()
-    configure_logging(settings)
-    if not settings.zendesk_token:
-        raise SuspendedError(
-            "Zendesk has to be asked for this: set MAILROOM_ZENDESK_TOKEN, MAILROOM_ZENDESK_EMAIL "
-            "and MAILROOM_ZENDESK_SUBDOMAIN"
-        )
 
 
 @suspended.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, an object a line.")
 def list_all(as_json: bool) -> None:
     """List what is suspended now, that which Zendesk deletes first at the head."""
-    found = run_with_pool(_list)
+    settings = _settings()
+    found = run_with_pool(lambda pool: _list(pool, settings))
     now = datetime.now(UTC)
     for row in found:
         say(json.dumps(_as_object(row, now), ensure_ascii=False) if as_json else _line(row, now))
@@ -62,7 +55,8 @@ def list_all(as_json: bool) -> None:
 @click.argument("suspended_id", metavar="ID", type=click.IntRange(min=0))
 def show(suspended_id: int) -> None:
     """Show the suspended mail ID with its text."""
-    found = run_with_pool(lambda _: _get(suspended_id))
+    settings = _settings()
+    found = run_with_pool(lambda _: _get(settings, suspended_id))
     say(f"from: {found.sender_name or ''} <{found.sender}>")
     say(f"subject: {found.subject}")
     say(f"suspended: {found.suspended_at.isoformat(timespec='seconds')}, {_why(found)}")
@@ -82,9 +76,10 @@ def recover(ids: tuple[int, ...], all_of_them: bool, cause: str | None) -> None:
 
     Exits with 0 if Zendesk took all of them.
     """
+    settings = _settings()
     _check(ids, all_of_them, cause)
     actor = command_actor()
-    done, failed = run_with_pool(lambda pool: _recover(pool, ids, cause, actor))
+    done, failed = run_with_pool(lambda pool: _recover(pool, settings, ids, cause, actor))
     say(f"{done} recovered" + (f", {len(failed)} not: {_some(failed)}" if failed else ""))
     raise SystemExit(1 if failed else 0)
 
@@ -98,9 +93,10 @@ def archive(ids: tuple[int, ...], all_of_them: bool, cause: str | None) -> None:
 
     Exits with 0 if there was room for all of them.
     """
+    settings = _settings()
     _check(ids, all_of_them, cause)
     actor = command_actor()
-    done = run_with_pool(lambda pool: _archive(pool, ids, cause, actor))
+    done = run_with_pool(lambda pool: _archive(pool, settings, ids, cause, actor))
     say(f"{done.kept} archived")
     if done.without_room:
         say(
@@ -112,6 +108,16 @@ def archive(ids: tuple[int, ...], all_of_them: bool, cause: str | None) -> None:
     raise SystemExit(1 if done.without_room or done.gone else 0)
 
 
+def _settings() -> Settings:
+    settings = get_settings()
+    if not settings.zendesk_token:
+        raise SuspendedError(
+            "Zendesk has to be asked for this: set MAILROOM_ZENDESK_TOKEN, MAILROOM_ZENDESK_EMAIL "
+            "and MAILROOM_ZENDESK_SUBDOMAIN"
+        )
+    return settings
+
+
 def _check(ids: Sequence[int], all_of_them: bool, cause: str | None) -> None:
     if bool(ids) == all_of_them:
         raise SuspendedError("say which: ids, or --all (with --cause, all of that cause)")
@@ -119,13 +125,15 @@ def _check(ids: Sequence[int], all_of_them: bool, cause: str | None) -> None:
         raise SuspendedError("--cause goes with --all, not with ids")
 
 
-async def _list(pool: Pool) -> list[Row]:
-    await refresh(get_settings(), pool)
+async def _list(pool: Pool, settings: Settings) -> list[Row]:
+    await refresh(settings, pool)
     return await rows.find_all(pool, MOST_SUSPENDED)
 
 
-async def _selected(pool: Pool, ids: Sequence[int], cause: str | None) -> list[int]:
-    found = await _list(pool)
+async def _selected(
+    pool: Pool, settings: Settings, ids: Sequence[int], cause: str | None
+) -> list[int]:
+    found = await _list(pool, settings)
     if not ids:
         return [row.id for row in found if cause in (None, row.cause)]
     if unknown := set(ids) - {row.id for row in found}:
@@ -134,27 +142,29 @@ async def _selected(pool: Pool, ids: Sequence[int], cause: str | None) -> list[i
 
 
 async def _recover(
-    pool: Pool, ids: Sequence[int], cause: str | None, actor: Actor
+    pool: Pool, settings: Settings, ids: Sequence[int], cause: str | None, actor: Actor
 ) -> tuple[int, set[int]]:
-    selected = await _selected(pool, ids, cause)
-    client = ZendeskClient(get_settings(), patience_seconds=60.0)
+    selected = await _selected(pool, settings, ids, cause)
+    client = ZendeskClient(settings, patience_seconds=60.0)
     try:
         return await recover_all(client, pool, selected, by="the command line", actor=actor)
     finally:
         await client.close()
 
 
-async def _archive(pool: Pool, ids: Sequence[int], cause: str | None, actor: Actor) -> Archived:
-    selected = await _selected(pool, ids, cause)
-    client = ZendeskClient(get_settings(), patience_seconds=60.0, tries=3)
+async def _archive(
+    pool: Pool, settings: Settings, ids: Sequence[int], cause: str | None, actor: Actor
+) -> Archived:
+    selected = await _selected(pool, settings, ids, cause)
+    client = ZendeskClient(settings, patience_seconds=60.0, tries=3)
     try:
-        return await archive_all(get_settings(), pool, client, selected, actor=actor)
+        return await archive_all(settings, pool, client, selected, actor=actor)
     finally:
         await client.close()
 
 
-async def _get(suspended_id: int) -> Suspended:
-    client = ZendeskClient(get_settings(), tries=3)
+async def _get(settings: Settings, suspended_id: int) -> Suspended:
+    client = ZendeskClient(settings, tries=3)
     try:
         found = await get_suspended(client, suspended_id)
     finally:

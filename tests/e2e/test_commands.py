@@ -71,10 +71,35 @@ def test_a_database_that_cannot_be_asked_is_told_in_a_sentence(
         assert len(ended.stderr.splitlines()) == 1
 
 
+# In a process of its own, where nothing has read settings yet.
+ASK_ALL_FOR_HELP = """
+import click
+from click.testing import CliRunner
+from app.cli.main import main
+
+def ask(command, words):
+    ended = CliRunner().invoke(main, [*words, "--help"], prog_name="mailroom")
+    usage = " ".join(["Usage: mailroom", *words])
+    print(ended.exit_code == 0 and ended.stdout.startswith(usage), *words)
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                ask(command.get_command(context, name), [*words, name])
+
+ask(main, [])
+"""
+
+
 def test_help_works_whatever_the_settings_are(services: Services) -> None:
     ended = services.run("mailroom", "--help", MAILROOM_PORT="none")
     assert ended.returncode == 0
     assert "MAILROOM_PORT" in ended.stdout
+    for environment in ({"MAILROOM_PORT": "none"}, {"MAILROOM_ZENDESK_TOKEN": ""}):
+        every = services.run("python", "-c", ASK_ALL_FOR_HELP, **environment)
+        assert every.returncode == 0, every.stderr
+        lines = every.stdout.splitlines()
+        assert "True suspended list" in lines
+        assert [line for line in lines if not line.startswith("True")] == []
 
 
 def test_the_docs_name_every_command() -> None:
@@ -94,6 +119,9 @@ def test_the_docs_name_every_setting_with_its_default() -> None:
     ("command", "environment", "sentence"),
     [
         (["web"], {"MAILROOM_PORT": "none"}, "MAILROOM_PORT"),
+        (["pause", "--", "--help"], {"MAILROOM_PORT": "none"}, "MAILROOM_PORT"),
+        (["erasures"], {"MAILROOM_PORT": "none"}, "MAILROOM_PORT"),
+        (["erasures", "export"], {"MAILROOM_PORT": "none"}, "MAILROOM_PORT"),
         (["web"], {"MAILROOM_ENV": "production", "DATABASE_URL": ""}, "DATABASE_URL is missing"),
         (["worker"], {"BROKER_URL": "kafka://localhost"}, "BROKER_URL starts with kafka://"),
         (["migrate"], {"DATABASE_URL": "mysql://localhost"}, "DATABASE_URL has to start with"),
