@@ -56,6 +56,12 @@ SELECT count(*)::int FROM zendesk_invocations WHERE outcome = '{Outcome.WAITING}
 SELECT_SEEN_UNTIL = f"""
 SELECT max(seen_until) FROM zendesk_cursors WHERE name LIKE '{CURSOR}%'
 """  # noqa: S608 - constants
+# How far they were looked through stays known.
+LET_GO = f"""
+UPDATE zendesk_cursors SET ended_at = NULL, trouble = NULL
+WHERE name LIKE '{CURSOR}%' AND name <> ALL($1::text[])
+    AND (ended_at IS NOT NULL OR trouble IS NOT NULL)
+"""  # noqa: S608 - constants
 # Its reader is the quarantine, which is bounded.
 IN_QUARANTINE = """
 SELECT EXISTS (
@@ -79,6 +85,12 @@ async def seen_until(database: Database) -> datetime | None:
     place begins there. None where none was."""
     found: datetime | None = await database.fetchval(SELECT_SEEN_UNTIL)
     return found
+
+
+async def let_go(database: Database, webhook_ids: Sequence[str]) -> None:
+    """Of all webhooks but these nobody is late any more: they were deleted, or others took their
+    places."""
+    await database.execute(LET_GO, [f"{CURSOR}{webhook_id}" for webhook_id in webhook_ids])
 
 
 async def enlist(database: Database, webhook_id: str, listed: Sequence[Invocation]) -> None:

@@ -103,6 +103,7 @@ class InvocationLine:
             missed |= await self._list(webhook_id, begin, dry_run)
         outcomes: Counter[Outcome] = Counter()
         if not dry_run:
+            await invocation_rows.let_go(self._pool, webhooks)
             outcomes = await self._look_into_all()
             await invocation_rows.forget(self._pool)
         return Tally(

@@ -25,6 +25,7 @@ from app.settings import Settings, parse_secrets
 from app.zendesk import attempts
 from app.zendesk.client import ZendeskClient
 from app.zendesk.errors import ZendeskAwayError, ZendeskShapeError
+from app.zendesk.gaps import find_gaps
 from app.zendesk.invocations import InvocationLine, Tally, WebhookUnknownError
 from app.zendesk.webhooks import list_attempts
 
@@ -260,6 +261,8 @@ async def test_no_gap_is_left_where_another_webhook_takes_the_place_of_one(
     long_ago = datetime.now(UTC) - timedelta(hours=3)
     await InvocationLine(settings, pool, client).run_once(start=long_ago)
     del account.webhooks[delivery.webhook.id]
+    long_ended = "UPDATE zendesk_cursors SET ended_at = ended_at - interval '2 days', trouble = 'x'"
+    await pool.execute(long_ended)
     account.offset = timedelta(hours=-1)
     delivery.webhook = account.add_webhook(ENDPOINT)
     await delivery.mail("berta@example.com", "two")
@@ -269,6 +272,11 @@ async def test_no_gap_is_left_where_another_webhook_takes_the_place_of_one(
     await client.close()
     assert tally.outcomes == Counter({Outcome.RECOVERED: 1})
     assert [email["raw_body_text"] for email in await emails(pool)] == ["one", "two"]
+    # The one that is gone is not late for ever.
+    (line_seen,) = (await find_gaps(pool)).lines
+    assert line_seen.lag is not None
+    assert line_seen.lag < timedelta(days=1)
+    assert line_seen.trouble is None
 
 
 async def test_records_of_an_odd_shape_are_kept_and_the_rest_goes_on(
