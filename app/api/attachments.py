@@ -144,18 +144,21 @@ class AttachmentsController(ApiController):
             )
         archive: Archive = state.archive
         try:
-            async with in_transaction(running_pool()) as connection:
-                again = await upkeep.fetch_again(
-                    connection,
-                    job_id,
-                    position,
-                    open_store=archive.open_store,
-                    most=settings.attachment_max_count,
-                )
-                name, result = f"{job_id}/{position}", result_of(again)
-                await write(connection, acting(request), Act.FILE_FETCH, [name], result=result)
+            damaged = await upkeep.find_damaged(
+                running_pool(), job_id, position, open_store=archive.open_store
+            )
         except StoreError as error:
             raise _store_away(error) from error
+        async with in_transaction(running_pool()) as connection:
+            again = await upkeep.fetch_again(
+                connection,
+                job_id,
+                position,
+                damaged=damaged,
+                most=settings.attachment_max_count,
+            )
+            name, result = f"{job_id}/{position}", result_of(again)
+            await write(connection, acting(request), Act.FILE_FETCH, [name], result=result)
         attachment = await archive.attachment(running_pool(), job_id, position)
         if attachment is None:
             raise await _no_such_file(job_id, position)

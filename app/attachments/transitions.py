@@ -126,16 +126,24 @@ POSTPONE = _changing(
     " tries = CASE WHEN $6 THEN file.tries ELSE file.tries - 1 END",
 )
 
-# Whose bytes are damaged or missing is asked for by its id; else nothing that is kept is fetched
-# again.
-REFETCH = """
-UPDATE email_attachments
-SET state = 'pending', reason = NULL, detail = NULL, tries = 0, next_attempt_at = now(),
+_AGAIN = """
+    state = 'pending', reason = NULL, detail = NULL, tries = 0, next_attempt_at = now(),
     token = NULL, sha256 = NULL, size = NULL, storage_key = NULL, fetched_at = NULL,
     ended_at = NULL
+"""
+REFETCH = f"""
+UPDATE email_attachments SET {_AGAIN}
 WHERE id = ANY($1::uuid[]) AND state = ANY($2::text[]) AND url ~* '^https?://.'
 RETURNING id
-"""
+"""  # noqa: S608 - a constant
+# The store was read without a lock: by now the file may have other bytes.
+REFETCH_DAMAGED = f"""
+UPDATE email_attachments AS file SET {_AGAIN}
+FROM unnest($1::uuid[], $2::text[]) AS damaged (id, sha256)
+WHERE file.id = damaged.id AND file.state = 'kept' AND file.sha256 = damaged.sha256
+    AND url ~* '^https?://.'
+RETURNING file.id
+"""  # noqa: S608 - a constant
 
 
 @attrs.frozen
@@ -254,3 +262,18 @@ async def refetch(
     """From one of these states -> pending, with all its tries. Returns what was changed."""
     rows = await database.fetch(REFETCH, file_ids, list(states))
     return [row["id"] for row in rows]
+
+
+async def refetch_damaged(database: Database, files: Collection[tuple[UUID, str]]) -> int:
+    """kept -> pending, with all its tries, where it has the bytes yet that were found damaged.
+
+    Args:
+        files: each file and the SHA-256 of its bytes.
+
+    Returns:
+        How many were changed.
+    """
+    rows = await database.fetch(
+        REFETCH_DAMAGED, [file_id for file_id, _ in files], [sha256 for _, sha256 in files]
+    )
+    return len(rows)

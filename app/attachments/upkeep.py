@@ -128,41 +128,54 @@ async def find_of_email(pool: Database, email_id: UUID, position: int | None = N
     return [File(**row) for row in await pool.fetch(FIND_OF_EMAIL, email_id, position)]
 
 
+async def find_damaged(
+    pool: Pool, email_id: UUID, position: int, *, open_store: Callable[[], AttachmentStore]
+) -> list[Damaged]:
+    """One file of an email, if it is kept and its bytes are not whole: those that are may not be
+    had again where they came from.
+
+    It reads all of it, which takes as long as the store does: no lock may be held meanwhile.
+
+    Args:
+        open_store: is called where there is something to be read.
+
+    Raises:
+        StoreError: it cannot be seen.
+    """
+    damaged = []
+    for file in await pool.fetch(FIND_OF_EMAIL, email_id, position):
+        sha256 = file["sha256"]
+        if file["state"] == AttachmentState.KEPT and sha256:
+            found = await open_store().digest(sha256)
+            if found != sha256:
+                damaged.append(_damaged(sha256, found, [file]))
+    return damaged
+
+
 async def fetch_again(
     pool: Database,
     email_id: UUID,
     position: int | None = None,
     *,
-    open_store: Callable[[], AttachmentStore],
+    damaged: Sequence[Damaged] = (),
     most: int,
 ) -> int:
-    """Have the files of an email fetched that are not kept. One that is named also if it is kept,
-    and its bytes are not whole: those that are may not be had again where they came from.
+    """Have the files of an email fetched that are not kept, or one of them; and what was found
+    damaged.
 
     Args:
-        open_store: is called where it has to be seen whether bytes are whole.
+        damaged: what `find_damaged` found before.
         most: files of one email that are fetched, where none has a row yet.
 
     Returns:
         How many are fetched now.
-
-    Raises:
-        StoreError: it cannot be seen.
     """
     made = await enrolling.enrol(pool, [email_id], most=most)
     files = await find_of_email(pool, email_id, position)
     again = await transitions.refetch(pool, [file.id for file in files], states=NOT_KEPT)
     if position is None:
         return len(again) + made
-    damaged = [
-        file.id
-        for file in files
-        if file.state == AttachmentState.KEPT
-        and file.sha256
-        and await open_store().digest(file.sha256) != file.sha256
-    ]
-    more = await transitions.refetch(pool, damaged, states=[AttachmentState.KEPT])
-    return len(again) + len(more)
+    return len(again) + await refetch_damaged(pool, damaged)
 
 
 async def fetch_failed_since(pool: Pool, since: datetime) -> int:
@@ -208,18 +221,14 @@ async def verify(pool: Pool, store: AttachmentStore, tally: Tally) -> AsyncItera
             if not files:
                 # Erased since it was looked for.
                 continue
-            yield Damaged(
-                sha256,
-                Damage.MISSING if found is None else Damage.CHANGED,
-                [file["id"] for file in files],
-                [f"{file['email']}/{file['position']}" for file in files],
-            )
+            yield _damaged(sha256, found, files)
 
 
 async def refetch_damaged(pool: Database, damaged: Sequence[Damaged]) -> int:
     """Have the files fetched again whose bytes are not as they were kept. Returns how many."""
-    ids = [file_id for one in damaged for file_id in one.file_ids]
-    return len(await transitions.refetch(pool, ids, states=[AttachmentState.KEPT]))
+    return await transitions.refetch_damaged(
+        pool, [(file_id, one.sha256) for one in damaged for file_id in one.file_ids]
+    )
 
 
 async def move(
@@ -250,18 +259,22 @@ async def move(
             continue
         files = await pool.fetch(FILES_OF_CONTENT, sha256)
         if files:
-            yield Damaged(
-                sha256,
-                Damage.MISSING if found is None else Damage.CHANGED,
-                [file["id"] for file in files],
-                [f"{file['email']}/{file['position']}" for file in files],
-            )
+            yield _damaged(sha256, found, files)
 
 
 async def remove_orphans(pool: Pool) -> int:
     """Remove the rows of emails that are not there any longer. Returns how many."""
     count: int = await pool.fetchval(ORPHANS)
     return count
+
+
+def _damaged(sha256: str, found: str | None, files: Sequence[asyncpg.Record]) -> Damaged:
+    return Damaged(
+        sha256,
+        Damage.MISSING if found is None else Damage.CHANGED,
+        [file["id"] for file in files],
+        [f"{file['email']}/{file['position']}" for file in files],
+    )
 
 
 async def _kept(pool: Pool) -> AsyncIterator[tuple[str, int]]:

@@ -132,9 +132,14 @@ def fetch(
         count = 0
         for email_id, position in targets:
             where = email_id if position is None else f"{email_id}/{position}"
+            damaged: list[Damaged] = []
+            if position is not None:
+                damaged = await upkeep.find_damaged(
+                    pool, email_id, position, open_store=_open_store
+                )
             async with in_transaction(pool) as connection:
                 again = await upkeep.fetch_again(
-                    connection, email_id, position, open_store=_open_store, most=most
+                    connection, email_id, position, damaged=damaged, most=most
                 )
                 await write(connection, actor, Act.FILE_FETCH, [where], result=result_of(again))
             if not again:

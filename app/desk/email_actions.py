@@ -6,14 +6,11 @@ from uuid import UUID
 
 from app.api.emails import read_email
 from app.attachments import upkeep
-from app.attachments.given import Archive
-from app.attachments.store import StoreError
 from app.audit.actors import Actor
 from app.audit.acts import Act
 from app.audit.log import Connection, in_transaction, result_of, write
 from app.database.engine import running_pool
 from app.errors import MailroomError
-from app.i18n.stored_texts import as_told
 from app.i18n.texts import gettext as _
 from app.jobs.transitions import operators
 from app.models.bulk_action import Action
@@ -38,7 +35,7 @@ class ActionError(MailroomError):
     """Nothing was done; the message says why."""
 
 
-async def act(email_id: UUID, form: Mapping[str, Any], *, actor: Actor, archive: Archive) -> Action:
+async def act(email_id: UUID, form: Mapping[str, Any], *, actor: Actor) -> Action:
     """Do what a form asks for.
 
     Raises:
@@ -53,7 +50,7 @@ async def act(email_id: UUID, form: Mapping[str, Any], *, actor: Actor, archive:
         done = await erase_email(running_pool(), email_id, by=actor.name, actor=actor)
     else:
         async with in_transaction(running_pool()) as connection:
-            done = await _change(connection, action, email_id, form, actor.name, archive)
+            done = await _change(connection, action, email_id, form, actor.name)
             result = result_of(done)
             await write(connection, actor, ACTS[action], [email_id], result=result)
     if not done:
@@ -71,13 +68,13 @@ async def _change(
     email_id: UUID,
     form: Mapping[str, Any],
     by: str,
-    archive: Archive,
 ) -> bool:
     match action:
         case Action.RETRY:
             return await operators.retry(connection, email_id, by=by, force="force" in form)
         case Action.FETCH:
-            return await _fetch(connection, email_id, archive)
+            most = get_settings().attachment_max_count
+            return await upkeep.fetch_again(connection, email_id, most=most) > 0
         case Action.DELIVER:
             return await _deliver(connection, email_id, by)
         case _:
@@ -100,19 +97,6 @@ def _reason(form: Mapping[str, Any]) -> str:
     if reason != fit_text(reason):
         raise ActionError(_("the reason holds a character that cannot be kept"))
     return reason
-
-
-async def _fetch(connection: Connection, email_id: UUID, archive: Archive) -> bool:
-    try:
-        again = await upkeep.fetch_again(
-            connection,
-            email_id,
-            open_store=archive.open_store,
-            most=get_settings().attachment_max_count,
-        )
-    except StoreError as error:
-        raise ActionError(_("nothing was done: %(why)s", why=as_told(str(error)))) from error
-    return again > 0
 
 
 async def _deliver(connection: Connection, email_id: UUID, by: str) -> bool:

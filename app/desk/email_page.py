@@ -71,7 +71,7 @@ class EmailPage(PageController):
         user = await acting_operator(request)
         form = await request.form()
         try:
-            action = await act(email_id, form, actor=actor_of(request, user), archive=state.archive)
+            action = await act(email_id, form, actor=actor_of(request, user))
         except ActionError as error:
             return await _page(request, user, email_id, state.archive, wrong=str(error))
         except CANNOT_ASK as error:

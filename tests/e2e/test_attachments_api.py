@@ -2,7 +2,10 @@
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -234,3 +237,48 @@ def test_a_file_is_fetched_again_by_those_who_may_operate(
     assert api.post(f"{path}/4/fetch").status_code == 404
     assert api.post(f"{uuid4()}/attachments/0/fetch").status_code == 404
     assert api.post(f"{path}/0/fetch", params={"force": "1"}).status_code == 400
+
+
+def test_the_row_of_an_email_is_free_while_a_slow_store_is_read(
+    services: Services, connection: Connection
+) -> None:
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    class SlowBucket(BaseHTTPRequestHandler):
+        """Has nothing, and is slow to say so."""
+
+        def do_GET(self) -> None:
+            is_asked.set()
+            may_answer.wait()
+            self.send_error(404)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    email_id = store(connection, {"state": "kept", "sha256": "0" * 64})
+    connection.execute(
+        """UPDATE incoming_emails SET attachment_urls = '[{"url": "https://example.com"}]'"""
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowBucket) as server, ThreadPoolExecutor(2) as pool:
+        pool.submit(server.serve_forever)
+        services.start_web(
+            MAILROOM_ATTACHMENT_STORE="s3://bucket",
+            AWS_ENDPOINT_URL=f"http://127.0.0.1:{server.server_port}",
+            AWS_ACCESS_KEY_ID="key",
+            AWS_SECRET_ACCESS_KEY="secret",
+            AWS_REGION="us-east-1",
+        )
+        asked = pool.submit(
+            httpx.post,
+            f"{services.url}/api/v1/jobs/{email_id}/attachments/0/fetch",
+            headers={"Authorization": "Bearer token"},
+            timeout=60,
+        )
+        try:
+            assert is_asked.wait(60)
+            # As a worker does that extends its lease.
+            connection.execute("SELECT FROM incoming_emails FOR UPDATE NOWAIT")
+        finally:
+            may_answer.set()
+            server.shutdown()
+        assert asked.result().json()["state"] == "pending"

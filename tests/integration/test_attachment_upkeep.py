@@ -97,9 +97,7 @@ async def test_files_of_an_email_are_fetched_again_and_what_is_kept_is_left(
     email_id = await add(pool, store, tmp_path, b"a", None, None)
 
     async def fetch_again(*position: int) -> int:
-        return await upkeep.fetch_again(
-            pool, email_id, *position, open_store=lambda: store, most=100
-        )
+        return await upkeep.fetch_again(pool, email_id, *position, most=100)
 
     assert await fetch_again(1) == 1
     assert await states(pool, email_id) == ["kept", "pending", "failed"]
@@ -115,12 +113,24 @@ async def test_one_that_is_kept_is_fetched_again_only_if_it_is_damaged(
     email_id = await add(pool, store, tmp_path, b"changes", b"goes", b"whole")
     on_disk(store, sha(b"changes")).write_bytes(b"changeS")
     on_disk(store, sha(b"goes")).unlink()
-    again = [
-        await upkeep.fetch_again(pool, email_id, position, open_store=lambda: store, most=100)
-        for position in range(3)
-    ]
+    again = []
+    for position in range(3):
+        damaged = await upkeep.find_damaged(pool, email_id, position, open_store=lambda: store)
+        again.append(await upkeep.fetch_again(pool, email_id, position, damaged=damaged, most=100))
     assert again == [1, 1, 0]
     assert await states(pool, email_id) == ["pending", "pending", "kept"]
+
+
+async def test_one_that_has_other_bytes_since_it_was_read_is_not_fetched_again(
+    pool: Pool, store: AttachmentStore, tmp_path: Path
+) -> None:
+    email_id = await add(pool, store, tmp_path, b"goes")
+    on_disk(store, sha(b"goes")).unlink()
+    damaged = await upkeep.find_damaged(pool, email_id, 0, open_store=lambda: store)
+    await pool.execute("UPDATE email_attachments SET sha256 = $1", sha(b"came"))
+    assert await upkeep.fetch_again(pool, email_id, 0, damaged=damaged, most=100) == 0
+    assert await upkeep.refetch_damaged(pool, damaged) == 0
+    assert await states(pool, email_id) == ["kept"]
 
 
 async def test_all_that_failed_since_a_time_is_fetched_again(
