@@ -14,6 +14,7 @@ import click
 from rich.table import Table
 
 from app.cli.acting import by, command_actor
+from app.cli.addresses import split_address
 from app.cli.database_access import run_with_pool
 from app.cli.printing import say, say_table
 from app.cli.send import webhook_url
@@ -100,7 +101,9 @@ def drill(
             "a drill kills workers and breaks connections, and MAILROOM_ENV is production: see the "
             "plan with --dry-run, and say --yes if this installation is meant"
         )
-    run = _Drill(settings, url or webhook_url(settings), rate, patience, Reach(**reach))
+    url = url or webhook_url(settings)
+    split_address(url)
+    run = _Drill(settings, url, rate, patience, Reach(**reach))
     is_well = run_with_pool(lambda pool: run.go(pool, seconds, dry_run=dry_run, remove=remove))
     raise SystemExit(0 if is_well else 1)
 

@@ -5,6 +5,7 @@ from typing import BinaryIO
 import click
 import httpx2
 
+from app.cli.addresses import split_address
 from app.cli.printing import say_lines
 from app.errors import MailroomError
 from app.intake.openapi import WEBHOOK_PATH
@@ -46,6 +47,7 @@ def send(file: BinaryIO, url: str | None, secret: str | None) -> None:
     body = file.read()
     secret = secret or settings.webhook_secrets[0].secret
     url = url or webhook_url(settings)
+    split_address(url)
     try:
         answer = httpx2.post(
             url,

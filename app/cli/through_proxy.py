@@ -6,6 +6,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
+from app.cli.addresses import split_address
 from app.errors import MailroomError
 from app.intake.openapi import WEBHOOK_PATH
 from app.intake.probe import PROBE_HEADER
@@ -86,10 +87,13 @@ async def pages_answer(settings: Settings, url: str) -> str:
 
 
 def checks(url: str) -> dict[str, Callable[[Settings], Awaitable[str]]]:
-    """The checks by name, for Mailroom's address as the world sees it."""
+    """The checks by name, for Mailroom's address as the world sees it.
+
+    Raises:
+        AddressError: it is none.
+    """
     base = url.rstrip("/").removesuffix(WEBHOOK_PATH)
-    if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).hostname:
-        raise ProxyError(f"--url {url} is no address: write https://host, or https://host/prefix")
+    split_address(base)
     return {
         "webhook": lambda settings: _told(webhook_arrives, settings, base),
         "body size": lambda settings: _told(large_webhook_arrives, settings, base),

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 import click
 
 from app.audit.acts import Act
 from app.audit.log import write
 from app.cli.acting import command_actor
+from app.cli.addresses import split_address
 from app.cli.database_access import ask
 from app.cli.printing import say
 from app.cli.secret_file import NotStoredHereError, store_secret
@@ -171,11 +171,12 @@ def _endpoint(url: str, *, is_production: bool) -> str:
     """The address of our webhook.
 
     Raises:
-        SetUpError: the public address is missing, or none that Zendesk could call.
+        AddressError: the public address is none.
+        SetUpError: it is missing, or none that Zendesk could call.
     """
-    parts = urlsplit(url)
-    is_near = parts.hostname in LOOPBACK and not is_production
-    if not parts.hostname or (parts.scheme != "https" and not (parts.scheme == "http" and is_near)):
+    parts = split_address(url) if url else None
+    is_near = parts is not None and parts.hostname in LOOPBACK and not is_production
+    if parts is None or not (parts.scheme == "https" or is_near):
         raise SetUpError(
             "say Mailroom's public address: --url https://mailroom.example.com, or "
             "MAILROOM_PUBLIC_URL"

@@ -71,6 +71,14 @@ def test_a_database_that_cannot_be_asked_is_told_in_a_sentence(
         assert len(ended.stderr.splitlines()) == 1
 
 
+ZENDESK = {
+    "MAILROOM_ZENDESK_URL": "http://127.0.0.1:1",
+    "MAILROOM_ZENDESK_EMAIL": "olga@example.com",
+    "MAILROOM_ZENDESK_TOKEN": "token",
+}
+TAKE_URL = (["doctor"], ["send"], ["drill"], ["zendesk", "setup"], ["zendesk", "check"])
+NO_URLS = ("http://[::1", "https://example.com:99999", "mail.example.com")
+
 # In a process of its own, where nothing has read settings yet.
 ASK_ALL_FOR_HELP = """
 import click
@@ -131,6 +139,7 @@ def test_the_docs_name_every_setting_with_its_default() -> None:
         (["send"], {"MAILROOM_PORT": "1"}, "no answer from"),
         (["send", "no-such-file.json"], {}, "No such file"),
         (["send", "--url", "nonsense"], {}, "nonsense"),
+        *(([*command, "--url", url], ZENDESK, "--url") for command in TAKE_URL for url in NO_URLS),
         (["worker", "--concurrency", "0"], {}, "--concurrency"),
         (["nonsense"], {}, "nonsense"),
     ],
