@@ -49,7 +49,9 @@ _FETCH = """CASE WHEN email.erased_at IS NOT NULL THEN 'erased'
         AND file.state IN ('failed', 'skipped', 'flagged') AND file.url ~* '^https?://.') THEN NULL
     WHEN EXISTS (SELECT FROM email_attachments AS file WHERE file.email = email.id)
         THEN 'nothing_missing'
-    WHEN email.attachment_urls IS NULL THEN 'no_files' END"""
+    WHEN email.attachment_urls IS NULL OR json_typeof(email.attachment_urls) <> 'array'
+        THEN 'no_files'
+    WHEN json_array_length(email.attachment_urls) = 0 THEN 'no_files' END"""
 _DELIVER = f"""CASE WHEN email.erased_at IS NOT NULL THEN 'erased'
     WHEN NOT {_ENDED} OR email.completed_at IS NULL THEN email.processing_status
     WHEN email.processing_status = 'failed' AND NOT {{failed}} THEN 'failed'

@@ -159,6 +159,18 @@ async def test_missing_files_are_fetched_again(pool: Pool) -> None:
     }
 
 
+@pytest.mark.parametrize("files", ["[]", "{}", "null", '"a"', '["\\u0000"]', "[null]"])
+async def test_a_preview_of_fetching_tells_what_will_be_whatever_the_list_of_files_is(
+    pool: Pool, files: str
+) -> None:
+    await store(pool, attachment_urls=files)
+    seen = await asking.preview(pool, Action.FETCH, select(""), SETTINGS)
+    bulk = await begin(pool, Action.FETCH)
+    await carry_on(pool)
+    ended = await read(pool, bulk)
+    assert (ended.done, ended.reasons) == (seen.can, seen.cannot)
+
+
 async def test_results_are_delivered_again(pool: Pool) -> None:
     done = {**COMPLETED, "completed_at": NOW - 3 * HOUR}
     synced = {**done, "sync_status": "synced", "sync_version": 1, "synced_at": NOW - HOUR}
