@@ -32,6 +32,8 @@ class RunningProvider:
     """Signs them in another way, by the provider's private key (JWK)."""
     document: dict[str, Any] = attrs.Factory(dict)
     """What stands in its discovery document instead."""
+    text: str | None = None
+    """What it answers to all that ask, instead."""
     _has_old_key: bool = False
 
     def know(self, subject: str, **claims: Any) -> None:
@@ -57,7 +59,7 @@ class RunningProvider:
         """Be as good as at first."""
         self.asked.clear()
         self.document.clear()
-        self.change, self.sign = (lambda claims: None), None
+        self.change, self.sign, self.text = (lambda claims: None), None, None
 
     def _observe(self) -> None:
         given = {**flask.request.args.to_dict(), **flask.request.form.to_dict()}
@@ -68,6 +70,9 @@ class RunningProvider:
 
     def _answer(self, answer: flask.Response) -> flask.Response:
         path = flask.request.path
+        if self.text is not None:
+            answer.set_data(self.text)
+            return answer
         if path.endswith("/openid-configuration") and self.document:
             answer.set_data(flask.json.dumps({**answer.get_json(), **self.document}))
         if path == "/oauth2/token" and answer.status_code == 200:

@@ -78,8 +78,9 @@ def role_by(claims: Mapping[str, Any], settings: Settings) -> Role | None:
     """
     if not settings.oidc_roles:
         return None
-    given = claims.get(settings.oidc_role_claim, [])
-    values = {given} if isinstance(given, str) else set(map(str, given or []))
+    given = claims.get(settings.oidc_role_claim) or []
+    # Some providers name groups as the keys of an object, and one that is alone without a list.
+    values = set(map(str, given if isinstance(given, (list, dict)) else [given]))
     roles = {Role(rule.role) for rule in settings.oidc_roles if rule.value in values}
     greatest = [role for role in Role if role in roles]
     if not greatest:

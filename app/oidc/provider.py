@@ -130,8 +130,10 @@ class Provider:
             "code_verifier": attempt.verifier,
         }
         headers = {"content-type": "application/x-www-form-urlencoded"}
-        methods = document.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
-        if settings.oidc_client_secret and "client_secret_basic" in methods:
+        methods = document.get("token_endpoint_auth_methods_supported")
+        # What is left out, or is no list, is "client_secret_basic" alone.
+        is_basic = not isinstance(methods, list) or "client_secret_basic" in methods
+        if settings.oidc_client_secret and is_basic:
             # https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
             pair = (settings.oidc_client_id, settings.oidc_client_secret)
             shown = ":".join(quote(part, safe="") for part in pair)
@@ -212,7 +214,7 @@ class Provider:
             raise ProviderAwayError(_("it cannot be asked: %(why)s", why=error)) from error
         try:
             told = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             told = None
         if not isinstance(told, dict):
             if status == 200:

@@ -170,6 +170,16 @@ def test_groups_decide_at_each_sign_in(
     assert people(connection)["otto"] == "admin"
 
 
+@pytest.mark.parametrize("groups", [7, True, 1.5, None, {"choir": {}}, [["it"], None]])
+def test_groups_of_any_shape_that_name_none_are_refused(
+    client: httpx.Client, provider: RunningProvider, groups: object
+) -> None:
+    provider.change = lambda claims: claims.update(groups=groups)
+    refused = enter(client)
+    assert refused.status_code == 403
+    assert "Example ID names no group of yours that may come in here" in refused.text
+
+
 def test_who_may_not_sign_in_any_longer_may_not_by_the_provider(
     client: httpx.Client, provider: RunningProvider, connection: Connection
 ) -> None:

@@ -108,6 +108,23 @@ async def test_a_wrong_document_is_told(
         await provider.look()
 
 
+async def test_json_that_is_nested_without_end_is_told(
+    running: RunningProvider, provider: Provider
+) -> None:
+    running.text = "[" * 100_000 + "]" * 100_000
+    with pytest.raises(ProviderAwayError, match="something else than JSON"):
+        await provider.look()
+
+
+@pytest.mark.parametrize("methods", [None, 7, "client_secret_basic"])
+async def test_ways_to_show_a_secret_that_are_no_list_are_the_usual_one(
+    running: RunningProvider, provider: Provider, methods: object
+) -> None:
+    running.document["token_endpoint_auth_methods_supported"] = methods
+    attempt = Attempt.begin(BACK)
+    assert (await provider.claims(attempt, await code_of(provider, attempt)))["sub"] == "7"
+
+
 async def test_a_missing_document_is_told(running: RunningProvider) -> None:
     other = Provider(settings_of(running, oidc_issuer=f"{running.issuer}/nothing"))
     try:
