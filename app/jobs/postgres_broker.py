@@ -16,7 +16,6 @@ from dramatiq.middleware import Middleware
 from dramatiq_postgres import PostgresBroker
 from dramatiq_postgres.broker import Notifier, PostgresConsumer
 from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import _WaitTimeout
 from psycopg_pool import ConnectionPool
 
@@ -26,9 +25,9 @@ from app.database.connections import (
     KEEPALIVE_IDLE_SECONDS,
     KEEPALIVE_INTERVAL_SECONDS,
     UNACKNOWLEDGED_SECONDS,
-    can_write,
 )
 from app.database.errors import is_spent
+from app.database.libpq import libpq_parameters
 from app.jobs.broker_url import BrokerAwayError
 from app.jobs.watched_broker import WatchedBroker
 
@@ -111,7 +110,7 @@ def connection_parameters(url: str) -> dict[str, Any]:
         "keepalives_interval": KEEPALIVE_INTERVAL_SECONDS,
         "keepalives_count": KEEPALIVE_COUNT,
         "tcp_user_timeout": UNACKNOWLEDGED_SECONDS * 1_000,
-        **conninfo_to_dict(can_write(url)),
+        **libpq_parameters(url),
     }
 
 
