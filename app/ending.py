@@ -15,9 +15,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import get_start_method, parent_process
 from types import FrameType
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, Self, TypeAlias
 
+import attrs
 import structlog
 
 log = structlog.get_logger(__name__)
@@ -34,17 +36,46 @@ FORCED_EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: start it again
 SignalHandler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
+@attrs.frozen
+class Parent:
+    """The process by whose end this one ends, too."""
+
+    told: int
+    """Its pid."""
+    pid: int
+    """What `os.getppid` tells as long as it lives."""
+    sentinel: int | None = None
+    """A descriptor that can be read from when it has ended, at the latest when all others have that
+    it started so."""
+
+    @classmethod
+    def of_this_process(cls) -> Self | None:
+        """By what multiprocessing knows; None where it did not start this process."""
+        parent = parent_process()
+        if parent is None or parent.pid is None:
+            return None
+        # The fork server starts what its process asks for, and ends with that.
+        is_served = get_start_method(allow_none=True) == "forkserver"
+        return cls(parent.pid, os.getppid() if is_served else parent.pid, parent.sentinel)
+
+    def has_ended(self) -> bool:
+        """Whether it has."""
+        if os.getppid() != self.pid:
+            return True
+        return self.sentinel is not None and bool(select.select([self.sentinel], [], [], 0)[0])
+
+
 class Ending:
     """Ends this process in time.
 
     Args:
         seconds: from SIGTERM, or the end of the parent, to the end of this process.
-        parent: the process that started this one; None where its end does not matter.
+        parent: None where the end of no other process matters.
         release: gives up what others wait for; done last, and only as long as it is quick.
     """
 
     def __init__(
-        self, seconds: float, *, parent: int | None, release: Callable[[], object] = lambda: None
+        self, seconds: float, *, parent: Parent | None, release: Callable[[], object] = lambda: None
     ) -> None:
         self._seconds = seconds
         self._parent = parent
@@ -88,8 +119,8 @@ class Ending:
         while True:
             if self._ends_at is not None and time.monotonic() >= self._ends_at:
                 self._end()
-            if self._parent is not None and os.getppid() != self._parent:
-                gone, self._parent = self._parent, None
+            if self._parent is not None and self._parent.has_ended():
+                gone, self._parent = self._parent.told, None
                 self._arm(self._seconds)
                 os.kill(os.getpid(), signal.SIGTERM)
                 # What it writes to may have been the parent's.

@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from multiprocessing import parent_process
 from multiprocessing.util import Finalize
 from typing import NoReturn, TypeVar
 from uuid import UUID
@@ -27,6 +26,7 @@ from app.ending import (
     FORCED_EXIT_STATUS,
     LAST_WORDS_SECONDS,
     Ending,
+    Parent,
     exit_at_once,
     only_once,
 )
@@ -263,10 +263,9 @@ def _run(work: Awaitable[T]) -> T:
 
 def _watch_over_the_end(settings: Settings) -> Ending:
     # Dramatiq's master, which started this process; its end is noticed even if it came before.
-    master = parent_process()
     ending = Ending(
         settings.worker_shutdown_seconds + STOP_MARGIN_SECONDS,
-        parent=master.pid if master is not None else None,
+        parent=Parent.of_this_process(),
         release=DB.release,
     )
     ending.watch()

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.long
 
 PRELUDE = """
 import os, signal, subprocess, sys, threading, time
-from app.ending import Ending
+from app.ending import Ending, Parent
 
 def hang():
     threading.Event().wait()
@@ -25,6 +25,24 @@ def said(text):
 
 # As Dramatiq's: it only takes note.
 signal.signal(signal.SIGTERM, lambda *_: said("heard"))
+"""
+
+
+OF_MULTIPROCESSING = """
+import multiprocessing
+from app.ending import POLL_SECONDS
+
+def work():
+    Ending(0.2, parent=Parent.of_this_process()).watch()
+    time.sleep(2 * POLL_SECONDS)
+    said(f"{os.getpid()} looked for its parent")
+    hang()
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    process = multiprocessing.Process(target=work)
+    process.start()
+    process.join()
 """
 
 
@@ -124,12 +142,36 @@ while True:
     assert process.returncode == 75
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_process_ends_with_its_parent_and_not_before_however_it_is_started(
+    started: list["subprocess.Popen[str]"], tmp_path: Path, method: str
+) -> None:
+    # What is spawned reads it again.
+    program = tmp_path / "program.py"
+    program.write_text(PRELUDE + OF_MULTIPROCESSING)
+    parent = subprocess.Popen(
+        [sys.executable, str(program), method],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    started.append(parent)
+    assert parent.stdout is not None
+    said = parent.stdout.readline()
+    assert said.endswith(" looked for its parent\n")
+    child = psutil.Process(int(said.split()[0]))
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
 def test_a_process_ends_with_its_parent(started: list["subprocess.Popen[str]"]) -> None:
     parent = start(
         started,
         """
 if os.fork() == 0:
-    Ending(0.2, parent=os.getppid()).watch()
+    Ending(0.2, parent=Parent(os.getppid(), os.getppid())).watch()
     said("ready")
     while True:
         hang()
