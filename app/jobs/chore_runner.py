@@ -5,7 +5,6 @@ twice at once.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 
@@ -19,6 +18,7 @@ from app.jobs.chore_rows import Taken
 from app.jobs.chores import Chore, ChoreContext, ChoreLostError, ChoreRunningError, Pool
 from app.jobs.duty import without_end
 from app.jobs.heartbeat import worker_name
+from app.lease_clock import lease_time
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class _Run:
     chore: Chore
     taken: Taken
     until: float
-    """By time.monotonic(): the end of the lease, or a moment before."""
+    """By the clock of leases: the end of the lease, or a moment before."""
     work: "asyncio.Task[str | None]"
     is_lost: bool = False
     error: BaseException | None = None
@@ -147,7 +147,7 @@ class Chores:
         runs = list(self._runs.values())
         if not runs:
             return
-        until = time.monotonic() + self._lease.total_seconds()
+        until = lease_time() + self._lease.total_seconds()
         taken = [run.taken for run in runs]
         standing = await chore_rows.extend(self._leases, taken, lease=self._lease)
         for run in runs:
@@ -159,7 +159,7 @@ class Chores:
     async def fence(self) -> None:
         """Cancel what would outlive its lease, the database being away."""
         for run in self._runs.values():
-            if time.monotonic() > run.until - self._cancel_seconds:
+            if lease_time() > run.until - self._cancel_seconds:
                 run.lose()
 
     def finish_soon(self) -> None:
@@ -189,7 +189,7 @@ class Chores:
     ) -> "list[asyncio.Task[None]]":
         if not names or self._stopping.is_set():
             return []
-        until = time.monotonic() + self._lease.total_seconds()
+        until = lease_time() + self._lease.total_seconds()
         taken = await chore_rows.take(
             self._leases,
             names,

@@ -26,6 +26,7 @@ from app.jobs.progress import Notes
 from app.jobs.results import Results
 from app.jobs.transitions import claiming
 from app.jobs.transitions.claiming import Claimed, Refusal
+from app.lease_clock import lease_time
 from app.pauses import GrowingPause
 from app.settings import Settings
 from app.sync.asking import DeliveredEnds
@@ -179,7 +180,7 @@ class Claimer:
         """Returns when the database was asked, and what it answered."""
 
         async def claim() -> tuple[float, Made]:
-            asked_at = time.monotonic()
+            asked_at = lease_time()
             made = await claiming.claim(
                 self._pool,
                 wanted,

@@ -19,6 +19,7 @@ import structlog
 
 from app.jobs.transitions import keeping
 from app.jobs.transitions.common import Claim, Database
+from app.lease_clock import lease_time
 
 log = structlog.get_logger(__name__)
 
@@ -38,17 +39,17 @@ LEASE_NOT_EXTENDED = "handed back: its worker could not reach the database to ex
 
 @attrs.define(eq=False)
 class Held:
-    """A claim whose handler runs here, or whose end is being recorded. All times are those of the
-    monotonic clock."""
+    """A claim whose handler runs here, or whose end is being recorded."""
 
     claim: Claim
     task: "asyncio.Future[Any]"
     """Its handler, or what stands in its place until that begins."""
     gives_up_at: float
-    """When even a cancelled handler must have ended."""
+    """When even a cancelled handler must have ended, by the monotonic clock, as all of its time."""
     lease_ends_at: float
-    """At the earliest: counted from before the database was asked."""
+    """At the earliest: counted from before the database was asked, by the clock of leases."""
     given_up_at: float | None = None
+    """By the clock of leases."""
     reason: str | None = None
     """Why it was given up, for whoever reads the email's story."""
 
@@ -65,7 +66,7 @@ class Contact:
     last: float = 0.0
 
     def answered(self, asked_at: float, lease: timedelta) -> None:
-        """The database answered what it was asked at a moment of the monotonic clock."""
+        """The database answered what it was asked at a moment of the clock of leases."""
         if self.since is None or asked_at - self.last > LONGEST_GAP * lease.total_seconds():
             self.since = asked_at
         self.last = max(asked_at, self.last)
@@ -76,7 +77,7 @@ class Contact:
 
     def has_lasted(self, lease: timedelta) -> bool:
         """Whether whoever lives had a lease's time to extend what it holds."""
-        since, now = self.since, time.monotonic()
+        since, now = self.since, lease_time()
         seconds = lease.total_seconds()
         return (
             since is not None and now - since > seconds and now - self.last < LONGEST_GAP * seconds
@@ -106,7 +107,7 @@ class HeldClaims:
     def give_up(self, held: Held, reason: str | None = None) -> None:
         """Cancel its handler: the claim is lost, or has to be handed back."""
         held.reason = held.reason or reason
-        held.given_up_at = held.given_up_at or time.monotonic()
+        held.given_up_at = held.given_up_at or lease_time()
         held.task.get_loop().call_soon_threadsafe(held.task.cancel)
 
     def all(self) -> list[Held]:
@@ -121,7 +122,7 @@ async def extend_once(database: Database, held_claims: HeldClaims, lease: timede
         Exception: the database is away.
     """
     held = held_claims.all()
-    asked_at = time.monotonic()
+    asked_at = lease_time()
     try:
         # Where nothing is held, the answer tells that the database is there.
         standing = await keeping.extend_leases(database, [h.claim for h in held], lease=lease)
@@ -141,7 +142,7 @@ async def extend_once(database: Database, held_claims: HeldClaims, lease: timede
 
 def is_ending(lease_ends_at: float, lease: timedelta) -> bool:
     """Whether a handler may not run any longer under a lease that ends then."""
-    return lease_ends_at - time.monotonic() < CANCEL_BEFORE_END * lease.total_seconds()
+    return lease_ends_at - lease_time() < CANCEL_BEFORE_END * lease.total_seconds()
 
 
 def fence(held_claims: HeldClaims, lease: timedelta) -> Held | None:
@@ -156,7 +157,7 @@ def fence(held_claims: HeldClaims, lease: timedelta) -> Held | None:
         if h.given_up_at is None:
             log.warning("lease_not_extended", email_id=str(h.claim.email_id))
             held_claims.give_up(h, LEASE_NOT_EXTENDED)
-        elif time.monotonic() - h.given_up_at > CLEAN_UP * lease.total_seconds():
+        elif lease_time() - h.given_up_at > CLEAN_UP * lease.total_seconds():
             return h
     return None
 

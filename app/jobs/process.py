@@ -84,7 +84,7 @@ class Processor:
         """Hold the claims from now on, run the handler for each, and record how they ended.
 
         Args:
-            asked_at: when they were asked for, by the monotonic clock.
+            asked_at: when they were asked for, by the clock of leases.
         """
         self._late.handled(len(claimed))
         lease_ends_at = asked_at + self._lease.total_seconds()

@@ -16,6 +16,7 @@ import attrs
 import structlog
 
 from app.database.errors import DATABASE_AWAY
+from app.lease_clock import lease_time
 from app.pauses import GrowingPause
 from app.sync import claims, transitions
 from app.sync.answers import Health, Verdict
@@ -206,9 +207,10 @@ class Deliverer:
     async def _settle(self, batch: list[Claimed], probe: Probe | None, until: float) -> None:
         """See to what is sent together, whatever happens."""
         claimed_at = time.monotonic()
+        latest = lease_time() + self._limits.lease.total_seconds() * LATEST_SHARE_OF_LEASE
         try:
             async with self._places:
-                await self._settle_in_time(batch, probe, claimed_at, until)
+                await self._settle_in_time(batch, probe, claimed_at, latest, until)
         except (asyncio.CancelledError, TimeoutError):
             # This process ends, or has lost some of it, or cannot extend it.
             given_back = [Result(one, Outcome.LATER) for one in batch]
@@ -219,17 +221,21 @@ class Deliverer:
             log.error("delivery_not_settled", error=type(error).__name__, exc_info=error)
 
     async def _settle_in_time(
-        self, batch: list[Claimed], probe: Probe | None, claimed_at: float, until: float
+        self,
+        batch: list[Claimed],
+        probe: Probe | None,
+        claimed_at: float,
+        latest: float,
+        until: float,
     ) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of a task
-        latest = claimed_at + self._limits.lease.total_seconds() * LATEST_SHARE_OF_LEASE
         worn_out = [one for one in batch if one.failed_tries >= len(self._limits.pauses)]
         left = [one for one in batch if one not in worn_out]
         events = [self._maker.make(one) for one in left]
         results = [Result(one, Outcome.FAILED, error=VANISHED, told=WORN_OUT) for one in worn_out]
         health, reason = None, ""
-        if time.monotonic() > latest or (probe is None and self._stopped_at() > claimed_at):
+        if lease_time() > latest or (probe is None and self._stopped_at() > claimed_at):
             # It was stopped for a while, and others are about to have it; or the receiver was found
             # down, or to want nothing, while it waited for a place.
             results = [Result(one, Outcome.LATER) for one in batch]

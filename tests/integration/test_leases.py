@@ -4,6 +4,7 @@ and no claim lost with the answer to it."""
 import asyncio
 import contextlib
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from app.jobs.rescuer import Rescuer
 from app.jobs.transitions import claiming, ending
 from app.jobs.transitions.claiming import Refusal
 from app.jobs.transitions.common import Claim
+from app.lease_clock import lease_time
 from app.models.incoming_email import IncomingEmail
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -343,7 +345,7 @@ async def test_a_worker_without_contact_for_a_lease_takes_over_from_nobody(pool:
 
 
 def test_a_contact_lasts_from_the_first_answer_after_a_silence() -> None:
-    now = time.monotonic()
+    now = lease_time()
     contact = Contact()
     assert not contact.has_lasted(LEASE)
     for ago in (2.0, 1.6, 1.2, 0.8, 0.4, 0.0):
@@ -369,12 +371,12 @@ async def test_a_handler_that_takes_no_cancellation_ends_with_its_process() -> N
         await asyncio.Event().wait()
 
     held = HeldClaims()
-    now = time.monotonic()
+    now = lease_time()
     claim = Claim(UUID(int=1), datetime.now(UTC), retry_count=0, lost_claims=0)
     made = []
     for ends_in in (0.5, 0.1):
         task = asyncio.create_task(wait())
-        one = Held(claim, task, gives_up_at=now + 999, lease_ends_at=now + ends_in * SECONDS)
+        one = Held(claim, task, gives_up_at=math.inf, lease_ends_at=now + ends_in * SECONDS)
         made.append(one)
         held.add(one)
     assert fence(held, LEASE) is None
@@ -390,6 +392,22 @@ async def test_a_handler_that_takes_no_cancellation_ends_with_its_process() -> N
     made[0].task.cancel()
 
 
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="the clocks of this system stop")
+async def test_a_lease_runs_out_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = HeldClaims()
+    claim = Claim(UUID(int=1), datetime.now(UTC), retry_count=0, lost_claims=0)
+    task = asyncio.create_task(asyncio.Event().wait())
+    one = Held(claim, task, gives_up_at=math.inf, lease_ends_at=lease_time() + 3600)
+    held.add(one)
+    assert fence(held, timedelta(hours=1)) is None
+    assert one.given_up_at is None
+    awake = time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: awake(clock) + 3600)
+    assert fence(held, timedelta(hours=1)) is None
+    assert one.given_up_at is not None
+    await asyncio.wait({task})
+
+
 async def test_an_answer_that_comes_when_the_lease_is_nearly_over_starts_no_handler(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,8 +420,8 @@ async def test_an_answer_that_comes_when_the_lease_is_nearly_over_starts_no_hand
 
     async def claim_late(*arguments: Any, **named: Any) -> Any:
         made = await real_claim(*arguments, **named)
-        moment = time.monotonic()
-        monkeypatch.setattr(leases.time, "monotonic", lambda: moment + 0.9 * SECONDS)
+        moment = lease_time()
+        monkeypatch.setattr(leases, "lease_time", lambda: moment + 0.9 * SECONDS)
         return made
 
     monkeypatch.setattr(claiming, "claim", claim_late)
