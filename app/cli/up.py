@@ -3,6 +3,7 @@
 import asyncio
 import shlex
 import socket
+import threading
 
 import click
 import structlog
@@ -27,6 +28,8 @@ from app.telemetry.logs import configure_logging
 from app.telemetry.process_metrics import counted_together
 
 log = structlog.get_logger(__name__)
+
+THREAD = "embedded-database"
 
 EXAMPLE = (
     b'{"ticket_id": "35436", "from_email": "erika.mustermann@example.com", '
@@ -65,7 +68,7 @@ def up(processes: int | None, concurrency: int | None) -> None:
                 [*web_parts(listener, settings.web_processes, folder), workers],
                 stop_seconds=settings.worker_shutdown_seconds,
                 tell=log.error,
-                see_to=_see_to_the_database,
+                see_to=_DatabaseStarter().see_to,
             )
             status = supervisor.run(on_started=lambda: _introduce(settings, listener, has_admin))
     finally:
@@ -83,11 +86,23 @@ async def _prepare(settings: Settings) -> bool:
         return await ensure_admin_user(password, may_reset=DB.embedded is not None)
 
 
-def _see_to_the_database() -> None:
-    """Start the embedded server again if it was killed."""
-    if DB.embedded is not None:
+class _DatabaseStarter:
+    """Starts the embedded server again if it was killed. That may take minutes, for which the
+    supervisor has to hear of SIGTERM and to look after its parts, so a thread does it."""
+
+    def __init__(self) -> None:
+        self._thread = threading.Thread(target=self._start)
+
+    def see_to(self) -> None:
+        """Have it done, once at a time."""
+        if DB.embedded is not None and not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._start, name=THREAD, daemon=True)
+            self._thread.start()
+
+    def _start(self) -> None:
         try:
-            DB.embedded.acquire()
+            if DB.embedded is not None:
+                DB.embedded.acquire()
         except EmbeddedPostgresError as error:
             log.error("embedded_database_away", reason=str(error))
 
