@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind
 
 from app.http.bodies import RETRY_AFTER_SECONDS, TooMuchHeldError, read_body
 from app.http.problems import problem
+from app.intake.admission import Admission
 from app.intake.canary import read_canary
 from app.intake.intake import Intake
 from app.intake.openapi import PROBLEM_RESPONSES, WEBHOOK_PATH
@@ -33,7 +34,6 @@ from app.intake.signature import (
     SignatureRefusedError,
 )
 from app.intake.unstorable import UnstorableError
-from app.intake.writer import Admission
 from app.models.quarantined_webhook import QuarantinedWebhook, RefusalReason
 from app.models.webhook_schemas import WebhookResponse
 from app.models.webhook_status import WebhookStatus

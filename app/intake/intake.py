@@ -13,6 +13,7 @@ import structlog
 
 from app.attachments.hosts import own_hosts
 from app.intake import erasures, waiting_files
+from app.intake.admission import Admission
 from app.intake.canary import make_canary_row
 from app.intake.doors import as_mended, as_recovered, unchanged
 from app.intake.email_row import EmailRow, make_broken_row, make_event_row, make_row
@@ -27,7 +28,7 @@ from app.intake.reused_ids import ReusedIds
 from app.intake.secret_uses import SecretUses
 from app.intake.signature import SignatureRefusedError, verify, when_signed
 from app.intake.unstorable import telling_defects
-from app.intake.writer import Admission, EmailWriter
+from app.intake.writer import EmailWriter
 from app.models.zendesk_event import EventKind
 from app.settings import Settings
 from app.telemetry.metrics import EVENTS, MENDED, Mending

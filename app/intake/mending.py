@@ -11,6 +11,7 @@ from app.audit.actors import Actor
 from app.audit.acts import Act
 from app.errors import MailroomError
 from app.i18n.texts import gettext as _
+from app.intake.admission import Admission
 from app.intake.charset import decode_with_gaps
 from app.intake.intake import Intake
 from app.intake.refusals import Refusal, discard
@@ -22,7 +23,6 @@ from app.intake.signature import (
     when_signed,
 )
 from app.intake.unstorable import UnstorableError
-from app.intake.writer import Admission
 from app.models.quarantined_webhook import RefusalReason
 from app.telemetry.request_id import uuid7
 

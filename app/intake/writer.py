@@ -9,6 +9,7 @@ import attrs
 import structlog
 
 from app.database.group_commit import ROW_ERRORS
+from app.intake.admission import NO_EMAIL, Admission
 from app.intake.canary import CanaryRow, try_out
 from app.intake.email_row import EmailRow, as_json_string
 from app.intake.erasure_rules import erasures_of, is_erased
@@ -16,7 +17,6 @@ from app.intake.late_webhooks import LOCK_TICKETS, find_made
 from app.intake.row_writer import Connection, NotStoredError, RowWriter
 from app.intake.unstorable import REFUSED_BY_DATABASE, UnstorableError
 from app.models.erasure import comment_key, comment_key_sql
-from app.models.webhook_status import WebhookStatus
 from app.telemetry.metrics import BATCH_ROWS
 
 log = structlog.get_logger(__name__)
@@ -123,32 +123,6 @@ WHERE idempotency_key = ANY($1::text[]) OR delivery_signature = ANY($2::text[])
 # A duplicate's first email may be erased between the INSERT and the look-up: then it is stored.
 INSERT_TRIES = 3
 
-
-@attrs.frozen
-class Admission:
-    """An email that is stored: under this id, now or since an earlier delivery; or that was stored
-    and is erased for good, which is a duplicate, too."""
-
-    email_id: UUID | None
-    """None where no email was stored, nor found."""
-
-    is_duplicate: bool
-    is_email: bool = True
-    """Else nothing was stored as one: an event about something else, or an email that Zendesk had
-    erased."""
-
-    unreadable: str | None = None
-    """Why it is stored as failed: nobody can read it so far."""
-
-    @property
-    def status(self) -> WebhookStatus:
-        """What the sender is told."""
-        if not self.is_email:
-            return WebhookStatus.ACKNOWLEDGED
-        return WebhookStatus.DUPLICATE if self.is_duplicate else WebhookStatus.ACCEPTED
-
-
-NO_EMAIL = Admission(None, is_duplicate=False, is_email=False)
 
 _columns = operator.attrgetter(
     *(field.name for field in attrs.fields(EmailRow) if field.name != "sent_at")

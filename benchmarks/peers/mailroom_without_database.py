@@ -2,8 +2,9 @@
 
 from app.cli.listener import listen
 from app.cli.web import Server
+from app.intake.admission import Admission
 from app.intake.email_row import EmailRow
-from app.intake.writer import Admission, EmailWriter
+from app.intake.writer import EmailWriter
 from app.main import create_app
 from app.settings import get_settings
 

@@ -9,12 +9,13 @@ from uuid import uuid4
 import asyncpg
 import attrs
 
+from app.intake.admission import Admission
 from app.intake.canary import make_canary_row
 from app.intake.email_row import EmailRow, make_row
 from app.intake.json_body import read_json_object
 from app.intake.payload import check_payload
 from app.intake.row_writer import NotStoredError
-from app.intake.writer import Admission, EmailWriter
+from app.intake.writer import EmailWriter
 from app.models.webhook_status import WebhookStatus
 from app.telemetry.request_id import uuid7
 

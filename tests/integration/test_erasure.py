@@ -21,11 +21,12 @@ from support import SECRET, WAIT_SECONDS, email, events, make_settings
 from app.attachments import enrolling, removing
 from app.attachments import transitions as attachments
 from app.cli.erase import _line
+from app.intake.admission import Admission
 from app.intake.comments import SELECT_ERASED
 from app.intake.email_row import EmailRow
 from app.intake.intake import Intake
 from app.intake.signature import sign
-from app.intake.writer import Admission, _insert_rows
+from app.intake.writer import _insert_rows
 from app.jobs.transitions import erasing
 from app.models.erasure import ErasedBy, comment_key, comment_key_sql
 from app.retention import erasure, erasure_file, erasure_records

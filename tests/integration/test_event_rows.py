@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import SECRET, email, make_settings
 
+from app.intake.admission import Admission
 from app.intake.erasures import settle
 from app.intake.events import is_event, read_event
 from app.intake.intake import Intake
 from app.intake.keeper import IntakeKeeper
 from app.intake.signature import sign
 from app.intake.waiting_files import LOCK_TICKET
-from app.intake.writer import Admission
 from app.jobs.story import tell_story
 from app.models.webhook_status import WebhookStatus
 from app.models.zendesk_event import EventKind

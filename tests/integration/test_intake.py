@@ -18,6 +18,7 @@ from support import SECRET, email, free_port, make_settings
 
 from app.database.engine import MailroomEngine
 from app.intake import writer
+from app.intake.admission import Admission
 from app.intake.email_row import EmailRow, make_row
 from app.intake.erasure_rules import erasures_of
 from app.intake.intake import Intake
@@ -27,7 +28,7 @@ from app.intake.quarantine import Quarantine
 from app.intake.refusals import PAGE_BYTES, Refusal, refusals
 from app.intake.row_writer import NotStoredError
 from app.intake.signature import SignatureRefusedError, sign
-from app.intake.writer import FIND_FIRST, INSERT_UNLESS_IN_QUESTION, Admission, EmailWriter
+from app.intake.writer import FIND_FIRST, INSERT_UNLESS_IN_QUESTION, EmailWriter
 from app.models.quarantined_webhook import RefusalReason
 from app.telemetry.request_id import uuid7
 

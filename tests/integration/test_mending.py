@@ -11,6 +11,7 @@ import attrs
 import pytest
 from support import SECRET, email, make_settings, signed
 
+from app.intake.admission import Admission
 from app.intake.intake import Intake
 from app.intake.mending import MendingError, admit_mended, as_text, examine
 from app.intake.payload import InvalidPayloadError
@@ -18,7 +19,6 @@ from app.intake.quarantine import Quarantine
 from app.intake.refusals import Refusal, find_refusal
 from app.intake.refused import RefusedError
 from app.intake.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
-from app.intake.writer import Admission
 from app.models.quarantined_webhook import RefusalReason
 from app.retention.erasure import erase_email
 
