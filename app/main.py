@@ -31,7 +31,7 @@ from app.api.pause_metrics import PauseState
 from app.api.processing import ProcessingController
 from app.api.quarantine import QuarantineController
 from app.attachments.given import Archive
-from app.chores_of import chores_of_web
+from app.chores_of import chores_of, chores_of_web
 from app.database.engine import ANSWER_SECONDS, DB, close_pool, running_pool
 from app.database.schema_fit import say_whether_the_schema_fits
 from app.desk.admin import PATH as ADMIN_PATH
@@ -218,9 +218,9 @@ async def _database_and_intake(app: Litestar) -> AsyncIterator[None]:
         EmailCounts(running_pool()),
         AttachmentCounts(running_pool(), are_fetched=get_settings().attachments != "off"),
         DeliveryCounts(running_pool(), get_settings()),
-        ChoreCounts(running_pool()),
+        ChoreCounts(running_pool(), chores_of(get_settings())),
         AlarmCounts(running_pool()),
-        GapCounts(running_pool(), is_watched=get_settings().watched_every is not None),
+        GapCounts(running_pool(), watched_every=get_settings().watched_every),
         PauseState(running_pool()),
         CanaryCounts(running_pool(), get_settings()),
     ]

@@ -11,11 +11,14 @@ class GapCounts:
     """Looks at the lines' cursors.
 
     Args:
-        is_watched: Zendesk's lists are looked through; else nobody is late.
+        watched_every: the pause in seconds between two looks through Zendesk's lists; None: nobody
+            looks, and so nobody is late.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, is_watched: bool) -> None:
-        self._is_watched = is_watched
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", *, watched_every: float | None
+    ) -> None:
+        self._watched_every = watched_every
         self._look: Look[Gaps | None] = look_for_scrapes(
             lambda: find_gaps(pool), nothing=None, what="gaps"
         )
@@ -30,6 +33,11 @@ class GapCounts:
             "Since a line last came to the end of Zendesk's list.",
             labels=["line"],
         )
+        interval = GaugeMetricFamily(
+            "mailroom_gap_interval_seconds",
+            "Pause between two looks through Zendesk's list.",
+            labels=["line"],
+        )
         found = CounterMetricFamily(
             "mailroom_gap_emails", "Emails that no webhook had brought.", labels=["line"]
         )
@@ -37,8 +45,9 @@ class GapCounts:
             "mailroom_gap_odd", "Items of Zendesk's of an unknown shape.", labels=["line"]
         )
         for line in standing.lines:
-            if self._is_watched and line.lag is not None:
+            if self._watched_every is not None and line.lag is not None:
                 lag.add_metric([line.name], line.lag.total_seconds())
+                interval.add_metric([line.name], self._watched_every)
             found.add_metric([line.name], line.found)
             odd.add_metric([line.name], line.odd)
         found.add_metric(["backfill"], standing.backfilled)
@@ -47,7 +56,7 @@ class GapCounts:
             "Calls that were not delivered and that nobody has looked into.",
             value=standing.waiting,
         )
-        return [lag, found, odd, waiting]
+        return [lag, interval, found, odd, waiting]
 
     async def close(self) -> None:
         """Give up what is being looked at."""

@@ -121,7 +121,11 @@ def receiver_of(settings: Settings) -> str | None:
 async def count_deliveries(
     database: Database, receiver: str | None, *, at_most: int | None = None
 ) -> Deliveries:
-    """Count what is not delivered, up to `at_most` of each, and see how the receiver stands."""
+    """Count what is not delivered, up to `at_most` of each, and see how the receiver stands.
+
+    Args:
+        receiver: its name; None: nothing is delivered, and so nothing is late.
+    """
     row = await database.fetchrow(COUNT, at_most)
     assert row is not None  # noqa: S101 - a SELECT without FROM
     return Deliveries(
@@ -130,7 +134,7 @@ async def count_deliveries(
         untold=row["untold"],
         never_told=row["never_told"],
         pending_age=max(row["pending_age"] or NOTHING, NOTHING),
-        lag=row["lag"] or NOTHING,
+        lag=NOTHING if receiver is None else row["lag"] or NOTHING,
         receiver=await find_receiver(database, receiver),
     )
 

@@ -11,7 +11,9 @@ from support import make_settings
 from app.api.chore_metrics import ChoreCounts
 from app.api.delivery_metrics import DeliveryCounts
 from app.api.metrics import Counting
+from app.chores_of import chores_of
 from app.desk.figures import Lookout
+from app.jobs.chores import Chore, ChoreContext
 from app.settings import Settings
 from app.sync.breaker import MAKE
 from app.sync.counts import COUNT, count_deliveries, receiver_of
@@ -103,6 +105,15 @@ async def test_an_erasure_that_the_receiver_is_to_be_told_of_can_be_late_too(poo
     assert 3_600 <= found["delivery_lag_seconds",] <= 3_600 + since
 
 
+async def test_what_waits_is_not_late_where_nothing_is_delivered_any_more(pool: Pool) -> None:
+    await store(pool, sync_status="pending", sync_next_attempt_at=NOW - HOUR)
+    await store_event(pool, "pending", NOW - HOUR)
+    assert (await deliveries(pool))["delivery_lag_seconds",] >= 3_600
+    nobody = await deliveries(pool, make_settings())
+    assert nobody["delivery_lag_seconds",] == 0
+    assert nobody["undelivered_emails", "pending"] == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "stands", "reason"),
     [
@@ -138,19 +149,42 @@ async def test_chores_are_told_of_but_not_those_of_other_settings(pool: Pool) ->
         ("chore_failures", "prune"): 3,
         ("chore_failures", "gaps"): 1,
         ("chore_last_ok_timestamp_seconds", "prune"): 1_000,
+        ("chore_interval_seconds", "prune"): 60,
+        ("chore_interval_seconds", "gaps"): 60,
     }
     # Without a worker, nobody can tell.
     former = {
         ("chore_failures", "former"): 9,
         ("chore_last_ok_timestamp_seconds", "former"): 1_000,
+        ("chore_interval_seconds", "former"): 60,
     }
-    assert await samples(ChoreCounts(pool)) == told | former
+    chores = [Chore(name, 60, nothing) for name in ("prune", "gaps", "former")]
+    assert await samples(ChoreCounts(pool, chores)) == told | former
     await pool.execute("INSERT INTO workers (name) VALUES ('one')")
-    assert await samples(ChoreCounts(pool)) == told
+    assert await samples(ChoreCounts(pool, chores)) == told
     failing = (await Lookout(pool).look()).failing_chores
     assert [(chore.name, chore.failures, chore.last_error) for chore in failing] == [
         ("prune", 3, "away")
     ]
+
+
+async def nothing(_: ChoreContext) -> None:
+    """Do nothing."""
+
+
+async def test_nothing_is_told_of_a_chore_that_is_switched_off(pool: Pool) -> None:
+    # It was done each week, and its row stays.
+    await pool.execute(
+        "INSERT INTO chores (name, next_run_at, last_ok_at, failures) VALUES"
+        " ('prune', now() + interval '5 days', to_timestamp(1000), 3)"
+    )
+    asked_for = chores_of(make_settings(keep_events_days=30, prune_every_seconds=604_800))
+    assert await samples(ChoreCounts(pool, asked_for)) == {
+        ("chore_failures", "prune"): 3,
+        ("chore_last_ok_timestamp_seconds", "prune"): 1_000,
+        ("chore_interval_seconds", "prune"): 604_800,
+    }
+    assert await samples(ChoreCounts(pool, chores_of(make_settings()))) == {}
 
 
 async def test_counting_deliveries_reads_their_indexes_alone(pool: Pool) -> None:

@@ -327,7 +327,7 @@ async def test_what_was_missed_before_the_first_look_is_left_to_a_backfill(
 async def test_lag_backlog_and_finds_are_metrics_and_a_line_of_the_overview(
     pool: "Pool[asyncpg.Record]", delivery: Delivery, run: Callable[..., Any]
 ) -> None:
-    counts = GapCounts(pool, is_watched=True)
+    counts = GapCounts(pool, watched_every=7_200)
     assert await counts.look() == []
     await counts.close()
     delivery.faults = Faults(refuse=1.0)
@@ -336,8 +336,9 @@ async def test_lag_backlog_and_finds_are_metrics_and_a_line_of_the_overview(
     await pool.execute(
         "INSERT INTO zendesk_invocations (id, webhook_id, status) VALUES ('I', 'W', 'terminated');"
     )
-    samples = await samples_of(pool, is_watched=True)
+    samples = await samples_of(pool, watched_every=7_200)
     assert 0 <= samples.pop(("mailroom_gap_lag_seconds", "invocations")) < WAIT_SECONDS
+    assert samples.pop(("mailroom_gap_interval_seconds", "invocations")) == 7_200
     assert samples == {
         ("mailroom_gap_emails_total", "invocations"): 1,
         ("mailroom_gap_emails_total", "backfill"): 0,
@@ -345,17 +346,17 @@ async def test_lag_backlog_and_finds_are_metrics_and_a_line_of_the_overview(
         ("mailroom_gap_waiting",): 1,
     }
     # Without a token the cursors stay, and nobody is late.
-    assert await samples_of(pool, is_watched=False) == samples
+    assert await samples_of(pool, watched_every=None) == samples
     gaps = (await Lookout(pool).look()).gaps
     assert [(line.name, line.found) for line in gaps.lines] == [("invocations", 1)]
     assert gaps.waiting == 1
 
 
 async def samples_of(
-    pool: "Pool[asyncpg.Record]", *, is_watched: bool
+    pool: "Pool[asyncpg.Record]", *, watched_every: float | None
 ) -> dict[tuple[str, ...], float]:
     """What Prometheus sees of the lines."""
-    counts = GapCounts(pool, is_watched=is_watched)
+    counts = GapCounts(pool, watched_every=watched_every)
     async with asyncio.timeout(WAIT_SECONDS):
         while not (found := await counts.look()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
