@@ -615,7 +615,8 @@ async def insert_behind(pool: "Pool[asyncpg.Record]", key: str) -> tuple[str, st
         row, id=uuid7(), from_email="x@y.z", idempotency_key=None, delivery_signature="held"
     )
     async with pool.acquire() as connection:
-        admissions = await _insert_rows(connection, [held, row])
+        admissions: dict[UUID, Admission] = {}
+        await _insert_rows(connection, [held, row], admissions)
     return admissions[held.id].status.value, admissions[row.id].status.value
 
 
