@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -304,13 +304,13 @@ class Storm:
         for name in self._processes:
             self._stop(name)
 
-    def stop_workers(self) -> None:
-        """Stop both and leave them stopped."""
-        for name in ("worker0", "worker1"):
+    def stop_workers(self, names: Sequence[str] = ("worker0", "worker1")) -> None:
+        """Stop them and leave them stopped."""
+        for name in names:
             self._wait_for_start(name)
         with self._lock:
-            self._resting.update(["worker0", "worker1"])
-        for name in ("worker0", "worker1"):
+            self._resting.update(names)
+        for name in names:
             self._stop(name)
 
     def start_workers(self) -> None:
@@ -419,6 +419,8 @@ class Storm:
             wait_until(self._ticks, self.explain)
             # The other one is to keep places.
             self.load.stop()
+            self.start_workers()
+            self._wait_for_start("worker0")
         cut_off = chance.choice([self._to_database.cut, self._to_database.vanish])
         cut_off()
         self._wait(self._lease_seconds + 3)
