@@ -19,6 +19,8 @@ from app.piccolo_app import APP_CONFIG
 
 Connection = psycopg.Connection[dict[str, Any]]
 
+# What is old may be cleared away at any moment.
+MOMENT = datetime.now(UTC)
 TABLES = "/admin/api/tables/"
 
 LEFT_OUT = {
@@ -70,7 +72,7 @@ AT_THE_DESK = {
     "processing_pauses": "/",
     "workers": "/workers",
     "chores": "/workers",
-    "audit_entries": "/audit?q=what%3A1+at%3A2026-11-01T00%3A00",
+    "audit_entries": f"/audit?q=what%3A1+at%3A{MOMENT:%Y-%m-%dT%H%%3A%M}",
     "saved_searches": "/emails?q=1",
     "operator_accounts": "/people#user-1",
 }
@@ -90,7 +92,7 @@ SAMPLES: dict[type, Any] = {
     str: "1",
     int: 1,
     UUID: UUID(int=1),
-    datetime: datetime(2026, 11, 1, tzinfo=UTC),
+    datetime: MOMENT,
     bool: False,
     bytes: b"\xff\x00",
 }

@@ -106,6 +106,8 @@ async def handle(email):
 Fault: TypeAlias = Callable[[random.Random], None]
 
 IN_WORK = "SELECT count(*) FROM incoming_emails WHERE processing_status = 'processing'"
+# Twice what a message may take until it counts as lost, and more.
+TAKEN_OVER_SECONDS = 300.0
 TAKEN_OVER = """
 SELECT count(*) FROM incoming_emails WHERE processing_status = 'processing' AND lost_claims > 0
 """
@@ -425,7 +427,9 @@ class Storm:
         cut_off()
         self._wait(self._lease_seconds + 3)
         if self._handler_seconds is not None:
-            wait_until(lambda: self._count(TAKEN_OVER) > 0, self.explain)
+            # Its broker still gives messages to the one that is cut off: they count as lost later.
+            seconds = TAKEN_OVER_SECONDS
+            wait_until(lambda: self._count(TAKEN_OVER) > 0, self.explain, seconds=seconds)
         self._to_database.restore()
 
     def calm_down(self) -> None:
