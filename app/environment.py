@@ -58,14 +58,18 @@ def read_files(
     return read
 
 
+def why_unreadable(error: OSError | UnicodeError) -> str:
+    """Why a file of text could not be read, in a few words without what is in it."""
+    return str(error.strerror) if isinstance(error, OSError) else "it is not text in UTF-8"
+
+
 def _read(name: str, path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise UnusableVariableError(
-            f"{_file(name)}: {path} cannot be read ({why}): see that it exists and that this user "
-            "may read it"
+            f"{_file(name)}: {path} cannot be read ({why_unreadable(error)}): see that it exists "
+            "and that this user may read it"
         ) from None
     if not text:
         raise UnusableVariableError(f"{_file(name)}: {path} is empty: write the value into it")

@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from app.development_secrets import load_or_make_secrets
-from app.environment import UnusableVariableError, cleaned, read_files
+from app.environment import UnusableVariableError, cleaned, read_files, why_unreadable
 from app.errors import MailroomError
 from app.setting_groups.alerts import AlertSettings
 from app.setting_groups.attachments import AttachmentSettings
@@ -114,10 +114,9 @@ def load_settings() -> Settings:
     except UnusableVariableError as error:
         raise SettingsError(str(error)) from None
     except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise SettingsError(
-            f"{ENV_FILE.absolute()} cannot be read ({why}): save it as UTF-8, and see that this "
-            "user may read it"
+            f"{ENV_FILE.absolute()} cannot be read ({why_unreadable(error)}): save it as UTF-8, "
+            "and see that this user may read it"
         ) from None
     settings = settings.model_copy(update={"home": settings.home.expanduser().absolute()})
     if settings.is_production or (settings.webhook_secrets and settings.api_token):
