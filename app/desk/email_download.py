@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from email.headerregistry import Address
 from email.message import EmailMessage
+from email.parser import BytesHeaderParser
 from email.policy import SMTP
 from typing import Any
 from uuid import UUID
@@ -142,19 +143,27 @@ def _set_sender(message: EmailMessage, name: str, address: str) -> None:
 
 
 def _set(message: EmailMessage, name: str, *values: Callable[[], object]) -> None:
-    """Set a header to the first value that can be made, read and written: the library meets
+    """Set a header to the first value that can be made, written and read: the library meets
     with errors of many kinds in what strangers wrote."""
     for value in values:
         try:
             message[name] = value()
-            written = SMTP.fold_binary(name, message[name])
-        except Exception:  # noqa: BLE001 - whatever it meets with
-            del message[name]
-        else:
-            # Python 3.13 writes so what the others cannot write, and no reader can read.
-            if b"=?unknown-8bit?" not in written:
+            if _is_readable(message, name):
                 return
-            del message[name]
+        except Exception:  # noqa: BLE001, S110 - whatever it meets with
+            pass
+        del message[name]
+
+
+def _is_readable(message: EmailMessage, name: str) -> bool:
+    written = SMTP.fold_binary(name, message[name])
+    # Python 3.13 writes so what the others cannot write, and no reader can read.
+    if b"=?unknown-8bit?" in written:
+        return False
+    # Python 3.14 writes a domain that has one bracket, and reads more into it than there was.
+    told = BytesHeaderParser(policy=SMTP).parsebytes(written)[name]
+    addresses = [address.addr_spec for address in getattr(message[name], "addresses", ())]
+    return addresses == [address.addr_spec for address in getattr(told, "addresses", ())]
 
 
 def _undecoded(text: str) -> str:

@@ -31,7 +31,7 @@ NOT_UTF_8 = "=?utf-8?b?/w==?="
         ({"from_email": "erika@[192.168.0.1"}, "From", "erika@[192.168.0.1"),
         ({"from_email": "]@["}, "From", '"]@["'),
         ({"from_email": "\ud7ff,("}, "From", "\ud7ff,("),
-        ({"from_email": f"{'x' * 100}()example.com"}, "From", "x example.com"),
+        ({"from_email": f"{'x' * 100}()example.com"}, "From", "example.com"),
         ({"from_name": f"{NOT_UTF_8},"}, "From", "<erika@example.com>"),
         ({"subject": f"ä {NOT_UTF_8}"}, "Subject", "ä = ?utf-8?b?/w== ?="),
         ({"zendesk_ticket_id": f"ä {NOT_UTF_8}"}, "X-Zendesk-Ticket", "ä = ?utf-8?b?/w== ?="),
@@ -70,5 +70,8 @@ async def test_a_file_of_any_type_is_attached_as_the_bytes_that_it_is(kind: str,
 async def test_other_tasks_go_on_while_a_message_is_written() -> None:
     seen = asyncio.Event()
     asyncio.get_running_loop().call_soon(seen.set)
-    await make_message({**ROW, "id": uuid4()}, [])
+    # Of one that is written before it is waited for, Python 3.14 has the result at once.
+    await make_message(
+        {**ROW, "id": uuid4()}, [in_memory(0, "one", bytes(4_000_000), content_type="")]
+    )
     assert seen.is_set()
