@@ -47,6 +47,9 @@ hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("patient")
+hypothesis.settings.register_profile(
+    "quick", hypothesis.settings.get_profile("patient"), max_examples=15
+)
 for kind in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, kind, WAIT_SECONDS)
 # Each client reads all authorities of the system anew, 55 ms of processor time: most of what it
@@ -84,7 +87,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     terminalreporter.write_line(f"{name}: {value}")
 
 
+def is_quick(config: pytest.Config) -> bool:
+    """Whether the quick set is run, and nothing else."""
+    return config.option.markexpr == "quick"
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if is_quick(config):
+        hypothesis.settings.load_profile("quick")
     config.addinivalue_line("markers", "quick: starts hardly a process; the set for the inner loop")
     config.addinivalue_line("markers", "long: takes long, or tells seldom; not for the inner loop")
     if not hasattr(config, "workerinput"):
@@ -92,6 +102,11 @@ def pytest_configure(config: pytest.Config) -> None:
         # Once, or where nothing may write bytecode each of a thousand processes does it for itself.
         for folder in ("app", "piccolo_migrations"):
             compileall.compile_dir(PROJECT / folder, quiet=2)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    # Nothing of these is quick, and they import most of all.
+    return True if is_quick(config) and collection_path.name in ("e2e", "faults") else None
 
 
 def pytest_collection_finish() -> None:
