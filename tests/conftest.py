@@ -47,9 +47,7 @@ hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("patient")
-hypothesis.settings.register_profile(
-    "quick", hypothesis.settings.get_profile("patient"), max_examples=15
-)
+hypothesis.settings.register_profile("quick", hypothesis.settings(), max_examples=15)
 for kind in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, kind, WAIT_SECONDS)
 # Each client reads all authorities of the system anew, 55 ms of processor time: most of what it
@@ -89,7 +87,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def is_quick(config: pytest.Config) -> bool:
     """Whether the quick set is run, and nothing else."""
-    return config.option.markexpr == "quick"
+    expression: str = config.option.markexpr
+    return expression == "quick"
 
 
 def pytest_configure(config: pytest.Config) -> None:
