@@ -8,6 +8,7 @@ its settings.
 """
 
 import asyncio
+import atexit
 import contextlib
 import gc
 import importlib
@@ -208,6 +209,36 @@ def serve(requests: socket.socket) -> tuple[dict[str, Any], list[int]]:
             poll.register(descriptor, select.POLLIN)
 
 
+def run(script: str) -> int:
+    """Run a script, and what Python does at its end but for taking apart all modules: most of them
+    are the parent's, and each page of theirs would be copied for it. Returns its status.
+
+    Raises:
+        KeyboardInterrupt: Python has to end the process by the signal.
+    """
+    status = 0
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            status = ended.code & 0xFF
+        elif ended.code is not None:
+            print(ended.code, file=sys.stderr)
+            status = 1
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for file in (sys.stdout, sys.stderr):
+        try:
+            if not file.closed:
+                file.flush()
+        except OSError:
+            status = 120
+    return status
+
+
 def main() -> None:
     for library in LIBRARIES:
         importlib.import_module(library)
@@ -235,7 +266,7 @@ def main() -> None:
     sys.argv = request["command"]
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path = [str(Path(sys.argv[0]).parent), *filter(None, inherited), *libraries]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    os._exit(run(sys.argv[0]))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,22 @@ print(get_settings.cache_info().currsize, end=" ")
 os.environ.update(MAILROOM_PORT="4711", MAILROOM_HOME=os.getcwd())
 print(get_settings().port)
 """
+
+# How scripts end. What these print is written when Python ends, if at all.
+ENDS = {
+    "end": "print('said')",
+    "none": "import sys; print('said'); sys.exit()",
+    "number": "import sys; print('said'); sys.exit(258)",
+    "text": "import sys; print('said'); sys.exit('why not')",
+    "exception": "print('said'); raise ValueError('why not')",
+    "nested": "print('said'); raise asyncio.CancelledError('why not')",
+    "interrupt": "print('said'); raise KeyboardInterrupt('why not')",
+    "atexit": "import atexit; atexit.register(print, 'at the end')",
+    "thread": "import threading; threading.Timer(0.2, print, ['of a thread']).start()",
+    "full": "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); print('said')",
+    "closed": "import sys; sys.stdout.close()",
+    "at once": "import os; print('said'); os._exit(7)",
+}
 
 
 def start(folder: Path, source: str, *arguments: str) -> Forked:
@@ -93,6 +110,17 @@ def test_signals_reach_it_as_they_reach_another(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == -signal.SIGINT
     assert "KeyboardInterrupt" in (folder / "err").read_text()
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_it_ends_as_another(tmp_path: Path, end: str) -> None:
+    source = f"import asyncio; {ENDS[end]}"
+    folder = tmp_path / "own"
+    process = start(folder, source)
+    other = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    assert (process.wait(60), (folder / "out").read_text()) == (other.returncode, other.stdout)
+    said = (folder / "err").read_text().splitlines()
+    assert said[-1:] == other.stderr.splitlines()[-1:]
 
 
 def test_settings_are_read_after_the_fork(tmp_path: Path) -> None:
