@@ -26,6 +26,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from piccolo.apps.user.tables import BaseUser
+
 # What web, worker and commands import of others, in the end.
 LIBRARIES = (
     *("aioclamd", "aiosmtplib", "asyncpg", "attrs", "babel.dates", "click", "dateutil.parser"),
@@ -45,6 +47,9 @@ READ_BEFORE = (
     *("PYTHON", "LC_", "LANG", "OTEL_PROPAGATORS", "OTEL_PYTHON_", "PROMETHEUS_", "PYDANTIC_"),
     "dramatiq_",
 )
+# A variable for what is forked: of how many rounds its hashes of passwords are. Where it is not set
+# they are as many as elsewhere.
+ROUNDS = "TESTS_PASSWORD_ROUNDS"
 # A request holds a whole environment.
 MOST_BYTES = 1 << 17
 PROJECT = Path(__file__).parent.parent
@@ -225,7 +230,7 @@ def run(script: str) -> int:
         elif ended.code is not None:
             print(ended.code, file=sys.stderr)
             status = 1
-    except Exception:
+    except Exception:  # noqa: BLE001 - Python would say it, too
         sys.excepthook(*sys.exc_info())
         status = 1
     threading._shutdown()  # type: ignore[attr-defined]
@@ -261,6 +266,8 @@ def main() -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
+    if rounds := os.environ.pop(ROUNDS, ""):
+        BaseUser._pbkdf2_iteration_count = int(rounds)
     # It is ignored, and so by Python, where the tests run in the background of a script.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = request["command"]

@@ -27,7 +27,7 @@ import psycopg
 import pytest
 import redis
 from databases import Databases
-from fork_server import Forked, ForkServer, can_fork
+from fork_server import ROUNDS, Forked, ForkServer, can_fork
 from piccolo.apps.user.tables import BaseUser
 
 from app.intake.signature import INVOCATION_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
@@ -45,6 +45,8 @@ SECRET = "a secret of the tests which is long"
 PRODUCTION = {"MAILROOM_ENV": "production", "MAILROOM_API_TOKEN": "token-of-the-production-api"}
 PASSWORD = "correct horse battery staple"
 WAIT_SECONDS = 120.0
+# Of a hash of a password, where what it costs by design does not matter: else 600,000.
+FEW_ROUNDS = 1_000
 
 FORK_SERVER = ForkServer()
 # More than one test asks for; it is listened at the earlier ones by now, or they are free again.
@@ -94,6 +96,7 @@ class Services:
             # On a machine under load an answer may take longer than Zendesk would wait.
             "MAILROOM_INTAKE_DEADLINE_SECONDS": "30",
             "MAILROOM_PORT": str(free_port()),
+            ROUNDS: str(FEW_ROUNDS),
         }
         self.processes: list[Process] = []
 
@@ -208,8 +211,8 @@ def create_token(services: Services, name: str, *options: str) -> dict[str, str]
 
 @functools.cache
 def hash_password() -> str:
-    """PASSWORD as Piccolo stores it. Its rounds take a while, so once for all tests."""
-    return BaseUser.hash_password(PASSWORD)
+    """PASSWORD as Piccolo stores it."""
+    return BaseUser.hash_password(PASSWORD, iterations=FEW_ROUNDS)
 
 
 def create_operators(services: Services) -> None:
