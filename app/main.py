@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.metadata
 from collections.abc import AsyncIterator
 from typing import Literal, TypeAlias
 
@@ -133,7 +134,7 @@ def create_app(only: Part | None = None) -> Litestar:
             path=SCHEMA_PATH,
             openapi_router=api_docs_router(SCHEMA_PATH),
             use_handler_docstrings=True,
-            version="0.1.0",
+            version=importlib.metadata.version("mailroom"),
             description="The place where a support team's inbound email can never get lost.",
             render_plugins=[ApiDocsPlugin(settings.root_path), JsonRenderPlugin()],
             servers=[Server(url=settings.root_path or "/")],

@@ -10,10 +10,13 @@ from support import PROJECT
 TOOLS = Path(sys.executable).parent
 UV = str(TOOLS / "uv")
 LOCK = PROJECT / "docs" / "deploy" / "requirements.txt"
+BUILD_LOCK = LOCK.with_name("build-requirements.txt")
 
 
-def run(*command: str, cwd: Path, timeout: float = 900, **environment: str) -> str:
-    """Run a command to its end. Returns what it printed."""
+def run(
+    *command: str, cwd: Path, timeout: float = 900, given: str = "", **environment: str
+) -> str:
+    """Run a command to its end, with this as its input. Returns what it printed."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -23,6 +26,7 @@ def run(*command: str, cwd: Path, timeout: float = 900, **environment: str) -> s
         command,
         cwd=cwd,
         env={**inherited, **environment},
+        input=given,
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -1,5 +1,7 @@
 """The OpenAPI schema is true: whatever it lets through is answered as it says."""
 
+from importlib.metadata import version
+
 import httpx
 import psycopg
 from support import Services, email, signed
@@ -27,6 +29,12 @@ def test_no_request_that_the_schema_allows_or_forbids_ends_in_an_error_of_ours(
     )
     assert ended.returncode == 0, ended.stdout[-6000:]
     assert "unhandled_error" not in services.log()
+
+
+def test_the_schema_tells_the_version_that_is_installed(services: Services) -> None:
+    services.start_web()
+    schema = httpx.get(f"{services.url}/schema/openapi.json").json()
+    assert schema["info"]["version"] == version("mailroom")
 
 
 def test_the_page_of_the_schema_loads_nothing_from_elsewhere(services: Services) -> None:

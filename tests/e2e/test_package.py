@@ -4,11 +4,13 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tomllib
 from pathlib import Path
 
 import httpx
 import pytest
 from packaged import (
+    BUILD_LOCK,
     LOCK,
     UV,
     build,
@@ -124,15 +126,27 @@ def test_every_command_works_where_only_the_wheel_is(
             assert (share / copy / Path(file).relative_to(folder)).exists(), file
 
 
-def test_the_lock_has_what_the_project_asks_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lock", "wanted"),
+    [
+        (LOCK, ("pyproject.toml", "--extra", "otel")),
+        (BUILD_LOCK, ("-",)),
+    ],
+    ids=lambda value: value.stem if isinstance(value, Path) else "",
+)
+def test_a_lock_has_what_the_project_asks_for(
+    lock: Path, wanted: tuple[str, ...], tmp_path: Path
+) -> None:
     """As after the command that makes it, which docs/deployment.md names; no newer versions."""
-    lock = tmp_path / "requirements.txt"
-    shutil.copy(LOCK, lock)
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    made = tmp_path / lock.name
+    shutil.copy(lock, made)
     run(
-        *(UV, "pip", "compile", "pyproject.toml", "--extra", "otel", "--universal"),
-        *("--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate"),
-        *("--quiet", "--output-file", str(lock)),
+        *(UV, "pip", "compile", *wanted, "--universal", "--python-version", "3.11"),
+        *("--generate-hashes", "--no-header", "--no-annotate", "--quiet"),
+        *("--output-file", str(made)),
         cwd=PROJECT,
+        given="\n".join(project["build-system"]["requires"]),
     )
     pinned = re.compile(r"^([a-z0-9-]+)==\S+", re.MULTILINE)
-    assert pinned.findall(lock.read_text()) == pinned.findall(LOCK.read_text())
+    assert pinned.findall(made.read_text()) == pinned.findall(lock.read_text())

@@ -39,6 +39,8 @@ WEB, WORKER = "mailroom-web", "mailroom-worker@1"
 MOST_EXPOSED = 20
 # Theirs is the only one that a user without a home may run.
 SYSTEM_PYTHON = "/usr/bin/python3"
+# Names of one environment, as an upgrade makes two.
+OLDER, NEWER = "1.0.0", "1.0.1"
 POWER_OFF = signal.SIGRTMIN + 4
 
 
@@ -167,21 +169,27 @@ def machine(short_folder: Path, handlers: Path) -> Iterator[Machine]:
         folder.chmod(0o755)
     booted = Machine(
         short_folder,
-        {"/opt/mailroom": environment, "/src/docs": PROJECT / "docs", "/handlers": handlers},
+        {
+            **{f"/opt/mailroom-{version}": environment for version in (OLDER, NEWER)},
+            "/src/docs": PROJECT / "docs",
+            "/handlers": handlers,
+        },
     )
+    booted.run(f"ln -sfn mailroom-{OLDER} /opt/mailroom")
     yield booted
     booted.end()
 
 
 def documented() -> list[str]:
-    """The commands of docs/deployment.md: those that install the units, and the others."""
+    """The commands of docs/deployment.md: those that install the units, the others, and those of an
+    upgrade."""
     text = (PROJECT / "docs" / "deployment.md").read_text()
     _, _, section = text.partition("## On a machine with systemd")
     parts = section.partition("\n## ")[0].split("\n\n")
     return [textwrap.dedent(part) for part in parts if part.startswith("    ")]
 
 
-INSTALL, COMMANDS = documented()
+INSTALL, COMMANDS, UPGRADE = documented()
 
 
 def test_under_systemd_they_start_come_back_and_stop_with_everything_done(
@@ -228,6 +236,14 @@ def test_under_systemd_they_start_come_back_and_stop_with_everything_done(
             assert machine.show(unit, "MainPID") != pid
         wait_for(deliver(), "completed")
 
+        assert versions_of(machine) == {OLDER}
+        machine.run("ln -sfn mailroom-none /opt/mailroom")
+        # What runs needs the link no longer.
+        wait_for(deliver(), "completed")
+        machine.run(UPGRADE.replace("VERSION", NEWER))
+        assert versions_of(machine) == {NEWER}
+        wait_for(deliver(), "completed")
+
         (handlers / "go").unlink()
         in_hand = deliver()
         wait_for(in_hand, "processing")
@@ -242,7 +258,7 @@ def test_under_systemd_they_start_come_back_and_stop_with_everything_done(
 
 
 def assert_commands_find_the_database(machine: Machine, connection: psycopg.Connection) -> None:
-    programs = machine.run("dirname $(find /opt/mailroom -path '*/bin/pg_dump')").split()[0]
+    programs = machine.run("dirname $(find /opt/mailroom/ -path '*/bin/pg_dump')").split()[0]
     machine.run(f"ln --symbolic {programs}/pg_dump /usr/local/bin/")
     typed = COMMANDS.replace("NAME", "anna").replace("ADDRESS", "anna@example.com")
     machine.run(typed, given=f"{PASSWORD}\n")
@@ -255,6 +271,19 @@ def assert_commands_find_the_database(machine: Machine, connection: psycopg.Conn
     assert machine.run(f"mailroom-run printf '<%s>' {words}") == "<$HOME><${HOME}><$$><%n><a  b><>"
     assert machine.run("mailroom-run bash -c 'exit 3' || echo $?") == "3\n"
     assert "/dev/pts/" in machine.run("script --quiet --command 'mailroom-run tty' /dev/null")
+
+
+def versions_of(machine: Machine) -> set[str]:
+    """From which environments the units' processes were started, and theirs."""
+    found = set()
+    for unit in (WEB, WORKER):
+        pid = machine.show(unit, "MainPID")
+        children = machine.run(f"cat /proc/{pid}/task/{pid}/children").split()
+        for one in (pid, *children):
+            command = machine.run(f"tr '\\0' ' ' < /proc/{one}/cmdline")
+            (version,) = re.findall(r"^/opt/mailroom-([\d.]+)/bin/", command) or [command]
+            found.add(version)
+    return found
 
 
 def logged(machine: Machine, unit: str) -> list[str]:

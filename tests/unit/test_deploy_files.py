@@ -1,13 +1,17 @@
 """The examples for containers say what Mailroom understands."""
 
+import json
 import re
+import subprocess
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
-from support import PROJECT
+from support import PROJECT, need
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.cli.main import COMMANDS
@@ -80,9 +84,54 @@ def test_the_line_grows_and_shrinks_by_metrics_that_are_there() -> None:
     assert all(f"`{name}`" in documented for name in names)
 
 
+def test_the_line_is_as_old_as_its_oldest_email_however_many_pods_tell_it(tmp_path: Path) -> None:
+    """The autoscaler adds up the series that it gets; the rule leaves one of each state."""
+    adapter = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())
+    (rule,) = adapter["rules"]["external"]
+    (scaler,) = (item for item in KUBERNETES if item["kind"] == "HorizontalPodAutoscaler")
+    for metric in (one["external"]["metric"] for one in scaler["spec"]["metrics"]):
+        assert rule["seriesQuery"] == metric["name"]
+        ((label, state),) = metric["selector"]["matchLabels"].items()
+        query = rule["metricsQuery"].replace("<<.Series>>", metric["name"])
+        query = query.replace("<<.LabelMatchers>>", f'{label}="{state}"')
+        ages = [
+            {"series": f'{metric["name"]}{{state="{of}",pod="{pod}"}}', "values": age}
+            for of, age in (("queued", "40"), ("received", "40"), ("processing", "7"))
+            for pod in ("web-1", "web-2")
+        ]
+        told = {"labels": f'{{state="{state}"}}', "value": 40}
+        asked = {"expr": query, "eval_time": "0m", "exp_samples": [told]}
+        path = tmp_path / "test.yml"
+        # JSON is YAML.
+        path.write_text(
+            json.dumps({"tests": [{"input_series": ages, "promql_expr_test": [asked]}]})
+        )
+        promtool = [need("promtool"), "test", "rules", str(path)]
+        ended = subprocess.run(promtool, capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_kubernetes_runs_this_version_and_its_secret_opens_the_store() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    images = {container["image"] for container in containers()}
+    assert images == {f"mailroom:{project['version']}"}
+    (given,) = (item["data"] for item in KUBERNETES if item["kind"] == "ConfigMap")
+    assert given["MAILROOM_ATTACHMENT_STORE"].startswith("s3://")
+    commands = (FOLDER / "kubernetes.yaml").read_text().partition("apiVersion")[0]
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"} <= {
+        *re.findall(r"--from-literal=(\w+)=", commands)
+    }
+
+
 def test_the_image_is_of_the_locked_versions_and_of_a_user_without_rights() -> None:
-    text = (FOLDER / "Containerfile").read_text()
-    assert "--require-hashes" in text and "--only-binary :all:" in text
+    text = (FOLDER / "Containerfile").read_text().replace("\\\n", "")
+    installs = re.findall(r"pip install .*", text)
+    assert len(installs) == 3
+    for install in installs:
+        from_registry = "--require-hashes" in install and "--only-binary :all:" in install
+        assert from_registry or "--no-index" in install
+    # An image of Python's brings pip, which Mailroom's has not.
+    assert re.findall(r"^ARG BASE=.*/([^/:]+):", text, re.MULTILINE) == ["debian"]
     (user,) = re.findall(r"^USER (\d+):", text, re.MULTILINE)
     for item in KUBERNETES:
         if item["kind"] in ("Deployment", "Job"):

@@ -1,5 +1,8 @@
-"""The check-list of a release, on a repository of the test's own, before it builds anything."""
+"""The check-list of a release, on a repository of the test's own, before it builds anything; and
+what it and `.ci/versions` say where something cannot be had."""
 
+import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -38,6 +41,60 @@ def test_what_is_not_committed_is_told(tmp_path: Path) -> None:
     )
     (repository / "left").touch()
     assert "FAIL nothing is uncommitted" in run(repository)
+
+
+@pytest.mark.parametrize(
+    ("page", "is_fine"),
+    [
+        (None, False),
+        ('<script src="https://cdn.example.com/one.js">', False),
+        ('<link rel="icon" href="one.png"><a href="https://example.com/">', True),
+    ],
+)
+def test_a_site_that_is_missing_or_loads_from_elsewhere_is_not_fine(
+    tmp_path: Path, page: str | None, is_fine: bool
+) -> None:
+    if page is not None:
+        (tmp_path / "site").mkdir()
+        (tmp_path / "site" / "index.html").write_text(page)
+    script = (PROJECT / ".ci" / "release").read_text()
+    found = re.search(r"^needs_no_other_host\(\) \{.*?^\}", script, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    ended = subprocess.run(
+        ["bash", "-c", f"folder={tmp_path}\n{found[0]}\nif needs_no_other_host; then exit 7; fi"],
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode == 7) == is_fine
+
+
+# Makes what it is asked for: an environment with pip and uv, which has no Python 9.9.
+FAKE_PYTHON = """#!/bin/bash
+mkdir -p "$3/bin"
+printf '#!/bin/bash\\n' >"$3/bin/pip"
+printf '#!/bin/bash\\n%s\\n' 'if [[ $1 == venv ]]; then
+    [[ $4 != 9.9 ]] || { echo "no Python 9.9" >&2; exit 2; }
+    mkdir -p "$5/bin"
+    printf "#!/bin/bash\\necho tested with $4\\n" >"$5/bin/python"
+    chmod +x "$5/bin/python"
+fi' >"$3/bin/uv"
+chmod +x "$3/bin/pip" "$3/bin/uv"
+"""
+
+
+def test_a_python_that_cannot_be_had_is_told_and_the_others_are_tried(tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    ended = subprocess.run(
+        [PROJECT / ".ci" / "versions", "9.9", "3.12"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stdout.splitlines() == ["tested with 3.12", "failed: 9.9"]
 
 
 def make_repository(folder: Path, version: str, changelog: str) -> Path:
