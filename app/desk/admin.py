@@ -23,7 +23,7 @@ from app.models.operator_account import Role
 from app.settings import Settings
 
 PATH = ADMIN_PATH
-PAGES = (b"/", b"/public/login/", b"/public/logout/")
+PAGES = ("/", "/public/login/", "/public/logout/")
 # Piccolo's own page turns the second step on without a code that shows that the app has it.
 SECOND_STEP = "/api/mfa-setup"
 
@@ -47,23 +47,24 @@ def mount_admin(settings: Settings) -> asgi:
 
     @asgi(PATH, is_mount=True, copy_scope=True, guards=[only_known_hosts])
     async def admin(scope: Scope, receive: Receive, send: Send) -> None:
-        below = scope.get("raw_path", b"").removeprefix(PATH.encode())
-        if not below:
+        # As Piccolo finds its routes: decoded, below the mount, and with a slash at its end.
+        path = scope["path"]
+        if path == "/" and not scope.get("raw_path", b"").endswith(b"/"):
             # The page names its files relative to itself, so it needs the slash.
             redirect = cast(ASGIApp, RedirectResponse(address, status_code=308))
             await redirect(scope, receive, send)
             return
-        if not below.startswith(b"/"):
+        if not path.startswith("/"):
             # A mount takes every path that begins like it.
             raise NotFoundException
-        if scope["path"].startswith(SECOND_STEP):
+        if path.startswith(SECOND_STEP):
             redirect = cast(ASGIApp, RedirectResponse(second_step, status_code=303))
             await redirect(scope, receive, send)
             return
         network.set(network_of(scope))
-        is_page = below in PAGES and scope.get("method") == "GET"
-        user = await signed_in(scope) if is_page or below.startswith(b"/api/") else None
-        if is_page and (user is None or below != b"/"):
+        is_page = path in PAGES and scope.get("method") == "GET"
+        user = await signed_in(scope) if is_page or path.startswith("/api/") else None
+        if is_page and (user is None or path != "/"):
             # Piccolo's own pages are of another look; what they post is answered as ever.
             redirect = cast(ASGIApp, RedirectResponse(sign_in, status_code=303))
             await redirect(scope, receive, send)

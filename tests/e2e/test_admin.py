@@ -65,6 +65,28 @@ def test_the_page_and_its_files_load_with_and_without_the_slash(web: Services) -
             client.get(f"/admin/{address}").raise_for_status()
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/admin/public/login/",
+        "/admin/public/login",
+        "/admin/public/logout/",
+        "/admin/public/%6cogin/",
+        "/admin/%70ublic/logou%74/",
+        "/%61dmin/public/login/",
+        "/admin//public/login/",
+        "/admin/public%2flogin/",
+    ],
+)
+def test_pages_that_are_piccolos_own_lead_to_the_sign_in(
+    web: Services, path: str, method: str
+) -> None:
+    answer = httpx.request(method, web.url + path)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/sign-in?next=%2Fadmin%2F"
+
+
 def test_nobody_sees_an_email_without_signing_in(web: Services) -> None:
     stored(web)
     assert httpx.get(web.url + EMAILS).status_code in (401, 403)
