@@ -13,9 +13,7 @@ LOCK = PROJECT / "docs" / "deploy" / "requirements.txt"
 BUILD_LOCK = LOCK.with_name("build-requirements.txt")
 
 
-def run(
-    *command: str, cwd: Path, timeout: float = 900, given: str = "", **environment: str
-) -> str:
+def run(*command: str, cwd: Path, timeout: float = 900, given: str = "", **environment: str) -> str:
     """Run a command to its end, with this as its input. Returns what it printed."""
     inherited = {
         name: value

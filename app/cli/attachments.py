@@ -17,6 +17,7 @@ from app.attachments.upkeep import Damaged, File, Pool, Tally
 from app.audit.acts import Act
 from app.audit.log import in_steps, in_transaction, result_of, write
 from app.cli.acting import command_actor
+from app.cli.amounts import Amount
 from app.cli.database_access import run_with_pool
 from app.cli.moments import to_moment
 from app.cli.printing import say
@@ -25,6 +26,8 @@ from app.models.email_attachment import AttachmentState
 from app.settings import get_settings
 
 MOST_LISTED = 1_000
+# A century: beyond it no calendar has a day.
+LONGEST_HOURS = 24 * 365 * 100
 
 
 class AttachmentsError(MailroomError):
@@ -181,7 +184,7 @@ def verify(fetch_damaged: bool) -> None:
 @attachments.command()
 @click.option(
     "--older-than",
-    type=click.FloatRange(min=0),
+    type=Amount(0, LONGEST_HOURS),
     default=24.0,
     show_default=True,
     metavar="HOURS",

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from app.cli.acting import by, command_actor
 from app.cli.addresses import split_address
+from app.cli.amounts import Amount
 from app.cli.database_access import run_with_pool
 from app.cli.printing import say, say_table
 from app.cli.send import webhook_url
@@ -49,21 +50,21 @@ class DrillError(MailroomError):
 @click.option("--url", help="Of the webhook. [default: that of this installation]")
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0.1),
+    type=Amount(0.1),
     default=20.0,
     show_default=True,
     help="Emails a second.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=Amount(1),
     default=60.0,
     show_default=True,
     help="How long they are sent; the faults strike at even times in it.",
 )
 @click.option(
     "--patience",
-    type=click.FloatRange(min=1),
+    type=Amount(1),
     default=300.0,
     show_default=True,
     help="Seconds after which what is not answered 200 is given up, and, after that, what is still "

@@ -12,6 +12,7 @@ from app.audit.actors import Actor
 from app.audit.acts import Act
 from app.audit.log import Pool, in_steps
 from app.cli.acting import by, command_actor
+from app.cli.amounts import Amount
 from app.cli.database_access import run_with_pool
 from app.cli.moments import to_moment
 from app.cli.printing import say
@@ -53,7 +54,7 @@ ABOUT = {
 @click.option("--all", "everything", is_flag=True, help="All of that span is meant.")
 @click.option(
     "--overdue-after",
-    type=click.FloatRange(min=0, max=LONGEST_OVERDUE_HOURS),
+    type=Amount(0, LONGEST_OVERDUE_HOURS),
     default=OVERDUE_AFTER_HOURS,
     show_default=True,
     metavar="HOURS",

@@ -7,16 +7,24 @@ import pytest
 from click.testing import CliRunner
 from support import PROJECT
 
+from app.cli.main import main
 from app.cli.size import (
+    INTAKE_MS,
+    INTAKE_MS_A_KB,
+    JOB_MS,
     ROW_BYTES,
     ROW_BYTES_A_BYTE,
     Expected,
+    cpu_ms,
     most_a_second,
     need,
     size,
 )
 
 DOCS = (PROJECT / "docs" / "capacity.md").read_text()
+BENCHMARKS = (PROJECT / "docs" / "benchmarks.md").read_text()
+# A line does not go through all of its points, and rounds lie apart by up to a quarter.
+FITS_WITHIN = 1.4
 TEAM = Expected(
     emails_a_day=10_000,
     body_kb=30,
@@ -82,6 +90,59 @@ def test_the_tables_of_the_documents_are_what_is_computed() -> None:
         told = re.search(rf"^\| {kb} KB \| ([\d.]+) GB \|$", DOCS, re.MULTILINE)
         assert told is not None
         assert float(told[1]) == pytest.approx(gigabytes, abs=0.06)
+
+
+def measured(*headings: str, row: str) -> dict[str, float]:
+    """Processor milliseconds of an email in the first table of docs/benchmarks.md after these
+    headings, by what used them."""
+    rest = BENCHMARKS
+    for heading in headings:
+        _, found, rest = rest.partition(f"\n{heading}\n")
+        assert found, heading
+    table = rest[rest.index("\n|") + 1 :].partition("\n\n")[0]
+    names, _, *rows = ([cell.strip() for cell in line.split("|")] for line in table.splitlines())
+    (values,) = (values for values in rows if values[1] == row)
+    return {
+        name.partition(" CPU")[0]: float(value)
+        for name, value in zip(names, values, strict=True)
+        if name.endswith("CPU s / 1,000")
+    }
+
+
+@pytest.mark.parametrize("kb", [1, 30, 300])
+def test_an_email_costs_what_the_benchmarks_measured(kb: int) -> None:
+    intake = measured("## Intake", f"### Bodies of {kb} KB", "32 connections:", row="Mailroom")
+    job = measured("## Jobs", "### A handler that does nothing", row="Mailroom over PostgreSQL")
+    web, worker, _ = cpu_ms(kb)
+    for said, found in (
+        (web, intake["web"]),
+        (INTAKE_MS + INTAKE_MS_A_KB * kb, intake["PostgreSQL"]),
+        (worker, job["worker"]),
+        (JOB_MS, job["PostgreSQL"]),
+    ):
+        assert found / FITS_WITHIN <= said <= found * FITS_WITHIN, (kb, said, found)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            ["size", "--emails-per-day", "9", name]
+            for name in ("--handler-ms", "--keep-days", "--peak")
+        ),
+        *(["drill", "--dry-run", name] for name in ("--rate", "--seconds", "--patience")),
+        ["reconcile", "--overdue-after"],
+        ["attachments", "gc", "--older-than"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("number", ["inf", "nan", "-inf", "1e300"])
+def test_a_number_that_cannot_be_counted_with_is_refused_by_name(
+    command: list[str], number: str
+) -> None:
+    refused = CliRunner().invoke(main, [*command, number])
+    assert refused.exit_code == 2, refused.output
+    assert f"Invalid value for '{command[-1]}'" in refused.output
 
 
 def test_the_command_prints_it_and_refuses_what_makes_no_sense() -> None:
