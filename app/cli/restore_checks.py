@@ -161,7 +161,8 @@ async def again_check(settings: Settings) -> str:
         return f"{said}; what was handled since is handled again"
     return (
         f"{said}; what was handled and delivered since is so again, with the same webhook-id. "
-        "Emails that come back from Zendesk have new ids and the same `key`"
+        "Emails that come back from Zendesk have new ids, and the same `key` only where the same "
+        "call brings them: one found by its ticket (`origin` is backfill) has another"
         + ("; then run `mailroom reconcile`" if settings.sync_check_url else "")
     )
 

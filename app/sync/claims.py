@@ -77,7 +77,8 @@ _TEXTS = ",\n    ".join(
     )
 )
 _EMAIL = f"""zendesk_ticket_id, zendesk_account_id, zendesk_comment_id, from_email, from_name,
-    idempotency_key, subject, received_at, completed_at, processing_status, processing_error,
+    idempotency_key, origin, subject, received_at, completed_at, processing_status,
+    processing_error,
     {_NUMBER} AS ticket_number, {_FILES} AS files, erased_at IS NOT NULL AS is_erased,
     bodies_removed_at,
     {_TEXTS}"""

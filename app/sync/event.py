@@ -143,6 +143,7 @@ class EventMaker:
             "id": str(claimed.id),
             "version": claimed.version,
             "key": row["idempotency_key"],
+            "origin": row["origin"],
             "status": row["processing_status"],
             ERROR: _cut(row["processing_error"], LONGEST_ERROR),
             "ticket_id": row["zendesk_ticket_id"],

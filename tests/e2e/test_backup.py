@@ -232,7 +232,12 @@ def test_after_a_restore_to_a_moment_nothing_is_lost_and_what_comes_twice_says_s
         assert again[there]["id"] == delivered[there]["id"]
         (other,) = again.keys() - {there}
         assert other != first_id
-        assert again[other]["data"]["ticket_id"] == delivered[first_id]["data"]["ticket_id"]
+        assert (other_data := again[other]["data"])["origin"] == "backfill"
+        assert (first_data := delivered[first_id]["data"])["origin"] == "webhook"
+        # It was found by its ticket, which knows nothing of the call that brought it first.
+        assert other_data["key"] == f"comment:{other_data['comment_id']}" != first_data["key"]
+        for same in ("ticket_id", "from_email", "body_text"):
+            assert other_data[same] == first_data[same]
         assert "Failed to process" not in services.log()
     finally:
         services.end()

@@ -30,6 +30,7 @@ ROW: dict[str, Any] = {
     "zendesk_account_id": None,
     "zendesk_comment_id": None,
     "idempotency_key": "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
+    "origin": "webhook",
     "from_email": "erika@example.com",
     "from_name": "Erika",
     "subject": "Päckchen",
