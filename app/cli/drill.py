@@ -90,8 +90,9 @@ def drill(
 
     Prints its plan first, sends signed webhooks from here, lets one fault after the other strike
     once a first one is answered 200, and waits until all is worked off. Its emails are of
-    drill@mailroom.invalid, in a ticket of their own. COMMANDs are run by a shell and have to bring
-    back what they take away.
+    drill@mailroom.invalid, in a ticket of their own. COMMANDs are run by a shell without a
+    terminal, have to bring back what they take away, and are killed if they do not end within ten
+    minutes.
 
     Exits with 0 only if each webhook was answered 200, each accepted email was completed, none is
     there twice, and each step could be done.

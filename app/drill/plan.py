@@ -1,6 +1,7 @@
 """What a drill does to an installation, and what it leaves alone because it cannot reach it."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -11,6 +12,10 @@ import attrs
 import psutil
 
 from app.errors import MailroomError
+
+# What a COMMAND may take: a restart of PostgreSQL with its recovery. The load goes on meanwhile,
+# and one that never ends would hold up the drill for ever.
+COMMAND_SECONDS = 600.0
 
 # A worker that was heard of lately; the others may be somebody else's process by now.
 LOCAL_WORKERS = """
@@ -80,12 +85,27 @@ def make_plan(
 def _by_command(name: str, command: str | None) -> Step | None:
     if command is None:
         return None
-    return Step(name, f"runs: {command}", lambda: _run(command))
+    does = f"runs, for {COMMAND_SECONDS:g} seconds at most: {command}"
+    return Step(name, does, lambda: _run(command))
 
 
 async def _run(command: str) -> None:
-    process = await asyncio.create_subprocess_shell(command)
-    if status := await process.wait():
+    # With what it starts it is a group of its own, and ends as one.
+    process = await asyncio.create_subprocess_shell(command, start_new_session=True)
+    try:
+        async with asyncio.timeout(COMMAND_SECONDS):
+            status = await process.wait()
+    except TimeoutError as error:
+        raise StepError(
+            f"`{command}` did not end within {COMMAND_SECONDS:g} seconds and was killed: see that "
+            "what it took away is back"
+        ) from error
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    if status:
         raise StepError(f"`{command}` ended with {status}")
 
 

@@ -1,5 +1,6 @@
 """The commands of docs/backup.md, against a real PostgreSQL, and what is true after them."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,12 +17,14 @@ import pytest
 from databases import Databases
 from fake_receiver import SECRET as SYNC_SECRET
 from fake_receiver import FakeReceiver, receiver_in_a_thread
+from fake_zendesk import zendesk_in_thread
 from psycopg.rows import dict_row
 from servers import Server, make_folder_of_servers, programs_of_16
 from support import PROJECT, Services, email, make_settings, signed, wait_until
 from zendesk.account import WEBHOOK_SECRET, Account
 from zendesk.server import FakeApi, api_in_thread
 
+from app.attachments.store import storage_key
 from app.database.embedded.programs import find_binaries
 from app.intake.openapi import WEBHOOK_PATH
 from app.jobs.broker import make_broker, prepare_broker
@@ -77,15 +80,21 @@ def test_a_dump_is_put_back_with_its_files_and_without_what_was_erased_since(
 ) -> None:
     backup, store = tmp_path / "backup", tmp_path / "home" / "attachments"
     backup.mkdir()
-    store.mkdir(parents=True)
-    (store / "kept").write_text("a content")
     url = services.environment["DATABASE_URL"]
     restored_url = url.replace(databases.name_of(url), "mailroom_restored")
-    services.start_web()
-    ids = [
-        httpx.post(services.url + WEBHOOK_PATH, **signed(payload)).json()["email_id"]
-        for payload in (email(), email(from_email="erika@example.com"))
-    ]
+    with zendesk_in_thread(tmp_path) as zendesk:
+        services.environment |= zendesk.environment
+        services.start_web()
+        file = {"url": zendesk.add("letter.txt", content=b"a letter"), "filename": "letter.txt"}
+        ids = [
+            httpx.post(services.url + WEBHOOK_PATH, **signed(payload)).json()["email_id"]
+            for payload in (email(attachments=[file]), email(from_email="erika@example.com"))
+        ]
+        services.start_worker()
+        ended = "SELECT FROM incoming_emails WHERE processing_status = 'completed'"
+        wait_until(lambda: len(rows(url, ended)) == 2, services.log)
+    services.end()
+    kept = store / storage_key(hashlib.sha256(b"a letter").hexdigest())
     folders = {
         "BACKUP": str(backup),
         "STORE": str(store),
@@ -109,10 +118,19 @@ def test_a_dump_is_put_back_with_its_files_and_without_what_was_erased_since(
             *ids
         }
         shell(services, block("mkdir"), **folders)
-        assert (store / "kept").read_text() == "a content"
+        assert kept.read_bytes() == b"a letter"
         told = shell(services, block("mailroom erasures import"), **folders)
         assert "1 emails are erased again" in told
         assert rows(restored_url, "SELECT * FROM incoming_emails") == before
+        _, verify = block("mailroom erasures import").splitlines()
+        kept.unlink()
+        doctor = services.run("mailroom", "doctor", "--after-restore")
+        assert "the store lacks 1 of the 1 contents kept last" in doctor.stdout
+        verified = services.run(*verify.split())
+        assert verified.returncode == 1
+        assert f"missing: {kept.name}, of {ids[0]}/0" in verified.stdout
+        (left,) = rows(restored_url, "SELECT state FROM email_attachments")
+        assert left["state"] == "pending"
         again = services.run("mailroom", "erasures", "import", str(backup / "erasures.jsonl"))
         assert "0 emails are erased again" in again.stdout
         by = services.run("mailroom", "erasures", "--sender", "erika@example.com")

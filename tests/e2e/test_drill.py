@@ -106,7 +106,7 @@ def test_production_is_drilled_only_when_it_is_said(services: Services) -> None:
     assert "--yes" in refused.stderr
     plan = services.run("mailroom", "drill", "--dry-run", "--restart-database", "restart it")
     assert plan.returncode == 0, plan.stderr
-    assert "3. restart PostgreSQL: runs: restart it" in plan.stdout
+    assert "3. restart PostgreSQL: runs, for 600 seconds at most: restart it" in plan.stdout
     assert "2. drop the broker: left out" in plan.stdout
 
 
