@@ -154,7 +154,13 @@ class _Room:
 
 
 async def expire(database: Database, max_age: timedelta) -> int:
-    """Delete refused webhooks that are too old, some at once. Returns how many."""
+    """Delete refused webhooks that are too old, some at once. Returns how many.
+
+    Args:
+        max_age: 0 keeps all.
+    """
+    if not max_age:
+        return 0
     oldest = datetime.now(UTC) - max_age
     return int(
         (await database.execute(DELETE_EXPIRED, oldest, EXPIRED_AT_ONCE)).removeprefix("DELETE ")

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from app.http.host_names import host_name
-from app.setting_groups.group import SettingGroup, check_secret, split
+from app.setting_groups.group import LONGEST_SECONDS, SettingGroup, check_secret, split
 
 FORMATS = (
     "https://host/path, slack+https://hooks.slack.com/services/..., "
@@ -126,7 +126,7 @@ class AlertSettings(SettingGroup):
     """What alerts to `https://...` are signed with, as Standard Webhooks has it: `whsec_` and
     24 to 64 bytes in base64."""
 
-    alert_settle_seconds: float = Field(default=300.0, ge=0)
+    alert_settle_seconds: float = Field(default=300.0, ge=0, le=LONGEST_SECONDS)
     """How long an alarm has to be over before that is told. What begins again before is the same
     alarm."""
 

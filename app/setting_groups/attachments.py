@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from app.http.host_names import host_name
-from app.setting_groups.group import SettingGroup, split
+from app.setting_groups.group import LONGEST_SECONDS, SettingGroup, split
 
 STORES = ("s3", "gs", "az")
 
@@ -31,7 +31,7 @@ class AttachmentSettings(SettingGroup):
     attachment_max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """Largest attachment that is kept. Zendesk takes 50 MB."""
 
-    attachment_timeout_seconds: float = Field(default=300.0, gt=0)
+    attachment_timeout_seconds: float = Field(default=300.0, gt=0, le=LONGEST_SECONDS)
     """Time that the download of one attachment may take, its redirects included."""
 
     attachment_min_bytes_per_second: float = Field(default=2_048.0, ge=0)
@@ -41,7 +41,7 @@ class AttachmentSettings(SettingGroup):
     attachment_keep_flagged: bool = False
     """Keep harmful files, too: neither Zendesk's malware scan nor the virus check is asked."""
 
-    attachment_wait_seconds: float = Field(default=600.0, gt=0)
+    attachment_wait_seconds: float = Field(default=600.0, gt=0, le=LONGEST_SECONDS)
     """Time that an email waits for its files at most. Then its handler begins with those that are
     there."""
 

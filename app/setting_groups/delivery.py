@@ -7,12 +7,17 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from app.http.host_names import Origin
-from app.setting_groups.group import LOOPBACK, MAKE_A_SIGNING_SECRET, check_secret, check_url, split
+from app.setting_groups.group import (
+    LONGEST_SECONDS,
+    LOOPBACK,
+    MAKE_A_SIGNING_SECRET,
+    check_secret,
+    check_url,
+    split,
+)
 from app.setting_groups.outbound import OutboundSettings
 
 MOST_TRIES = 100
-# A year: PostgreSQL cannot add a pause of any length to a moment.
-LONGEST_PAUSE_SECONDS = 31_536_000
 
 
 class DeliverySettings(OutboundSettings):
@@ -114,11 +119,11 @@ class DeliverySettings(OutboundSettings):
             pauses = tuple(float(entry) for entry in split(value))
         except ValueError:
             pauses = ()
-        are_usable = all(0 <= pause <= LONGEST_PAUSE_SECONDS for pause in pauses)
+        are_usable = all(0 <= pause <= LONGEST_SECONDS for pause in pauses)
         if not 1 <= len(pauses) <= MOST_TRIES or not are_usable:
             raise ValueError(
                 f"has to be 1 to {MOST_TRIES} pauses in seconds, such as 0,5,300, each of "
-                f"{LONGEST_PAUSE_SECONDS} at most"
+                f"{LONGEST_SECONDS} at most"
             )
         if pauses[0] != 0:
             raise ValueError("has to begin with 0, since the first try is at once: such as 0,5,300")

@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from app.http.host_names import host_name
 
+# Neither Python nor PostgreSQL can add a time of any length to a moment, or subtract it.
+LONGEST_SECONDS = 31_536_000
+LONGEST_DAYS = 36_500
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SECRET_PREFIX = "whsec_"  # noqa: S105
 # Bytes, by https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from app.setting_groups.group import SettingGroup
+from app.setting_groups.group import LONGEST_DAYS, LONGEST_SECONDS, SettingGroup
 from app.setting_groups.secrets import WebhookSecret, check_for_production, parse_secrets
 
 
@@ -28,14 +28,14 @@ class IntakeSettings(SettingGroup):
     triggers. They tell where a text ends whose quotes are not escaped. Left empty, they are learned
     from the payloads that come whole."""
 
-    signature_max_age_seconds: int = Field(default=86_400, ge=1)
+    signature_max_age_seconds: int = Field(default=86_400, ge=1, le=LONGEST_SECONDS)
     """How far a signature's timestamp may lie from our clock. Generous on purpose: a late
     delivery is an email, and a replay is recognised as a duplicate."""
 
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
     """Largest webhook body that is read; larger ones are answered 413."""
 
-    intake_deadline_seconds: float = Field(default=8.0, gt=0)
+    intake_deadline_seconds: float = Field(default=8.0, gt=0, le=LONGEST_SECONDS)
     """Time from the first byte of a webhook to its answer; then 503. Zendesk gives up at 10 to
     12 seconds."""
 
@@ -55,8 +55,8 @@ class IntakeSettings(SettingGroup):
     quarantine_max_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
     """Bytes of refused webhooks that are kept."""
 
-    quarantine_max_age_days: float = Field(default=30.0, gt=0)
-    """Time after which a refused webhook is deleted."""
+    quarantine_max_age_days: float = Field(default=30.0, ge=0, le=LONGEST_DAYS)
+    """Days after which a refused webhook is deleted. 0: never."""
 
     quarantine_max_share: float = Field(default=0.5, gt=0, le=1)
     """Share of the quarantine that one sender's address may take with webhooks whose signature is

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from app.setting_groups.group import SettingGroup
+from app.setting_groups.group import LONGEST_SECONDS, SettingGroup
 
 
 class JobSettings(SettingGroup):
@@ -13,19 +13,19 @@ class JobSettings(SettingGroup):
     handler: str = "app.handlers.extract_text:handle"
     """What "processing" means: `package.module:function`."""
 
-    handler_timeout_seconds: float = Field(default=300.0, gt=0)
+    handler_timeout_seconds: float = Field(default=300.0, gt=0, le=LONGEST_SECONDS)
     """Time one run of the handler may take before it counts as a failed attempt."""
 
     max_retries: int = Field(default=5, ge=0)
     """How often an email is tried again after its first failed attempt."""
 
-    min_backoff_seconds: float = Field(default=15.0, gt=0)
+    min_backoff_seconds: float = Field(default=15.0, gt=0, le=LONGEST_SECONDS)
     """Pause before the first retry; it doubles with each further one."""
 
-    max_backoff_seconds: float = Field(default=300.0, gt=0)
+    max_backoff_seconds: float = Field(default=300.0, gt=0, le=LONGEST_SECONDS)
     """Longest pause between two retries."""
 
-    lease_seconds: float = Field(default=60.0, gt=0)
+    lease_seconds: float = Field(default=60.0, gt=0, le=LONGEST_SECONDS)
     """How long a claimed email belongs to its worker without a sign of life from it."""
 
     max_lost_claims: int = Field(default=3, ge=1)
@@ -35,7 +35,7 @@ class JobSettings(SettingGroup):
     queue_depth: int = Field(default=1_000, ge=1)
     """Emails that may wait in the broker at once. The rest wait in the database, in order."""
 
-    message_lost_seconds: float = Field(default=120.0, gt=0)
+    message_lost_seconds: float = Field(default=120.0, gt=0, le=LONGEST_SECONDS)
     """Time after which a queued email that no worker claimed is sent to the broker again."""
 
     queue: str = Field(default="mailroom", pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,80}$")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from app.setting_groups.group import SettingGroup, split_hosts
+from app.setting_groups.group import LONGEST_SECONDS, SettingGroup, split_hosts
 from app.setting_groups.secrets import MAKE_A_SECRET, SHORTEST_SECRET
 
 # Browsers resolve `.` and `..`, so a prefix with such a part would never be asked for.
@@ -66,7 +66,7 @@ class ProcessSettings(SettingGroup):
     )
     """Emails that one worker process handles at once."""
 
-    worker_shutdown_seconds: float = Field(default=30.0, ge=0)
+    worker_shutdown_seconds: float = Field(default=30.0, ge=0, le=LONGEST_SECONDS)
     """Time that running handlers are given when a worker is told to stop."""
 
     metrics_port: int = Field(default=0, ge=0, le=65535)

@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from app.setting_groups.group import LONGEST_DAYS, LONGEST_SECONDS
 from app.setting_groups.intake import IntakeSettings
 
 SECONDS_PER_DAY = 86_400
@@ -18,29 +19,29 @@ class RetentionSettings(IntakeSettings):
     Nothing is removed of an email whose delivery or files are pending.
     """
 
-    keep_completed_days: float = Field(default=0.0, ge=0, le=36_500)
+    keep_completed_days: float = Field(default=0.0, ge=0, le=LONGEST_DAYS)
     """Days after which a completed email is deleted, with its files and its history. 0: never."""
 
-    keep_failed_days: float = Field(default=0.0, ge=0, le=36_500)
+    keep_failed_days: float = Field(default=0.0, ge=0, le=LONGEST_DAYS)
     """Days after which a failed email is deleted, with its files and its history. 0: never."""
 
-    keep_bodies_days: float = Field(default=0.0, ge=0, le=36_500)
+    keep_bodies_days: float = Field(default=0.0, ge=0, le=LONGEST_DAYS)
     """Days after which the texts of a completed or failed email are removed, and the payload as it
     came; the rest of it stays, and it cannot be processed again. 0: never."""
 
-    keep_attachments_days: float = Field(default=0.0, ge=0, le=36_500)
+    keep_attachments_days: float = Field(default=0.0, ge=0, le=LONGEST_DAYS)
     """Days after which a file that was fetched is removed; what is known about it stays. 0:
     never."""
 
-    keep_events_days: float = Field(default=0.0, ge=0, le=36_500)
+    keep_events_days: float = Field(default=0.0, ge=0, le=LONGEST_DAYS)
     """Days after which an entry of an email's history is deleted, and what the receiver was told
     besides the ends of emails. 0: never, as long as there is the email."""
 
-    keep_audit_days: float = Field(default=0.0, ge=0, le=36_500)
+    keep_audit_days: float = Field(default=0.0, ge=0, le=LONGEST_DAYS)
     """Days after which an entry of the audit log is deleted, and a bulk action that ended. 0:
     never."""
 
-    prune_every_seconds: float = Field(default=3_600.0, gt=0, le=31_536_000)
+    prune_every_seconds: float = Field(default=3_600.0, gt=0, le=LONGEST_SECONDS)
     """Pause after which a worker looks again for what is to be removed."""
 
     @property

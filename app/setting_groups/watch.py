@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from app.setting_groups.group import SettingGroup, check_url, split
+from app.setting_groups.group import LONGEST_SECONDS, SettingGroup, check_url, split
 from app.setting_groups.suspension import RecoverRule
 
 
 class WatchSettings(SettingGroup):
     """When no email comes, and what never becomes a ticket."""
 
-    silence_floor_seconds: float = Field(default=1_800.0, ge=0)
+    silence_floor_seconds: float = Field(default=1_800.0, ge=0, le=LONGEST_SECONDS)
     """No alarm of silence comes before so long a time without an email, however many usually
     come."""
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from app.setting_groups.group import LOOPBACK, SettingGroup, check_url, split_hosts
+from app.setting_groups.group import LONGEST_SECONDS, LOOPBACK, SettingGroup, check_url, split_hosts
 
 ZENDESK_SUBDOMAIN = re.compile(r"([A-Za-z0-9](-?[A-Za-z0-9])*)?")
 
@@ -47,7 +47,7 @@ class ZendeskSettings(SettingGroup):
     zendesk_exports_per_minute: int = Field(default=8, ge=1)
     """Requests a minute of a process to the API's exports, of which Zendesk allows ten in all."""
 
-    zendesk_watch_seconds: float = Field(default=60.0, ge=1)
+    zendesk_watch_seconds: float = Field(default=60.0, ge=1, le=LONGEST_SECONDS)
     """Pause between two looks at what Zendesk's API tells of failed calls and of tickets."""
 
     @property

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import structlog
 
-from app.setting_groups.delivery import LONGEST_PAUSE_SECONDS
+from app.setting_groups.group import LONGEST_SECONDS
 from app.sync.answers import Health, Verdict
 from app.sync.claims import Claimed, Source
 from app.sync.schedule import LONGEST_REST_SECONDS, pause_before
@@ -20,7 +20,7 @@ BUSY_SECONDS = 5.0
 # How many pauses between probes an email waits that was one.
 PROBES_BETWEEN = (2, 10)
 LONGEST_REST = timedelta(seconds=LONGEST_REST_SECONDS)
-LONGEST_PAUSE = timedelta(seconds=LONGEST_PAUSE_SECONDS)
+LONGEST_PAUSE = timedelta(seconds=LONGEST_SECONDS)
 
 
 def result_of(

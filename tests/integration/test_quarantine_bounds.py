@@ -70,6 +70,22 @@ async def test_a_signed_webhook_is_not_refused_for_the_share_of_its_address(
     await quarantine.close()
 
 
+@pytest.mark.parametrize("days", [0, 36_500])
+async def test_the_quarantine_keeps_what_is_old_without_a_bound_of_age(
+    pool: "Pool[asyncpg.Record]", days: float
+) -> None:
+    settings = make_settings(quarantine_max_age_days=days)
+    quarantine, old = Quarantine(settings, pool), refusal()
+    assert await store(quarantine, old) == [True]
+    await pool.execute("UPDATE quarantined_webhooks SET received_at = now() - interval '9 years'")
+    assert await store(quarantine, refusal(remote_address="192.0.2.8")) == [True]
+    await quarantine.close()
+    keeper = IntakeKeeper(settings, pool)
+    await keeper.run_once()
+    await keeper.close()
+    assert await find_refusal(pool, old.id) is not None
+
+
 async def test_headers_are_cut_and_counted(pool: "Pool[asyncpg.Record]") -> None:
     quarantine = Quarantine(make_settings(quarantine_max_bytes=100_000), pool)
     headers = dict.fromkeys(("user-agent", "content-type"), "ÿ" * 1000000)

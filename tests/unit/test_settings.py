@@ -262,6 +262,15 @@ def test_production_takes_secrets_of_24_characters_and_development_any(load: Loa
     assert load(MAILROOM_ENV="development", **dict.fromkeys(names, "x")).api_token == "x"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [environment_name(name) for name in FIELDS if name.endswith(("_seconds", "_days", "_hours"))],
+)
+def test_no_time_is_longer_than_a_moment_can_be_moved(load: Load, name: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load(**{name: "1000000000"})
+
+
 @pytest.mark.parametrize("space", ["\n", "\r\n", " ", "\t\n\n"])
 def test_white_space_around_every_setting_is_cut_off(load: Load, space: str) -> None:
     usual = load(**PRODUCTION)
