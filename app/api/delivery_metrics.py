@@ -10,6 +10,8 @@ from app.sync.counts import Deliveries, count_deliveries, receiver_of
 
 PAUSED = "paused"
 """The state of a receiver that wants nothing more, whatever its breaker says."""
+RESTING = "resting"
+"""The state of one that is there, and asked to be left alone for a while."""
 
 
 class DeliveryCounts:
@@ -54,7 +56,7 @@ class DeliveryCounts:
             age.add_metric([], found.pending_age.total_seconds())
             lag.add_metric([], found.lag.total_seconds())
             stands = _state(found)
-            for state in (*BreakerState, PAUSED):
+            for state in (*BreakerState, PAUSED, RESTING):
                 receiver.add_metric([state], int(state == stands))
         return [emails, events, age, lag, receiver]
 
@@ -64,6 +66,9 @@ class DeliveryCounts:
 
 
 def _state(found: Deliveries) -> str | None:
-    if found.receiver is None:
+    receiver = found.receiver
+    if receiver is None:
         return None
-    return PAUSED if found.receiver.is_paused else found.receiver.state
+    if receiver.is_paused:
+        return PAUSED
+    return RESTING if receiver.rests_until and not receiver.is_down else receiver.state

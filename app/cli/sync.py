@@ -63,6 +63,12 @@ async def see_delivery(settings: Settings) -> str:
         )
     if stands["state"] != BreakerState.CLOSED:
         raise NotDeliveredError(f"{name} is down: {stands['reason']}")
+    if stands["is_resting"]:
+        raise NotDeliveredError(
+            f"{name} asked to be left alone until {stands['rests_until']:%Y-%m-%d %H:%M:%S} "
+            f"({stands['reason']}): it is delivered to by itself then, or at once with "
+            "`mailroom sync resume`"
+        )
     return f"{name} is delivered to"
 
 
@@ -100,7 +106,11 @@ def status() -> None:
         say("once it is back: mailroom sync resume")
     elif stands["state"] != "closed":
         say(f"down since {stands['opened_at']:%Y-%m-%d %H:%M}: {stands['reason']}")
-        say(f"next probe: {stands['probe_at']:%Y-%m-%d %H:%M:%S}")
+        say(f"next probe: {stands['probed_from']:%Y-%m-%d %H:%M:%S}")
+    elif stands["is_resting"]:
+        until = f"{stands['rests_until']:%Y-%m-%d %H:%M:%S}"
+        say(f"left alone until {until}, as it asked by Retry-After: {stands['reason']}")
+        say("to deliver to it at once: mailroom sync resume")
     else:
         say("it is delivered to")
         raise SystemExit(0)
@@ -109,7 +119,7 @@ def status() -> None:
 
 @sync.command()
 def resume() -> None:
-    """Deliver again at once, after a pause (410) or while the receiver counts as down."""
+    """Deliver again at once, after a pause (410), or while the receiver counts as down or rests."""
     name = _receiver()
 
     actor = command_actor()

@@ -153,6 +153,14 @@ def _of_delivery(figures: Figures) -> Iterator[Banner]:
                 _("The receiver of deliveries wants nothing more") + reason,
                 _("Once it is back: `mailroom sync resume`"),
             )
+        elif receiver.rests_until and not receiver.is_down:
+            yield Banner(
+                _("The receiver of deliveries asked to be left alone") + reason,
+                _(
+                    "It is delivered to again in %(time)s; `mailroom sync resume` does so at once",
+                    time=in_words(receiver.rests_until - figures.at),
+                ),
+            )
         else:
             yield Banner(
                 _("The receiver of deliveries is down") + reason,

@@ -123,19 +123,27 @@ def _is_being_delivered(row: dict[str, Any]) -> bool:
     return has_ended and row["sync_status"] in (SyncStatus.PENDING, SyncStatus.FAILED)
 
 
-async def _what_holds_up(database: Database, settings: Settings) -> str | None:
-    """Why nothing is delivered at all now."""
+async def _what_holds_up(
+    database: Database, settings: Settings
+) -> tuple[str, datetime | None] | None:
+    """Why nothing is delivered at all now, and until when, where that is known."""
     if not settings.delivers:
-        return _("nothing is delivered, as MAILROOM_SYNC_URL and MAILROOM_SYNC are empty")
+        return _("nothing is delivered, as MAILROOM_SYNC_URL and MAILROOM_SYNC are empty"), None
     receiver = await find_receiver(database, receiver_of(settings))
     if receiver is None or receiver.is_well:
         return None
     if receiver.is_paused:
-        return _("its receiver wants nothing more (410); once it is back: `mailroom sync resume`")
-    return _("its receiver is down, and is tried by itself: `mailroom sync status` says when")
+        why = _("its receiver wants nothing more (410); once it is back: `mailroom sync resume`")
+        return why, None
+    if receiver.is_down:
+        why = _("its receiver is down, and is tried by itself: `mailroom sync status` says when")
+        return why, None
+    return _("its receiver asked to be left alone for a while"), receiver.rests_until
 
 
-def _next_of_delivery(row: dict[str, Any], held_up: str | None) -> tuple[str, datetime | None]:
+def _next_of_delivery(
+    row: dict[str, Any], held_up: tuple[str, datetime | None] | None
+) -> tuple[str, datetime | None]:
     number = row["sync_retry_count"] + 1
     if row["sync_status"] == SyncStatus.FAILED:
         return (
@@ -154,7 +162,8 @@ def _next_of_delivery(row: dict[str, Any], held_up: str | None) -> tuple[str, da
         )
         return step, row["sync_lease_expires_at"]
     if held_up is not None:
-        return _("it is delivered later: %(why)s", why=held_up), None
+        why, until = held_up
+        return _("it is delivered later: %(why)s", why=why), until
     if _is_later(row["sync_next_attempt_at"], row["now"]):
         step = _("try %(number)s to deliver it begins", number=number)
         return step, row["sync_next_attempt_at"]

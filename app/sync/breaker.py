@@ -24,7 +24,10 @@ log = structlog.get_logger(__name__)
 LONGEST_REASON = 1_000
 
 MAKE = "INSERT INTO sync_receivers (name) VALUES ($1) ON CONFLICT DO NOTHING"
-READ = "SELECT * FROM sync_receivers WHERE name = $1"
+READ = """
+SELECT *, rests_until > now() AS is_resting, GREATEST(probe_at, rests_until) AS probed_from
+FROM sync_receivers WHERE name = $1
+"""
 
 # Each names what it may change, so that while all is well nothing is written.
 SUCCEED = """
@@ -60,7 +63,7 @@ SET state = 'open', probe_token = NULL, probe_at = now() + $3, updated_at = now(
 WHERE name = $1 AND probe_token = $2
 """
 REST = """
-UPDATE sync_receivers SET rests_until = now() + $2, updated_at = now()
+UPDATE sync_receivers SET rests_until = now() + $2, reason = $3, updated_at = now()
 WHERE name = $1 AND COALESCE(rests_until, '-infinity') < now() + $2
 """
 PAUSE = """
@@ -162,9 +165,9 @@ class Breaker:
     def _pause(self, failed: int) -> timedelta:
         return probe_pause(self._first_pause_seconds, failed)
 
-    async def rest(self, pause: timedelta) -> None:
+    async def rest(self, pause: timedelta, reason: str) -> None:
         """Let nobody deliver for so long."""
-        await self._database.execute(REST, self.name, pause)
+        await self._database.execute(REST, self.name, pause, reason[:LONGEST_REASON])
 
     async def pause(self, reason: str) -> None:
         """Let nobody deliver until an operator resumes."""

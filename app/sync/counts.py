@@ -82,13 +82,19 @@ class Receiver:
 
     state: BreakerState
     reason: str | None
-    """Why it is open, or paused."""
+    """Why it is open, rests or is paused."""
     is_paused: bool
     """It said that it wants nothing more."""
+    rests_until: datetime | None = None
+    """It asked for nothing before this moment, which is to come."""
 
     @property
     def is_well(self) -> bool:
-        return self.state is BreakerState.CLOSED and not self.is_paused
+        return not (self.is_down or self.is_paused or self.rests_until)
+
+    @property
+    def is_down(self) -> bool:
+        return self.state is not BreakerState.CLOSED
 
 
 @attrs.frozen
@@ -169,4 +175,5 @@ async def find_receiver(database: Database, name: str | None) -> Receiver | None
         return None
     is_paused = row["paused_at"] is not None
     reason = row["pause_reason"] if is_paused else row["reason"]
-    return Receiver(BreakerState(row["state"]), reason, is_paused)
+    rests_until = row["rests_until"] if row["is_resting"] else None
+    return Receiver(BreakerState(row["state"]), reason, is_paused, rests_until)

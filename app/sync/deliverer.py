@@ -275,7 +275,7 @@ class Deliverer:
         if verdict.health is Health.GONE:
             await self._breaker.pause(verdict.reason or "")
         elif verdict.health is Health.DOWN and verdict.retry_after is not None:
-            await self._breaker.rest(min(verdict.retry_after, LONGEST_REST))
+            await self._breaker.rest(min(verdict.retry_after, LONGEST_REST), verdict.reason or "")
         if probe is not None and verdict.health is not Health.UP:
             await self._breaker.fail_probe(probe, verdict.reason or "")
             return None

@@ -2,13 +2,15 @@
 operators."""
 
 import os
+import re
 import signal
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from fake_receiver import SECRET, answer, hang, receiver_in_a_thread
-from support import WAIT_SECONDS, Services, wait_until
+from support import WAIT_SECONDS, Services, create_operators, enter, wait_until
 
 from app.ending import FORCED_EXIT_STATUS
 
@@ -80,6 +82,40 @@ def test_what_a_worker_finishes_it_delivers_at_once_and_what_a_kill_left_another
         assert services.run("mailroom", "sync", "resume").returncode == 0
         wait_until(lambda: status_of(connection, third)["sync_status"] == "synced", services.log)
         assert services.run("mailroom", "sync", "status").returncode == 0
+
+
+def test_a_receiver_that_asked_to_be_left_alone_is_not_said_to_be_delivered_to(
+    services: Services, connection: Connection
+) -> None:
+    with receiver_in_a_thread() as receiver:
+        services.environment.update(MAILROOM_SYNC_URL=receiver.url, MAILROOM_SYNC_SECRETS=SECRET)
+        receiver.respond = answer(503, retry_after="3600")
+        email_id = add(connection)
+        services.start_worker()
+        services.start_web()
+        wait_until(lambda: status_of(connection, email_id)["sync_error"], services.log)
+        stands = connection.execute("SELECT rests_until FROM sync_receivers").fetchone()
+        assert stands is not None
+        until = f"{stands['rests_until']:%Y-%m-%d %H:%M:%S}"
+        told = services.run("mailroom", "sync", "status")
+        assert told.returncode == 1
+        assert f"left alone until {until}" in told.stdout
+        assert "the receiver answered 503" in told.stdout
+        assert f"alone until {until}" in services.run("mailroom", "doctor").stdout
+        assert "asked to be left alone" in services.run("mailroom", "show", email_id).stdout
+        token = {"Authorization": "Bearer token"}
+        metrics = httpx.get(f"{services.url}/metrics", headers=token).text
+        assert 'mailroom_receiver_state{state="resting"} 1.0' in metrics
+        create_operators(services)
+        with httpx.Client(base_url=services.url, timeout=60) as client:
+            enter(client, services)
+            page = client.get("/deliveries").text
+            assert re.search("left alone until <time[^>]+>[^<]+</time>: the receiver answ", page)
+            assert "asked to be left alone: the receiver answered 503" in client.get("/").text
+        receiver.respond = answer(204)
+        assert services.run("mailroom", "sync", "resume").returncode == 0
+        told = services.run("mailroom", "sync", "status")
+        assert (told.returncode, "it is delivered to" in told.stdout) == (0, True)
 
 
 def test_a_worker_whose_deliveries_cannot_go_on_ends_to_be_started_again(

@@ -240,7 +240,9 @@ async def test_a_receiver_that_gets_too_much_is_left_alone_as_it_asks(
         assert {row["sync_retry_count"] for row in rows} == {0}
         soon = datetime.now(UTC) + timedelta(seconds=100)
         assert all(row["sync_next_attempt_at"] > soon for row in rows)
-        assert (await world.stands())["rests_until"] > soon
+        stands = await world.stands()
+        assert stands["rests_until"] > soon
+        assert stands["reason"] == "the receiver answered 429"
         assert await world.deliverer.run_once() == 0
         receiver.respond = answer(204)
         await world.let_time_pass()

@@ -91,7 +91,10 @@ async def test_deliveries_are_counted_and_their_lag_is_of_what_nobody_has(pool: 
         ("undelivered_emails", "failed"): 1,
         ("undelivered_events", "pending"): 2,
         ("undelivered_events", "failed"): 1,
-        **{("receiver_state", state): 0 for state in ("closed", "open", "half_open", "paused")},
+        **{
+            ("receiver_state", state): 0
+            for state in ("closed", "open", "half_open", "paused", "resting")
+        },
     }
     seen = (await Lookout(pool).look()).deliveries
     assert (seen.pending, seen.failed) == (4, 1)
@@ -114,6 +117,9 @@ async def test_what_waits_is_not_late_where_nothing_is_delivered_any_more(pool: 
     assert nobody["undelivered_emails", "pending"] == 1
 
 
+RESTS = "rests_until = now() + interval '1 hour'"
+
+
 @pytest.mark.parametrize(
     ("changes", "stands", "reason"),
     [
@@ -121,6 +127,9 @@ async def test_what_waits_is_not_late_where_nothing_is_delivered_any_more(pool: 
         ("state = 'open', reason = 'it answered 503'", "open", "it answered 503"),
         ("state = 'half_open', reason = 'it answered 503'", "half_open", "it answered 503"),
         ("state = 'open', paused_at = now(), pause_reason = '410'", "paused", "410"),
+        (f"{RESTS}, reason = 'it answered 429'", "resting", "it answered 429"),
+        (f"{RESTS}, state = 'open', reason = 'it answered 503'", "open", "it answered 503"),
+        ("rests_until = now()", "closed", None),
     ],
 )
 async def test_how_the_receiver_stands_is_told(

@@ -97,6 +97,7 @@ async def test_a_delivery_that_was_given_up_is_told_with_its_reason_and_its_mend
         ("state = 'closed'", "a worker delivers it"),
         ("state = 'open'", "its receiver is down"),
         ("paused_at = now()", "`mailroom sync resume`"),
+        ("rests_until = now() + interval '1 hour'", "its receiver asked to be left alone"),
     ],
 )
 async def test_what_holds_up_all_deliveries_is_told(pool: Pool, changes: str, said: str) -> None:

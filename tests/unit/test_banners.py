@@ -50,6 +50,7 @@ WELL = Figures(
     longest_runs=[],
 )
 DOWN = Receiver(BreakerState.OPEN, "it answered 503", False)
+RESTS = Receiver(BreakerState.CLOSED, "503", False, NOW + timedelta(minutes=40))
 WANTS_NOTHING = Receiver(BreakerState.CLOSED, "410", True)
 ALARM = OpenAlarm(uuid4(), "silence", "", "no email came for 3 h", "see it", NOW, None, None)
 
@@ -93,6 +94,10 @@ def test_where_all_is_well_nothing_is_said(tmp_path: Path) -> None:
         (
             {"deliveries": attrs.evolve(DELIVERIES, receiver=WANTS_NOTHING)},
             "The receiver of deliveries wants nothing more: 410",
+        ),
+        (
+            {"deliveries": attrs.evolve(DELIVERIES, receiver=RESTS)},
+            "The receiver of deliveries asked to be left alone: 503",
         ),
         (
             {"deliveries": attrs.evolve(DELIVERIES, lag=timedelta(hours=1))},
