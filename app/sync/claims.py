@@ -45,7 +45,6 @@ _HAS_ENDED = "(processing_status IN ('completed', 'failed')) IS TRUE"
 # A claim that ended without a word counts as a try: what kills its worker must not do so for ever.
 _CLAIMED = """sync_token = gen_random_uuid(), sync_lease_expires_at = clock_timestamp() + $2,
     sync_retry_count = sync_retry_count + (sync_token IS NOT NULL)::int"""
-_COLUMNS_OF_CLAIM = "id, sync_token, sync_version, sync_retry_count"
 
 _NUMBER = f"""(
     SELECT CASE WHEN count(*) <= {MOST_NUMBERED} THEN count(*) FILTER (
@@ -88,6 +87,11 @@ _EMAIL = f"""zendesk_ticket_id, zendesk_account_id, zendesk_comment_id, from_ema
 _TAKEN_OVER = "sync_token IS NOT NULL AS is_taken_over, sync_retry_count + 1 AS tries"
 
 
+def _returning(source: str) -> str:
+    return f"""id, sync_token, sync_version, sync_retry_count,
+    id = ANY (ARRAY(SELECT id FROM {source} WHERE is_taken_over)) AS is_taken_over"""  # noqa: S608 - a constant
+
+
 def _history(source: str) -> str:
     return f"""history AS ({
         events_of(
@@ -111,7 +115,7 @@ WITH due AS MATERIALIZED (
 {_history("due")}
 UPDATE incoming_emails AS email SET {_CLAIMED}
 WHERE id = ANY (ARRAY(SELECT id FROM due))
-RETURNING {_COLUMNS_OF_CLAIM}, {_EMAIL}
+RETURNING {_returning("due")}, {_EMAIL}
 """  # noqa: S608 - a constant
 
 
@@ -156,19 +160,19 @@ chosen AS MATERIALIZED (
 {_history("chosen")}
 UPDATE incoming_emails AS email SET {_CLAIMED}
 WHERE id = ANY (ARRAY(SELECT id FROM chosen))
-RETURNING {_COLUMNS_OF_CLAIM}, {_EMAIL}
+RETURNING {_returning("chosen")}, {_EMAIL}
 """  # noqa: S608 - a constant
 
 CLAIM_EVENTS = f"""
 WITH due AS MATERIALIZED (
-    SELECT id FROM sync_events WHERE {_DUE} AND {_MAY_DELIVER}
+    SELECT id, {_TAKEN_OVER} FROM sync_events WHERE {_DUE} AND {_MAY_DELIVER}
     ORDER BY sync_next_attempt_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
 UPDATE sync_events SET {_CLAIMED}
 WHERE id = ANY (ARRAY(SELECT id FROM due))
-RETURNING {_COLUMNS_OF_CLAIM}, kind, email, created_at
+RETURNING {_returning("due")}, kind, email, created_at
 """  # noqa: S608 - a constant
 
 
@@ -182,6 +186,8 @@ class Claimed:
     version: int
     failed_tries: int
     """Of this result."""
+    is_taken_over: bool
+    """A worker that held it vanished, which counts as a try that failed."""
     columns: "asyncpg.Record" = attrs.field(repr=False)
     """What is told of it."""
 
@@ -233,5 +239,11 @@ async def claim_events(
 
 def _claimed(source: Source, row: "asyncpg.Record") -> Claimed:
     return Claimed(
-        source, row["id"], row["sync_token"], row["sync_version"], row["sync_retry_count"], row
+        source,
+        row["id"],
+        row["sync_token"],
+        row["sync_version"],
+        row["sync_retry_count"],
+        row["is_taken_over"],
+        row,
     )

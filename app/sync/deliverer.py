@@ -230,7 +230,12 @@ class Deliverer:
     ) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of a task
-        worn_out = [one for one in batch if one.failed_tries >= len(self._limits.pauses)]
+        # Where a setting left fewer tries than it has had, it still has the one that it waits for.
+        worn_out = [
+            one
+            for one in batch
+            if one.is_taken_over and one.failed_tries >= len(self._limits.pauses)
+        ]
         left = [one for one in batch if one not in worn_out]
         events = [self._maker.make(one) for one in left]
         results = [Result(one, Outcome.FAILED, error=VANISHED, told=WORN_OUT) for one in worn_out]

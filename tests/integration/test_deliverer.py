@@ -15,6 +15,7 @@ import pytest
 from fake_receiver import (
     OTHER_SECRET,
     SECRET,
+    Delivery,
     FakeReceiver,
     answer,
     die,
@@ -725,6 +726,30 @@ async def test_what_has_worn_out_its_workers_is_failed_and_not_tried_again(
         row = await world.row()
         assert (row["sync_status"], receiver.deliveries) == ("failed", [])
         assert "vanished" in row["sync_error"]
+
+
+async def test_a_shorter_list_of_retries_gives_up_no_delivery_unsent(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    async with working(pool, receiver.url, sync_retry_seconds="0,60") as world:
+        [email_id, refused] = await world.add(2, sync_retry_count=3, sync_error="answered 503")
+        await transitions.tell_erased(pool, [email_id])
+        await pool.execute("UPDATE sync_events SET sync_retry_count = 3")
+        said = f"email_{refused.hex}_1"
+
+        async def respond(delivery: Delivery, writer: asyncio.StreamWriter) -> None:
+            await answer(500 if delivery.webhook_id == said else 204)(delivery, writer)
+
+        receiver.respond = respond
+        await world.deliverer.run_once()
+        assert len(receiver.deliveries) == 3
+        rows = await pool.fetch("SELECT id, sync_status, sync_error FROM incoming_emails")
+        assert {row["id"]: row["sync_status"] for row in rows} == {
+            email_id: "synced",
+            refused: "failed",
+        }
+        assert {row["sync_error"] for row in rows} == {None, "the receiver answered 500"}
+        assert await pool.fetchval("SELECT sync_status FROM sync_events") == "synced"
 
 
 async def test_that_an_email_was_erased_is_delivered_too(

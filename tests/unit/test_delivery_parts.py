@@ -55,7 +55,7 @@ ROW: dict[str, Any] = {
 
 def claimed(**columns: Any) -> Claimed:
     row: Any = {**ROW, **columns}
-    return Claimed(Source.EMAILS, EMAIL, TOKEN, 3, 0, row)
+    return Claimed(Source.EMAILS, EMAIL, TOKEN, 3, 0, False, row)
 
 
 def make(settings: dict[str, Any] | None = None, **columns: Any) -> tuple[EventMaker, Any]:
