@@ -28,8 +28,8 @@ from app.models.incoming_email import ProcessingStatus
 from app.settings import get_settings
 from app.sync.differences import Difference, Place, Which
 from app.sync.plans import ReconciliationError, SpanError, plan
-from app.sync.receiver_check import ReceiverCheckError, asking_receiver
-from app.sync.reconciling import Reconciliation, reconcile
+from app.sync.receiver_check import asking_receiver
+from app.sync.reconciling import ReceiverCheckError, Reconciliation, reconcile
 
 log = structlog.get_logger(__name__)
 
@@ -113,16 +113,19 @@ class DeliveriesController(ApiController):
         by = request.state.token_name
         meant = _meant(data, by)
         after = _read_cursor(data.cursor, meant) if data.cursor is not None else None
-        try:
-            if data.dry_run:
-                return await _go_on(meant, after)
+        if data.dry_run:
+            answer, trouble = await _go_on(meant, after)
+        else:
             async with in_steps(running_pool(), acting(request), Act.EMAIL_RECONCILE) as steps:
-                answer = await _go_on(meant, after)
+                answer, trouble = await _go_on(meant, after)
                 steps.count = answer.to_be_delivered
-        except ReceiverCheckError as error:
-            raise HTTPException(status_code=502, detail=str(error)) from error
         if answer.to_be_delivered:
             log.info("reconciled", emails=answer.to_be_delivered, by=by)
+        if trouble is not None:
+            told = (
+                f"{trouble}. {answer.to_be_delivered} emails are to be delivered now all the same"
+            )
+            raise HTTPException(status_code=502, detail=told) from trouble
         return answer
 
 
@@ -158,11 +161,14 @@ def _meant(data: ReconcileRequest, by: str) -> Reconciliation:
         raise NotReconcilableError(str(wrong)) from wrong
 
 
-async def _go_on(meant: Reconciliation, after: Place | None) -> ReconcileAnswer:
+async def _go_on(
+    meant: Reconciliation, after: Place | None
+) -> tuple[ReconcileAnswer, ReceiverCheckError | None]:
     ends_at = time.monotonic() + BUDGET_SECONDS
     found: Counter[Difference] = Counter()
     looked_at = delivered = 0
     place: Place | None = None
+    trouble: ReceiverCheckError | None = None
     async with contextlib.AsyncExitStack() as stack:
         asks = None
         if Difference.LACKING in meant.differences:
@@ -173,14 +179,16 @@ async def _go_on(meant: Reconciliation, after: Place | None) -> ReconcileAnswer:
             looked_at += step.looked_at
             delivered += step.delivered
             place = step.place
+            trouble = trouble or step.trouble
             if time.monotonic() >= ends_at:
                 break
-    return ReconcileAnswer(
+    answer = ReconcileAnswer(
         looked_at=looked_at,
         found=dict(found),
         to_be_delivered=delivered,
         next_cursor=None if place is None else _cursor(place),
     )
+    return answer, trouble
 
 
 def _cursor(place: Place) -> str:

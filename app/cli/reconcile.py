@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections import Counter
 from datetime import datetime, timedelta
+from typing import TypeAlias
 from uuid import UUID
 
 import click
@@ -20,8 +21,10 @@ from app.settings import get_settings
 from app.sync.differences import Database, Difference, Which
 from app.sync.plans import plan
 from app.sync.receiver_check import asking_receiver
-from app.sync.reconciling import Reconciliation
+from app.sync.reconciling import ReceiverCheckError, Reconciliation
 from app.sync.reconciling import reconcile as go_through
+
+Ran: TypeAlias = tuple[Counter[Difference], int, ReceiverCheckError | None]
 
 TOLD_EVERY = 100_000
 OVERDUE_AFTER_HOURS = 1.0
@@ -102,7 +105,7 @@ def reconcile(
         by=by(),
     )
     actor = command_actor()
-    found, delivered = run_with_pool(lambda pool: _run_written(pool, meant, actor))
+    found, delivered, trouble = run_with_pool(lambda pool: _run_written(pool, meant, actor))
     if as_json:
         say(
             json.dumps(
@@ -117,22 +120,23 @@ def reconcile(
             if found[difference]:
                 say(f"{found[difference]:>9}  {ABOUT[difference]}")
         say(_summary(found.total(), delivered, applies=applies))
+    if trouble is not None:
+        raise trouble
     raise SystemExit(0 if found.total() == delivered else 1)
 
 
-async def _run_written(
-    pool: Pool, meant: Reconciliation, actor: Actor
-) -> tuple[Counter[Difference], int]:
+async def _run_written(pool: Pool, meant: Reconciliation, actor: Actor) -> Ran:
     if not meant.applies:
         return await _run(pool, meant)
     async with in_steps(pool, actor, Act.EMAIL_RECONCILE) as steps:
-        found, steps.count = await _run(pool, meant)
-    return found, steps.count
+        found, steps.count, trouble = await _run(pool, meant)
+    return found, steps.count, trouble
 
 
-async def _run(database: Database, meant: Reconciliation) -> tuple[Counter[Difference], int]:
+async def _run(database: Database, meant: Reconciliation) -> Ran:
     found: Counter[Difference] = Counter()
     looked_at = delivered = 0
+    trouble = None
     async with contextlib.AsyncExitStack() as stack:
         asks = None
         if Difference.LACKING in meant.differences:
@@ -140,10 +144,11 @@ async def _run(database: Database, meant: Reconciliation) -> tuple[Counter[Diffe
         async for step in go_through(database, meant, asks=asks):
             found += step.found
             delivered += step.delivered
+            trouble = trouble or step.trouble
             before, looked_at = looked_at, looked_at + step.looked_at
             if looked_at // TOLD_EVERY > before // TOLD_EVERY:
                 say(f"{looked_at} emails looked at, {found.total()} found", is_error=True)
-    return found, delivered
+    return found, delivered, trouble
 
 
 def _summary(found: int, delivered: int, *, applies: bool) -> str:

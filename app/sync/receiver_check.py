@@ -6,23 +6,18 @@ from contextlib import asynccontextmanager
 from http import HTTPMethod
 from uuid import UUID, uuid4
 
-from app.errors import MailroomError
 from app.outbound.client import Limits, OutboundClient
 from app.outbound.errors import OutboundError
 from app.settings import Settings
 from app.sync.differences import Looked
 from app.sync.receiver import rules_of
-from app.sync.reconciling import Asks
+from app.sync.reconciling import Asks, ReceiverCheckError
 from app.sync.signing import Signer, id_of_email
 
 IDS_AT_ONCE = 500
 # An answer that names all of them, each with room to spare.
 MOST_BYTES = 256 * 1024
 TYPE = "deliveries.check"
-
-
-class ReceiverCheckError(MailroomError):
-    """The receiver does not say which deliveries it has."""
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import attrs
 
+from app.errors import MailroomError
 from app.models.incoming_email import ProcessingStatus
 from app.sync.differences import (
     NOTHING_DIFFERS,
@@ -31,8 +32,13 @@ BATCH = 500
 UNSYNCED = {Difference.OVERDUE, Difference.FAILED}
 BEFORE_ALL = UUID(int=0)
 
+
+class ReceiverCheckError(MailroomError):
+    """The receiver does not say which deliveries it has."""
+
+
 Asks: TypeAlias = Callable[[Sequence[Looked]], Awaitable[set[UUID]]]
-"""Asks the receiver which of these emails it has."""
+"""Asks the receiver which of these emails it has; raises ReceiverCheckError."""
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +64,8 @@ class Step:
     """How many are to be delivered now."""
     place: Place | None
     """After which the next stretch begins; None: this was the last."""
+    trouble: ReceiverCheckError | None = None
+    """Why the receiver is not asked from now on; what differs besides is found all the same."""
 
 
 async def reconcile(
@@ -84,20 +92,21 @@ async def reconcile(
         stretch = await find(
             database, reconciliation.which, place, limit=STRETCH, unsynced_alone=unsynced_alone
         )
-        found = await _differing(stretch, reconciliation.differences, asks)
-        delivered = 0
-        if reconciliation.applies:
-            for start in range(0, len(found), BATCH):
-                delivered += len(
-                    await deliver(
-                        database,
-                        found[start : start + BATCH],
-                        overdue_after=reconciliation.which.overdue_after,
-                        by=reconciliation.by,
-                    )
-                )
+        # What the columns tell is mended whether the receiver can be asked or not.
+        found = _differing(stretch, reconciliation.differences)
+        delivered = await _deliver(database, reconciliation, found)
+        trouble = None
+        if asks is not None and Difference.LACKING in reconciliation.differences:
+            try:
+                lacking = await _lacking(stretch, found, asks)
+            except ReceiverCheckError as error:
+                trouble, asks = error, None
+            else:
+                delivered += await _deliver(database, reconciliation, lacking)
+                found += lacking
         following = _following(reconciliation, states, place, stretch)
-        yield Step(len(stretch), Counter(one for _, one in found), delivered, following)
+        counts = Counter(one for _, one in found)
+        yield Step(len(stretch), counts, delivered, following, trouble)
         if following is None:
             return
         place = following
@@ -126,18 +135,46 @@ def _following(
     return _beginning(reconciliation, left[0]) if left else None
 
 
-async def _differing(
-    stretch: Sequence[Looked], wanted: Collection[Difference], asks: Asks | None
+def _differing(
+    stretch: Sequence[Looked], wanted: Collection[Difference]
 ) -> list[tuple[UUID, Difference]]:
     found = [
         (looked.id, Difference(looked.difference))
         for looked in stretch
         if looked.difference not in (None, NOTHING_DIFFERS) and looked.difference in wanted
     ]
-    same = [looked for looked in stretch if looked.difference == NOTHING_DIFFERS]
     if Difference.CHOSEN in wanted:
-        found += [(looked.id, Difference.CHOSEN) for looked in same]
-    elif Difference.LACKING in wanted and asks is not None and same:
-        there = await asks(same)
-        found += [(looked.id, Difference.LACKING) for looked in same if looked.id not in there]
+        found += [(looked.id, Difference.CHOSEN) for looked in _same(stretch)]
     return found
+
+
+async def _lacking(
+    stretch: Sequence[Looked], found: Sequence[tuple[UUID, Difference]], asks: Asks
+) -> list[tuple[UUID, Difference]]:
+    chosen = {email_id for email_id, _ in found}
+    same = [looked for looked in _same(stretch) if looked.id not in chosen]
+    there = await asks(same) if same else set()
+    return [(looked.id, Difference.LACKING) for looked in same if looked.id not in there]
+
+
+def _same(stretch: Sequence[Looked]) -> list[Looked]:
+    return [looked for looked in stretch if looked.difference == NOTHING_DIFFERS]
+
+
+async def _deliver(
+    database: Database, reconciliation: Reconciliation, found: Sequence[tuple[UUID, Difference]]
+) -> int:
+    """Returns how many are to be delivered now."""
+    if not reconciliation.applies:
+        return 0
+    delivered = 0
+    for start in range(0, len(found), BATCH):
+        delivered += len(
+            await deliver(
+                database,
+                found[start : start + BATCH],
+                overdue_after=reconciliation.which.overdue_after,
+                by=reconciliation.by,
+            )
+        )
+    return delivered

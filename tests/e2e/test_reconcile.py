@@ -167,6 +167,26 @@ def test_a_receiver_is_asked_what_it_has_and_gets_what_it_lacks(
     assert statuses(connection) == {there: "synced", lost: "pending"}
 
 
+def test_what_differs_is_mended_though_the_receiver_cannot_be_asked(
+    delivering: Services, connection: Connection
+) -> None:
+    delivering.environment["MAILROOM_SYNC_CHECK_URL"] = "http://127.0.0.1:1/check"
+    failed, there = store(connection, sync_status="failed"), synced(connection)
+    ended = delivering.run("mailroom", "reconcile", "--apply")
+    assert ended.returncode == 1
+    assert "MAILROOM_SYNC_CHECK_URL cannot be asked" in ended.stderr
+    assert "1 emails are to be delivered now" in ended.stdout
+    assert statuses(connection) == {failed: "pending", there: "synced"}
+    other = store(connection, sync_status="failed")
+    delivering.start_web()
+    headers = {"Authorization": "Bearer token"}
+    body = {"dry_run": False}
+    answer = httpx.post(delivering.url + PATH, json=body, headers=headers, timeout=60)
+    assert answer.status_code == 502
+    assert "MAILROOM_SYNC_CHECK_URL cannot be asked" in answer.json()["detail"]
+    assert statuses(connection)[other] == "pending"
+
+
 def test_the_receiver_of_development_shows_deliveries_and_refuses_wrong_signatures(
     delivering: Services, receiver: str
 ) -> None:

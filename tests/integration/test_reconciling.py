@@ -203,6 +203,32 @@ async def test_what_the_receiver_has_not_is_delivered_again(pool: Pool) -> None:
     assert (await row_of(pool, has))["sync_status"] == "synced"
 
 
+async def test_a_receiver_that_cannot_be_asked_holds_up_nothing_else(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "STRETCH", 2)
+    for _ in range(3):
+        await store(pool, **SYNCED)
+        await store(pool, **ENDED)
+    asked: list[int] = []
+
+    async def asks(some: Sequence[Looked]) -> set[UUID]:
+        asked.append(len(some))
+        raise reconciling.ReceiverCheckError("it is away")
+
+    meant = Reconciliation(
+        which=Which(overdue_after=OVERDUE_AFTER),
+        differences={Difference.LACKING, Difference.NEVER_ASKED},
+        states=(ProcessingStatus.COMPLETED,),
+        applies=True,
+        by="erika",
+    )
+    steps = [step async for step in reconcile(pool, meant, asks=asks)]
+    assert sum(step.delivered for step in steps) == 3
+    assert len(asked) == 1
+    assert [str(step.trouble) for step in steps if step.trouble] == ["it is away"]
+
+
 async def test_the_receiver_is_told_again_of_what_was_erased(pool: Pool) -> None:
     erased, other = UUID(int=1), UUID(int=2)
     for email_id, status in ((erased, "failed"), (other, "failed"), (other, "synced")):
