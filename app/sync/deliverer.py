@@ -151,7 +151,7 @@ class Deliverer:
         if not (room := self._free()):
             return []
         until = lease_ends(self._limits.lease)
-        claimed = await self._claim(min(room * self._limits.batch, max(room, self._most_claimed)))
+        claimed = await self._claim(min(room * self._limits.batch, max(1, self._most_claimed)))
         if claimed:
             return [
                 self._start(batch, None, until)

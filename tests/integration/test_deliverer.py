@@ -728,6 +728,15 @@ async def test_what_has_worn_out_its_workers_is_failed_and_not_tried_again(
         assert "vanished" in row["sync_error"]
 
 
+async def test_emails_that_may_be_large_are_claimed_one_at_a_time(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    large = 100 * 1024 * 1024
+    async with working(pool, receiver.url, sync_max_bytes=large, sync_concurrency=4) as world:
+        await world.add(3)
+        assert [await world.deliverer.run_once() for _ in range(4)] == [1, 1, 1, 0]
+
+
 async def test_a_shorter_list_of_retries_gives_up_no_delivery_unsent(
     pool: Pool, receiver: FakeReceiver
 ) -> None:
