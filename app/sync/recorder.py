@@ -5,12 +5,15 @@ from collections.abc import Sequence
 
 import asyncpg
 import attrs
+import structlog
 
 from app.database.group_commit import GroupCommit
 from app.sync.answers import Health
 from app.sync.breaker import Breaker
 from app.sync.claims import Source
 from app.sync.transitions import End, Outcome, Result, let_next_go, record
+
+log = structlog.get_logger(__name__)
 
 BATCH_ROWS = 500
 
@@ -60,7 +63,7 @@ class Recorder(GroupCommit[Tried, Stored]):
 
     async def commit(self, rows: Sequence[Tried]) -> Sequence[Stored | Exception]:
         counts = await self._tell_breaker(rows)
-        stored: dict[int, Stored] = {}
+        answers: dict[int, Stored | Exception] = {}
         for source in Source:
             places = [
                 place for place, one in enumerate(rows) if one.result.claimed.source is source
@@ -68,11 +71,15 @@ class Recorder(GroupCommit[Tried, Stored]):
             if not places:
                 continue
             results = [_counted(rows[place], counts) for place in places]
-            found = await record(self._pool, source, results, worker=self._worker)
-            stored.update(zip(places, map(Stored, found, results), strict=True))
+            try:
+                found = await record(self._pool, source, results, worker=self._worker)
+            except Exception as error:  # noqa: BLE001 - what the other table has, stands
+                answers |= dict.fromkeys(places, error)
+                continue
+            answers |= dict(zip(places, map(Stored, found, results), strict=True))
             if self._in_order and source is Source.EMAILS:
                 await self._let_next_go(results, found)
-        return [stored[place] for place in range(len(rows))]
+        return [answers[place] for place in range(len(rows))]
 
     async def _tell_breaker(self, rows: Sequence[Tried]) -> bool:
         """Returns whether failures are tries of their emails."""
@@ -91,8 +98,13 @@ class Recorder(GroupCommit[Tried, Stored]):
             for result, end in zip(results, ends, strict=True)
             if end is End.RECORDED and result.outcome is not Outcome.LATER
         ]
-        if through:
+        if not through:
+            return
+        try:
             await let_next_go(self._pool, through)
+        except Exception as error:  # noqa: BLE001 - the ends are committed
+            # What waits is looked at again after a while.
+            log.warning("next_of_ticket_not_let_go", error=type(error).__name__)
 
 
 def _counted(tried: Tried, counts: bool) -> Result:

@@ -674,6 +674,35 @@ async def test_in_the_order_of_tickets_one_is_delivered_after_the_other(
         assert told == [("first", 1), ("first", 1), ("second", 2), ("third", 3)]
 
 
+async def test_a_delivery_is_recorded_once_though_the_next_of_its_ticket_cannot_be_let_go(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    async with working(pool, receiver.url, sync_order="ticket") as world:
+        for subject, minute in (("first", 0), ("second", 1)):
+            at = LONG_AGO + timedelta(minutes=minute)
+            await world.add(zendesk_ticket_id="1", subject=subject, received_at=at)
+        await pool.execute(
+            "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE deadlock_detected; END $$"
+        )
+        await pool.execute(
+            "CREATE TRIGGER lose BEFORE UPDATE ON incoming_emails FOR EACH ROW WHEN"
+            " (NEW.subject = 'second' AND NEW.sync_next_attempt_at < OLD.sync_next_attempt_at)"
+            " EXECUTE FUNCTION lose()"
+        )
+        with capture_logs() as logs:
+            await world.deliverer.run_once()
+        told = [entry["event"] for entry in logs]
+        assert "delivered" in told
+        assert "delivery_claim_lost" not in told
+        assert "next_of_ticket_not_let_go" in told
+        await pool.execute("DROP TRIGGER lose ON incoming_emails")
+        await pool.execute("UPDATE incoming_emails SET sync_next_attempt_at = now()")
+        while await world.deliverer.run_once():
+            pass
+        assert [one["data"]["subject"] for one in receiver.events] == ["first", "second"]
+
+
 async def test_what_a_killed_worker_held_is_delivered_by_another_under_the_same_id(
     pool: Pool, receiver: FakeReceiver
 ) -> None:
