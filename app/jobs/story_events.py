@@ -119,9 +119,7 @@ def event_of_file(row: "asyncpg.Record") -> Event:
 def event_of_entry(row: "asyncpg.Record") -> Event:
     """An entry of its history."""
     what, kind = as_told(row["text"]), EventKind.OTHER
-    if row["kind"] == EmailEventKind.OPERATOR:
-        kind = EventKind.PERSON
-    elif row["kind"] == EmailEventKind.DELIVERY:
+    if row["kind"] == EmailEventKind.DELIVERY:
         kind = EventKind.SENT
         if row["attempt"]:
             what = _("delivery, try %(number)s: %(what)s", number=row["attempt"], what=what)

@@ -1,8 +1,8 @@
 """The `email_events` table: what happened to emails besides their jobs, an entry a row.
 
-Whoever changes an email's delivery, erases it or mends it writes the entry by `events_of`, within
-the statement or the transaction of the change. The attempts of the job stand in `attempt_errors`;
-`app.jobs.story` tells one story of both.
+Whoever changes an email's delivery writes the entry by `events_of`, within the statement or the
+transaction of the change. The attempts of the job, what people did with it and what was erased of
+it stand in `attempt_errors`; `app.jobs.story` tells one story of both.
 """
 
 from enum import StrEnum
@@ -23,14 +23,8 @@ class EmailEventKind(StrEnum):
     DELIVERY = "delivery"
     """One try to deliver, and how it ended; or that it was taken over, or is asked for again."""
 
-    OPERATOR = "operator"
-    """What a person did."""
-
     RECONCILIATION = "reconciliation"
     """A difference between the job's end and the delivery was found and mended."""
-
-    ERASURE = "erasure"
-    """Something of it was erased."""
 
 
 class EmailEvent(Table, tablename="email_events", db=DB):

@@ -103,7 +103,7 @@ class Whole:
             storage_key=sha256,
             ended_at=ended,
         )
-        insert(connection, "email_events", email=self.id, at=ended, kind="operator", text="retried")
+        insert(connection, "email_events", email=self.id, at=ended, kind="delivery", text="mended")
         insert(connection, "quarantined_webhooks", id=self.id, body=b"x")
 
 

@@ -44,7 +44,7 @@ async def test_an_entry_is_written_with_its_change_and_stands_in_the_one_story(p
     assert await pool.fetchval(CHANGE, [email_id], "the receiver answered 503") == 1
     await operators.retry(pool, email_id, by="erika")
     await pool.execute(
-        events_of("incoming_emails", EmailEventKind.OPERATOR, "'looked at'", who="'erika'")
+        events_of("incoming_emails", EmailEventKind.RECONCILIATION, "'looked at'", who="'erika'")
     )
     story = await tell_story(pool, email_id, make_settings())
     assert story is not None

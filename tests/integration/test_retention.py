@@ -66,7 +66,7 @@ async def add_email(pool: Pool, days_ago: float, status: str = "completed", **mo
         *values.values(),
     )
     await pool.execute(
-        "INSERT INTO email_events (email, at, kind, text) VALUES ($1, $2, 'operator', 'retried')",
+        "INSERT INTO email_events (email, at, kind, text) VALUES ($1, $2, 'delivery', 'mended')",
         *(email_id, ended),
     )
     return email_id
