@@ -89,6 +89,12 @@ def test_deliveries_wait_where_one_is_late(tmp_path: Path) -> None:
     assert fires(tmp_path, "MailroomDeliveriesWait", 40, late)
 
 
+def test_erasures_that_fail_again_and_again_are_told(tmp_path: Path) -> None:
+    total = "mailroom_erasure_failures_total"
+    assert fires(tmp_path, "MailroomErasuresFail", 40, {total: "0+1x60"})
+    assert not fires(tmp_path, "MailroomErasuresFail", 40, {total: "0x20 2x40"})
+
+
 def test_what_is_switched_off_is_not_late(tmp_path: Path) -> None:
     # As the metrics tell it then.
     series = {"mailroom_delivery_lag_seconds": "0x60"}
