@@ -27,6 +27,11 @@ class FlakyReceiver:
         """Of each email the numbers of the results that it took, with the id of each delivery."""
         self.told_erased: dict[UUID, int] = {}
         """Of each email that it was told to erase, how many results it had taken before."""
+        self._ids_of: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+        """The ids in the bodies of all requests, by the `webhook-id` in the header."""
+        self._headers_of: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        self._misnamed: list[tuple[str, tuple[str, ...]]] = []
+        """Of those that came alone, whose header has another id than their body."""
         self._kinds: list[tuple[str, int, Respond]] = [
             ("500", 3, answer(500, b"no disk")),
             ("502", 2, answer(502)),
@@ -44,7 +49,7 @@ class FlakyReceiver:
 
     def check(self, finished: dict[UUID, tuple[str, str, int]]) -> None:
         """See that each completed email was taken, its last result last, and that what was taken
-        several times bore one id.
+        several times bore one id, and each request that came several times one `webhook-id`.
 
         Args:
             finished: the state, the state of the delivery, and the number of the result, by email.
@@ -52,6 +57,10 @@ class FlakyReceiver:
         Raises:
             AssertionError: that is not so.
         """
+        assert not self._misnamed, self._misnamed
+        for told in (self._ids_of, self._headers_of):
+            several = {one: others for one, others in told.items() if len(others) > 1}
+            assert not several, f"not one webhook-id for one request: {several}"
         for email_id, (state, sync_status, version) in finished.items():
             if state != "completed":
                 continue
@@ -83,7 +92,15 @@ class FlakyReceiver:
     async def _respond(self, delivery: Delivery, writer: asyncio.StreamWriter) -> None:
         # What is taken is all that this has to keep of it.
         self._fake.deliveries.clear()
+        self._note_ids(delivery)
         await self._draw(delivery)(delivery, writer)
+
+    def _note_ids(self, delivery: Delivery) -> None:
+        ids = tuple(event["id"] for event in delivery.events)
+        self._ids_of[delivery.webhook_id].add(ids)
+        self._headers_of[ids].add(delivery.webhook_id)
+        if isinstance(delivery.json, dict) and ids != (delivery.webhook_id,):
+            self._misnamed.append((delivery.webhook_id, ids))
 
     def _draw(self, delivery: Delivery) -> Respond:
         if self.is_away:
