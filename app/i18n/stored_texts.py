@@ -36,6 +36,7 @@ OF_DELIVERIES = (
     N_("the worker that delivered it vanished"),
     N_("the receiver answered %(status)s"),
     N_("the receiver could not be reached"),
+    N_("to be delivered again: a file of it was removed"),
 )
 OF_REFUSALS = (
     N_("is missing: it has to be sent with a value"),

@@ -29,6 +29,7 @@ from app.models.entries import noted
 from app.models.erasure import ErasedBy
 from app.models.fit import read_json
 from app.models.zendesk_event import ErasureKind
+from app.sync.transitions import deliver_without_file
 
 log = structlog.get_logger(__name__)
 
@@ -229,6 +230,7 @@ async def _erase_file(
                 "a file was removed, because Zendesk redacted it",
             )
             await removing.erase_unlisted(connection, email["id"], left)
+            await deliver_without_file(connection, email["id"])
             erased = Erased(files=len(files) - len(left))
             await erasing.record(connection, ErasedBy.COMMENT, by=BY, erased=erased)
     await connection.execute(

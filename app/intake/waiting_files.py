@@ -20,6 +20,7 @@ from app.models.entries import noted
 from app.models.erasure import comment_key
 from app.models.fit import read_json, to_fit_json
 from app.settings import get_settings
+from app.sync.transitions import deliver_without_file
 
 log = structlog.get_logger(__name__)
 
@@ -217,6 +218,7 @@ async def take_away(
                 SET_FILES, email["id"], to_fit_json(left) if left else None, told
             )
             await removing.erase_unlisted(connection, email["id"], left)
+            await deliver_without_file(connection, email["id"])
 
 
 def files_of(email: "asyncpg.Record") -> list[Any]:

@@ -130,6 +130,28 @@ WHERE id = ANY($1::uuid[]) AND (sync_status <> 'not_applicable' OR synced_at IS 
 ORDER BY id
 """
 
+# What its receiver has of it, or is sent right now, has the file still. One that was never asked
+# for has no file to take back, nor has one whose job goes on: its end asks anew.
+WITHOUT_FILE = f"""
+WITH changed AS (
+    UPDATE incoming_emails
+    SET sync_version = sync_version + 1, sync_status = 'pending', sync_next_attempt_at = now(),
+        sync_retry_count = 0, sync_error = NULL
+    WHERE id = $1 AND processing_status IN ('completed', 'failed')
+        AND (sync_status IN ('pending', 'failed')
+            OR (sync_status = 'synced' AND synced_at >= completed_at))
+    RETURNING id
+),
+history AS ({
+    events_of(
+        "changed",
+        EmailEventKind.DELIVERY,
+        "'to be delivered again: a file of it was removed'",
+    )
+})
+SELECT FROM changed
+"""  # noqa: S608 - a constant
+
 
 class Outcome(StrEnum):
     """How a try ended; the `sync_status` that it leads to."""
@@ -226,3 +248,10 @@ async def tell_erased(database: Database, email_ids: Collection[UUID]) -> int:
     """
     tag = await database.execute(TELL_ERASED, email_ids)
     return int(tag.removeprefix("INSERT 0 "))
+
+
+async def deliver_without_file(database: Database, email_id: UUID) -> None:
+    """pending, synced, failed -> pending, with a number of its own: the receiver gets what was
+    delivered once more, without a file that is erased. To be called in the transaction that erases
+    it."""
+    await database.execute(WITHOUT_FILE, email_id)

@@ -550,6 +550,51 @@ async def test_a_redacted_file_goes_and_does_not_come_back(
     assert "a file was removed" in await story(pool, row["id"])
 
 
+@pytest.mark.parametrize("whose", ["file", "comment"])
+@pytest.mark.parametrize(
+    ("columns", "is_told"),
+    [
+        ("sync_status = 'synced', synced_at = now()", True),
+        ("sync_status = 'failed', sync_retry_count = 9, sync_error = 'away'", True),
+        ("sync_status = 'pending', sync_token = gen_random_uuid()", True),
+        ("sync_status = 'synced', synced_at = now() - interval '1 day'", False),
+        ("sync_status = 'not_applicable'", False),
+        ("processing_status = 'queued', sync_status = 'synced', synced_at = now()", False),
+    ],
+)
+async def test_that_a_file_was_redacted_is_told_to_the_receiver_by_a_new_number(
+    intake: Intake, pool: "Pool[asyncpg.Record]", whose: str, columns: str, is_told: bool
+) -> None:
+    if whose == "file":
+        await send(intake, added())
+        await send(intake, linked(1))
+        gone = event(
+            "ticket.attachment_redacted_from_comment",
+            event={"comment": {"id": COMMENT, "attachment": {"id": 901}}},
+        )
+    else:
+        await send(intake, event("ticket.created"))
+        await send(intake, linked())
+        by_staff = {"id": COMMENT, "author": {"is_staff": True}}
+        gone = event("ticket.comment_redacted", event={"comment": by_staff})
+    await pool.execute(
+        "UPDATE incoming_emails SET processing_status = 'completed', completed_at = now(),"
+        " sync_version = 1"
+    )
+    await pool.execute(f"UPDATE incoming_emails SET {columns}")
+    (before,) = await rows(pool)
+    await send(intake, gone)
+    (row,) = await rows(pool)
+    assert row["attachment_urls"] is None
+    if is_told:
+        assert (row["sync_status"], row["sync_version"]) == ("pending", 2)
+        assert (row["sync_retry_count"], row["sync_error"]) == (0, None)
+        assert row["sync_next_attempt_at"] is not None
+        assert "to be delivered again: a file of it was removed" in await story(pool, row["id"])
+    else:
+        assert (row["sync_status"], row["sync_version"]) == (before["sync_status"], 1)
+
+
 async def test_a_file_that_was_redacted_while_its_email_was_written_goes(
     intake: Intake, pool: "Pool[asyncpg.Record]"
 ) -> None:
