@@ -45,6 +45,8 @@ SECRET = "a secret of the tests which is long"
 PRODUCTION = {"MAILROOM_ENV": "production", "MAILROOM_API_TOKEN": "token-of-the-production-api"}
 PASSWORD = "correct horse battery staple"
 WAIT_SECONDS = 120.0
+# Between two looks at what a test waits for: a look may be a request, or a process.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.1
 # Of a hash of a password, where what it costs by design does not matter: else 600,000.
 FEW_ROUNDS = 1_000
 
@@ -149,8 +151,10 @@ class Services:
     def start_web(self, **environment: str) -> Process:
         """Start the web process and wait until it answers."""
         process = self.start("mailroom", "web", **environment)
-        live = f"{self.url}/health/live"
-        wait_until(lambda: process.poll() is not None or is_success(live), self.log)
+        wait_until(lambda: process.poll() is not None or reach(self.url), self.log)
+        if process.poll() is None:
+            live = f"{self.url}/health/live"
+            wait_until(lambda: process.poll() is not None or is_success(live), self.log)
         if process.poll() is not None:
             raise AssertionError(self.log())
         return process
@@ -378,15 +382,20 @@ def wait_until(
     explain: Callable[[], str] = lambda: "",
     *,
     seconds: float = WAIT_SECONDS,
-    every: float = 0.05,
+    every: float = 0.0,
 ) -> None:
-    """Wait for a condition, at which is looked every so many seconds; fail with an explanation if
-    it does not come."""
+    """Wait for a condition; fail with an explanation if it does not come.
+
+    Args:
+        every: seconds between two looks at it, else few at first and more by and by.
+    """
     deadline = time.monotonic() + seconds
+    pause = every or FIRST_PAUSE_SECONDS
     while not is_done():
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} seconds in vain. {explain()}")
-        time.sleep(every)
+        time.sleep(pause)
+        pause = every or min(pause * 1.3, LONGEST_PAUSE_SECONDS)
 
 
 def email(**fields: Any) -> dict[str, Any]:
