@@ -242,13 +242,19 @@ def services(database_url: str, tmp_path: Path) -> Iterator[Services]:
 
 
 @pytest.fixture(scope="module")
+def web_settings() -> dict[str, str]:
+    """Of the web process that the tests of a module share."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def shared_web(
-    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory, web_settings: dict[str, str]
 ) -> Iterator[Services]:
     """A web process for the tests of a module, on a database that they use one after the other."""
     url = databases.create(migrated=True)
     running = Services(url, tmp_path_factory.mktemp("web"))
-    running.start_web()
+    running.start_web(**web_settings)
     yield running
     running.end()
     databases.drop(url)

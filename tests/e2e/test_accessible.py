@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from babel.messages.pofile import read_po
 from playwright.sync_api import Browser, Page
-from support import Services, create_operators, email, enter_page, open_page, signed
+from support import Services, email, enter_page, open_page, signed
 
 from app.i18n.languages import path_of
 from app.intake.openapi import WEBHOOK_PATH
@@ -118,11 +118,14 @@ def violations() -> Axe:
 
 
 @pytest.fixture
-def addresses(services: Services, connection: Connection) -> list[str]:
+def database_url(shared_database_url: str) -> str:
+    return shared_database_url
+
+
+@pytest.fixture
+def addresses(operated: Services, connection: Connection) -> list[str]:
     """The pages, with something on each."""
-    create_operators(services)
-    services.start_web()
-    answer = httpx.post(services.url + WEBHOOK_PATH, **signed(email()), timeout=60)
+    answer = httpx.post(operated.url + WEBHOOK_PATH, **signed(email()), timeout=60)
     connection.execute(REFUSED)
     connection.execute(
         "INSERT INTO incoming_emails (processing_status, processing_error, completed_at, subject)"
@@ -158,12 +161,12 @@ def addresses(services: Services, connection: Connection) -> list[str]:
 
 @pytest.fixture(params=[("light", "en-US"), ("dark", "de-DE")], ids=["light", "dark-german"])
 def page(
-    browser: Browser, services: Services, addresses: list[str], request: pytest.FixtureRequest
+    browser: Browser, operated: Services, addresses: list[str], request: pytest.FixtureRequest
 ) -> Iterator[Page]:
     scheme, locale = request.param
-    with open_page(browser, services.url, color_scheme=scheme, locale=locale) as page:
+    with open_page(browser, operated.url, color_scheme=scheme, locale=locale) as page:
         # An administrator sees every page.
-        enter_page(page, services, "ada")
+        enter_page(page, operated, "ada")
         yield page
 
 

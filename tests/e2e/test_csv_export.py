@@ -7,7 +7,7 @@ import httpx
 import psycopg
 import pytest
 from playwright.sync_api import Browser
-from support import Services, create_operators, email, enter, enter_page, open_page, signed
+from support import Services, email, enter, enter_page, open_page, signed
 
 from app.intake.openapi import WEBHOOK_PATH
 
@@ -17,11 +17,14 @@ TABLE = f"{TABLES}incoming_emails/"
 
 
 @pytest.fixture
-def email_id(services: Services, connection: "psycopg.Connection[dict[str, object]]") -> str:
+def database_url(shared_database_url: str) -> str:
+    return shared_database_url
+
+
+@pytest.fixture
+def email_id(operated: Services, connection: "psycopg.Connection[dict[str, object]]") -> str:
     """An email each of whose texts is a formula."""
-    create_operators(services)
-    services.start_web()
-    answer = httpx.post(services.url + WEBHOOK_PATH, **signed(email(subject=FORMULA)))
+    answer = httpx.post(operated.url + WEBHOOK_PATH, **signed(email(subject=FORMULA)))
     answer.raise_for_status()
     stored: str = answer.json()["email_id"]
     connection.execute(
@@ -33,10 +36,10 @@ def email_id(services: Services, connection: "psycopg.Connection[dict[str, objec
 
 
 def test_a_hostile_email_is_exported_as_text(
-    services: Services, email_id: str, browser: Browser
+    operated: Services, email_id: str, browser: Browser
 ) -> None:
-    with open_page(browser, services.url) as page:
-        enter_page(page, services)
+    with open_page(browser, operated.url) as page:
+        enter_page(page, operated)
         page.goto("/admin/#/incoming_emails/")
         page.get_by_text(FORMULA).first.wait_for()
         page.locator("[data-uitest=csv_button]").click()
@@ -52,9 +55,9 @@ def test_a_hostile_email_is_exported_as_text(
     assert row["retry_count"] == "0"
 
 
-def test_the_page_itself_shows_an_email_as_it_is(services: Services, email_id: str) -> None:
-    with httpx.Client(base_url=services.url) as client:
-        enter(client, services)
+def test_the_page_itself_shows_an_email_as_it_is(operated: Services, email_id: str) -> None:
+    with httpx.Client(base_url=operated.url) as client:
+        enter(client, operated)
         listed = client.get(TABLE, params={"__page_size": 100, "__readable": "true"}).json()
         (row,) = listed["rows"]
         assert (row["id"], row["subject"]) == (email_id, FORMULA)

@@ -55,11 +55,15 @@ HOSTILE = (
 
 
 @pytest.fixture
-def web(services: Services) -> Services:
-    create_operators(services)
-    services.write_handler(HANDLER)
-    services.start_web()
-    return services
+def database_url(shared_database_url: str) -> str:
+    return shared_database_url
+
+
+@pytest.fixture
+def web(web: Services) -> Services:
+    create_operators(web)
+    web.write_handler(HANDLER)
+    return web
 
 
 @pytest.fixture

@@ -15,6 +15,20 @@ from app.intake.openapi import WEBHOOK_PATH
 Connection = psycopg.Connection[dict[str, Any]]
 
 
+@pytest.fixture(scope="module")
+def web_settings() -> dict[str, str]:
+    return {"MAILROOM_MAX_BODY_BYTES": "2000"}
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, database_url: str) -> str:
+    """For those who share a web process that which it has."""
+    if "web" not in request.fixturenames:
+        return database_url
+    shared: str = request.getfixturevalue("shared_database_url")
+    return shared
+
+
 def post(services: Services, arguments: dict[str, Any]) -> httpx.Response:
     return httpx.post(services.url + WEBHOOK_PATH, **arguments)
 
@@ -97,11 +111,10 @@ def refused(reason: str) -> dict[str, Any]:
     ],
 )
 def test_every_refusal_is_kept_with_its_bytes_and_reason(
-    services: Services, connection: Connection, reason: str, status: int
+    web: Services, connection: Connection, reason: str, status: int
 ) -> None:
-    services.start_web(MAILROOM_MAX_BODY_BYTES="2000")
     delivery = refused(reason)
-    answer = post(services, delivery)
+    answer = post(web, delivery)
     assert answer.status_code == status
     (row,) = kept(connection)
     assert row["reason"] == reason
@@ -141,13 +154,12 @@ def test_a_retry_passes_over_what_the_database_refuses(
 
 
 def test_an_address_that_no_column_holds_loses_no_refusal(
-    services: Services, connection: Connection
+    web: Services, connection: Connection
 ) -> None:
-    services.start_web()
     deliveries = [refused("signature") for _ in range(20)]
     deliveries[5]["headers"]["x-forwarded-for"] = "a" * 100
     with ThreadPoolExecutor(20) as threads:
-        answers = list(threads.map(lambda delivery: post(services, delivery), deliveries))
+        answers = list(threads.map(lambda delivery: post(web, delivery), deliveries))
     assert [answer.status_code for answer in answers] == [401] * 20
     addresses = [row["remote_address"] for row in kept(connection)]
     assert len(addresses) == 20
@@ -155,12 +167,11 @@ def test_an_address_that_no_column_holds_loses_no_refusal(
 
 
 def test_a_webhook_of_another_media_type_is_admitted_when_an_operator_asks(
-    services: Services, connection: Connection
+    web: Services, connection: Connection
 ) -> None:
-    services.start_web()
-    assert post(services, refused("media_type")).status_code == 415
+    assert post(web, refused("media_type")).status_code == 415
     (row,) = kept(connection)
-    ended = services.run("mailroom", "quarantine", "retry", str(row["id"]))
+    ended = web.run("mailroom", "quarantine", "retry", str(row["id"]))
     assert ended.stdout == "1 accepted, 0 duplicates, 0 refused again\n"
 
 
@@ -196,26 +207,25 @@ def test_the_bounds_hold_and_what_is_dropped_is_counted(
     assert len(kept(connection)) == 1
 
 
-def test_list_show_and_discard(services: Services, connection: Connection) -> None:
-    services.start_web()
+def test_list_show_and_discard(web: Services, connection: Connection) -> None:
     for reason in ("signature", "invalid", "unreadable"):
-        post(services, refused(reason))
-    listed = services.run("mailroom", "quarantine", "list", "--reason", "invalid", "--json")
+        post(web, refused(reason))
+    listed = web.run("mailroom", "quarantine", "list", "--reason", "invalid", "--json")
     (entry,) = map(json.loads, listed.stdout.splitlines())
     assert "from_email" in entry["detail"]
-    shown = services.run("mailroom", "quarantine", "show", entry["id"])
+    shown = web.run("mailroom", "quarantine", "show", entry["id"])
     assert "x-zendesk-webhook-signature: " in shown.stdout
     assert "Päckchen" in json.loads(shown.stdout.split("\n\n")[1])["subject"]
-    ended = services.run("mailroom", "quarantine", "discard", entry["id"])
+    ended = web.run("mailroom", "quarantine", "discard", entry["id"])
     assert ended.stdout == "1 discarded\n"
     assert len(kept(connection)) == 2
-    unclear = services.run("mailroom", "quarantine", "discard")
+    unclear = web.run("mailroom", "quarantine", "discard")
     assert unclear.returncode == 1
     assert "--all" in unclear.stderr
-    missing = services.run("mailroom", "quarantine", "show", entry["id"])
+    missing = web.run("mailroom", "quarantine", "show", entry["id"])
     assert missing.returncode == 1
     assert "Traceback" not in missing.stderr
-    ended = services.run("mailroom", "quarantine", "discard", "--all")
+    ended = web.run("mailroom", "quarantine", "discard", "--all")
     assert ended.stdout == "2 discarded\n"
     assert kept(connection) == []
 

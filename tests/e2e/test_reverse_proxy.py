@@ -19,6 +19,7 @@ import attrs
 import httpx
 import psycopg
 import pytest
+from databases import Databases
 from playwright.sync_api import Browser, Page, Request, Response, expect
 from support import (
     PRODUCTION,
@@ -101,8 +102,37 @@ class Proxy:
         return httpx.Client(verify=ssl.create_default_context(cafile=self.certificate))
 
 
+@pytest.fixture(scope="module")
+def shared_proxy(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """For the tests of this module that leave it as it is."""
+    url = databases.create(migrated=True)
+    folder = tmp_path_factory.mktemp("proxied")
+    services = Services(url, folder)
+    with behind_nginx(services, folder) as running:
+        yield running
+    services.end()
+    databases.drop(url)
+
+
 @pytest.fixture
-def proxy(services: Services, tmp_path: Path) -> Iterator[Proxy]:
+def database_url(request: pytest.FixtureRequest, databases: Databases, database_url: str) -> str:
+    """For those who share a proxy that which is behind it, emptied."""
+    if "proxy" not in request.fixturenames:
+        return database_url
+    running: Proxy = request.getfixturevalue("shared_proxy")
+    databases.empty(running.web.environment["DATABASE_URL"])
+    return running.web.environment["DATABASE_URL"]
+
+
+@pytest.fixture
+def proxy(shared_proxy: Proxy, database_url: str) -> Proxy:
+    assert shared_proxy.web.environment["DATABASE_URL"] == database_url
+    create_operators(shared_proxy.web)
+    return shared_proxy
+
+
+@pytest.fixture
+def own_proxy(services: Services, tmp_path: Path) -> Iterator[Proxy]:
     with behind_nginx(services, tmp_path) as running:
         yield running
 
@@ -144,7 +174,6 @@ def behind_nginx(services: Services, tmp_path: Path, *, is_apart: bool = False) 
     (folder / "mailroom.conf").write_text(configuration)
     (folder / "nginx.conf").write_text(AROUND)
 
-    create_operators(services)
     for name, value in MAILROOM.items():
         services.environment[name] = value.replace(DOCUMENTED_HOST, HOST)
     services.environment |= PRODUCTION
@@ -268,11 +297,13 @@ def test_intake_and_desk_run_apart_behind_one_address(services: Services, tmp_pa
         assert client.get("/sign-in").status_code == 200
 
 
-def test_zendesk_is_asked_to_come_again_while_no_web_process_runs(proxy: Proxy) -> None:
-    for process in proxy.web.processes:
-        proxy.web.kill_group(process)
-    with proxy.client() as client:
-        answer = client.post(proxy.url + WEBHOOK_PATH, **signed(email()))
+def test_zendesk_is_asked_to_come_again_while_no_web_process_runs(
+    own_proxy: Proxy,
+) -> None:
+    for process in own_proxy.web.processes:
+        own_proxy.web.kill_group(process)
+    with own_proxy.client() as client:
+        answer = client.post(own_proxy.url + WEBHOOK_PATH, **signed(email()))
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
 
@@ -382,30 +413,30 @@ def test_every_address_that_mailroom_makes_begins_with_the_prefix(
 
 
 def test_the_doctor_goes_through_the_proxy_and_stores_nothing(
-    proxy: Proxy, connection: "psycopg.Connection[dict[str, object]]"
+    own_proxy: Proxy, connection: "psycopg.Connection[dict[str, object]]"
 ) -> None:
-    trust = {"SSL_CERT_FILE": str(proxy.certificate)}
-    found = examine(proxy.web, proxy.url, **trust)
+    trust = {"SSL_CERT_FILE": str(own_proxy.certificate)}
+    found = examine(own_proxy.web, own_proxy.url, **trust)
     for name in ("webhook", "body size", "pages"):
         assert found[name]["is_well"], found[name]
     for table in ("incoming_emails", "quarantined_webhooks"):
         assert connection.execute(f"SELECT FROM {table}").fetchall() == []
 
     # As nginx is without these lines of its configuration.
-    configuration = proxy.configuration.read_text()
+    configuration = own_proxy.configuration.read_text()
     for line in (r"client_max_body_size .*;", r"proxy_set_header X-Forwarded-Proto .*;"):
         assert re.search(line, configuration)
         configuration = re.sub(line, "", configuration)
-    proxy.configuration.write_text(configuration)
-    proxy.restart()
-    found = examine(proxy.web, proxy.url, **trust)
+    own_proxy.configuration.write_text(configuration)
+    own_proxy.restart()
+    found = examine(own_proxy.web, own_proxy.url, **trust)
     assert "arrive as http and not https" in found["webhook"]["explanation"]
     assert "X-Forwarded-Proto" in found["webhook"]["explanation"]
     assert "too large for the proxy" in found["body size"]["explanation"]
     assert "client_max_body_size" in found["body size"]["explanation"]
 
     # Without its certificate.
-    found = examine(proxy.web, proxy.url)
+    found = examine(own_proxy.web, own_proxy.url)
     assert not found["webhook"]["is_well"]
     assert "certificate" in found["webhook"]["explanation"]
 
