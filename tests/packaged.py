@@ -1,10 +1,12 @@
 """Mailroom as its users get it: a wheel, built from this checkout, in an environment of its own."""
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from leftovers import make_folder
 from support import PROJECT
 
 TOOLS = Path(sys.executable).parent
@@ -34,9 +36,14 @@ def run(*command: str, cwd: Path, timeout: float = 900, given: str = "", **envir
     return ended.stdout
 
 
-def build(folder: Path) -> tuple[Path, Path]:
-    """A wheel and a source distribution; the wheel is built from the latter."""
-    run(*(UV, "build", "--quiet", "--out-dir", str(folder), str(PROJECT)), cwd=folder)
+def build() -> tuple[Path, Path]:
+    """A wheel and a source distribution; the wheel is built from the latter, once in a run."""
+    folder = make_folder() / "distributions"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not [*folder.glob("*.whl")]:
+            run(*(UV, "build", "--quiet", "--out-dir", str(folder), str(PROJECT)), cwd=folder)
     (wheel,) = folder.glob("*.whl")
     (source,) = folder.glob("*.tar.gz")
     return wheel, source

@@ -33,8 +33,8 @@ EMAIL = '{"ticket_id": "1", "from_email": "erika@example.com", "subject": "Hallo
 
 
 @pytest.fixture(scope="session")
-def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return build(tmp_path_factory.mktemp("distributions"))
+def distributions() -> tuple[Path, Path]:
+    return build()
 
 
 def test_all_that_git_has_is_in_the_source_distribution(

@@ -164,7 +164,7 @@ def machine(short_folder: Path, handlers: Path) -> Iterator[Machine]:
     if version.strip() != "True":
         pytest.skip(f"{SYSTEM_PYTHON} is older than Python 3.11")
     environment = make_environment(short_folder, SYSTEM_PYTHON)
-    install_locked(environment, build(short_folder)[0])
+    install_locked(environment, build()[0])
     for folder in (short_folder, environment, handlers):
         folder.chmod(0o755)
     booted = Machine(
