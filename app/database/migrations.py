@@ -71,7 +71,7 @@ def serialise_piccolo_migrations() -> None:
 def _locked(run: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
     @functools.wraps(run)
     async def run_alone(manager: Any) -> Any:
-        async with migration_lock():
+        async with migration_lock(), _one_connection():
             result = await run(manager)
             forwards = isinstance(manager, ForwardsMigrationManager) and not manager.preview
             if forwards and manager.app_name in (USER_APP.app_name, SESSION_APP.app_name):
@@ -80,6 +80,24 @@ def _locked(run: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[A
             return result
 
     return run_alone
+
+
+@contextlib.asynccontextmanager
+async def _one_connection() -> AsyncIterator[None]:
+    """Have Piccolo's statements share a connection, or each of hundreds opens one of its own.
+
+    Statements that take long have their own. A connection that is idle beside them for minutes is
+    closed, and opened again. Where a pool runs already, it serves.
+    """
+    if DB.pool is not None:
+        yield
+        return
+    # A statement that is kept may not fit the tables after the next migration.
+    await DB.start_connection_pool(max_size=1, statement_cache_size=0)
+    try:
+        yield
+    finally:
+        await DB.close_connection_pool()
 
 
 async def migrate() -> int:

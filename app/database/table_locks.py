@@ -62,6 +62,8 @@ async def _wait_for_holders(tables: list[str]) -> None:
     Whoever waits for their lock has all that come later wait behind; so the lock is asked for when
     it can probably be had at once.
     """
+    if not tables:
+        return
     loop = asyncio.get_running_loop()
     connection = await DB.get_new_connection()
     try:

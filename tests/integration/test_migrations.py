@@ -236,6 +236,39 @@ async def main():
 asyncio.run(main())
 """
 
+# What Piccolo's statements find where its command runs, in place of migrations.
+ON_WHAT_CONNECTIONS = """
+import asyncio
+from piccolo.apps.migrations.commands.base import MigrationResult
+from piccolo.apps.migrations.commands.forwards import ForwardsMigrationManager, run_forwards
+from piccolo_conf import DB
+
+async def run_migrations(manager, app_config):
+    sessions = {(await DB.run_ddl("SELECT pg_backend_pid()"))[0][0] for _ in range(3)}
+    await DB.run_ddl("SET lock_timeout = 5000")
+    print(len(sessions), (await DB.run_ddl("SHOW lock_timeout"))[0][0])
+    if manager.migration_id != "all":
+        raise OSError(manager.migration_id)
+    return MigrationResult(success=True)
+
+ForwardsMigrationManager.run_migrations = run_migrations
+
+async def main():
+    await run_forwards("user")
+    try:
+        await run_forwards("user", "one that fails")
+    except OSError as error:
+        print(error, DB.pool)
+    await DB.start_connection_pool()
+    pool = DB.pool
+    await run_forwards("user")
+    print(DB.pool is pool, pool.is_closing())
+    await DB.close_connection_pool()
+
+asyncio.run(main())
+"""
+SESSIONS_SO_FAR = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+
 STORE = """
 INSERT INTO incoming_emails (zendesk_ticket_id, from_email, subject, raw_body_html{more})
 VALUES ('1', 'erika@example.com', %s, '<p>Guten <b>Tag</b></p>'{values})
@@ -312,8 +345,12 @@ def store(services: Services, subject: str, **more: str) -> UUID:
 def test_forwards_builds_the_whole_schema_and_a_second_run_does_nothing(empty: Services) -> None:
     before = piccolo(empty, "check")
     assert before.count("False") == len(piccolo_lines(before)) > len(IDS)
+    (sessions,) = rows(empty, SESSIONS_SO_FAR)
     piccolo(empty, "forwards", "all")
+    (and_now,) = rows(empty, SESSIONS_SO_FAR)
     assert ran(empty) == IDS
+    # Not one for each statement.
+    assert int(str(and_now["sessions"])) - int(str(sessions["sessions"])) < 3 * len(IDS)
     built = schema(empty)
     tables = {row["tablename"] for row in rows(empty, "SELECT tablename FROM pg_tables")}
     assert {"incoming_emails", "piccolo_user", "sessions", "migration"} <= tables
@@ -321,6 +358,14 @@ def test_forwards_builds_the_whole_schema_and_a_second_run_does_nothing(empty: S
     assert schema(empty) == built
     after = piccolo(empty, "check")
     assert after.count("True") == len(piccolo_lines(after)) == len(piccolo_lines(before))
+
+
+def test_statements_of_migrations_share_a_session_and_leave_nothing_set_in_it(
+    empty: Services,
+) -> None:
+    """A pool that runs already is left as it is."""
+    printed = python(empty, ON_WHAT_CONNECTIONS).splitlines()
+    assert printed == ["1 0", "1 0", "one that fails None", "1 0", "True False"]
 
 
 def piccolo_lines(output: str) -> list[str]:
