@@ -5,13 +5,11 @@ has set does not reach the tests.
 """
 
 import compileall
-import fcntl
 import functools
 import gc
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -33,7 +31,15 @@ import structlog  # noqa: E402
 from databases import Databases  # noqa: E402
 from fake_zendesk import FakeZendesk, running_zendesk  # noqa: E402
 from leftovers import Leftovers, make_folder  # noqa: E402
-from support import FORK_SERVER, WAIT_SECONDS, Services, reach, start_script  # noqa: E402
+from migrated_model import (  # noqa: E402
+    TEMPLATE,
+    cache_folder,
+    copy,
+    make_key,
+    make_model,
+    provide,
+)
+from support import FORK_SERVER, WAIT_SECONDS, Services, reach  # noqa: E402
 
 from app.database.embedded.server import EmbeddedPostgres  # noqa: E402
 from app.text.reader import end_readers  # noqa: E402
@@ -55,7 +61,6 @@ for kind in ("connect", "read", "write", "pool"):
 httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 PROJECT = Path(__file__).parent.parent
-MIGRATED = "migrated"
 # Tests with one of these start servers or commands.
 START_PROCESSES = {"services", "short_folder", "empty_database_url"}
 
@@ -159,46 +164,24 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def databases() -> Iterator[Databases]:
-    """Makes databases on the PostgreSQL of this session: a copy of one that the first process of
-    the run made, or each would run all migrations."""
-    model = RUN_FOLDER / "model"
-    with (RUN_FOLDER / "model.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (model / MIGRATED).exists():
-            (model / MIGRATED).write_text(make_migrated(model))
+def model(pytestconfig: pytest.Config) -> Path:
+    """The home of a PostgreSQL that does not run, with a migrated database: to be copied."""
+    home = RUN_FOLDER / "model"
+    provide(home, cache_folder(pytestconfig), make_key(), make_model)
+    return home
+
+
+@pytest.fixture(scope="session")
+def databases(model: Path) -> Iterator[Databases]:
+    """Makes databases on the PostgreSQL of this session."""
     home = make_short_folder()
-    subprocess.run(["cp", "-a", model / "postgres", home / "postgres"], check=True)
+    copy(model / "postgres", home / "postgres")
     server = EmbeddedPostgres(home)
     server.acquire()
     made = Databases(server.url)
-    made.use_template(made.url_of((model / MIGRATED).read_text()))
+    made.use_template(made.url_of(TEMPLATE))
     yield made
     server.release()
-
-
-def make_migrated(home: Path) -> str:
-    """Make a PostgreSQL with a migrated database, of which this returns the name, and stop it."""
-    server = EmbeddedPostgres(home)
-    server.acquire()
-    made = Databases(server.url)
-    # Each test makes a database and drops it, which would wait for the disk most of its time.
-    made.wait_for_disk(False)
-    made.let_no_vacuum_run()
-    url = made.create()
-    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
-    with tempfile.TemporaryFile() as told, Path(os.devnull).open("rb") as nothing:
-        migrating = start_script(
-            *("piccolo", "migrations", "forwards", "all"),
-            cwd=PROJECT,
-            env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": path},
-            files=(nothing, told, told),
-        )
-        if migrating.wait():
-            told.seek(0)
-            raise AssertionError(told.read().decode())
-    server.release()
-    return made.name_of(url)
 
 
 @pytest.fixture

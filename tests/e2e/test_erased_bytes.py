@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import redis
 from fake_zendesk import FakeZendesk, zendesk_in_thread
+from migrated_model import lay_down
 from support import PROJECT, Services, email, make_settings, signed, wait_until
 
 from app.database.embedded.server import EmbeddedPostgres
@@ -29,8 +30,9 @@ DOCS = (PROJECT / "docs" / "retention.md").read_text()
 
 
 @pytest.fixture
-def server(short_folder: Path) -> Iterator[EmbeddedPostgres]:
-    server = EmbeddedPostgres(short_folder)
+def server(short_folder: Path, model: Path) -> Iterator[EmbeddedPostgres]:
+    lay_down(model, short_folder / "pg")
+    server = EmbeddedPostgres(short_folder / "pg")
     server.acquire()
     yield server
     server.release()
@@ -58,7 +60,6 @@ def places(*folders: Path) -> set[str]:
 def test_no_byte_of_what_was_erased_is_left(server: EmbeddedPostgres, tmp_path: Path) -> None:
     services = Services(server.url, tmp_path)
     try:
-        assert services.run("mailroom", "migrate").returncode == 0
         with zendesk_in_thread(tmp_path) as zendesk:
             plant(services, zendesk)
             folders = [server.home, tmp_path / "home"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from migrated_model import lay_down
 from support import Services, email, free_port, need, signed, wait_until
 
 from app.database.embedded.server import EmbeddedPostgres
@@ -138,10 +139,10 @@ def test_pgbouncer_in_session_mode_needs_nothing(short_folder: Path, tmp_path: P
 
 
 def test_doctor_names_the_setting_that_a_pooler_in_transaction_mode_needs(
-    short_folder: Path, tmp_path: Path
+    short_folder: Path, model: Path, tmp_path: Path
 ) -> None:
+    lay_down(model, short_folder / "pg")
     with pgbouncer(short_folder, tmp_path, "transaction", SERVER_CONNECTIONS) as (services, direct):
-        assert services.run("mailroom", "migrate", DATABASE_URL=direct).returncode == 0
         forgotten = services.run("mailroom", "doctor")
         assert forgotten.returncode == 1
         assert "MAILROOM_BEHIND_PGBOUNCER=true" in forgotten.stdout

@@ -38,7 +38,6 @@ from support import (
     SECRET,
     WAIT_SECONDS,
     Process,
-    command_line,
     delete_queue,
     email,
     events,
@@ -67,6 +66,8 @@ QUIET_SECONDS = 180
 STOP_SECONDS = 60
 READY = "Worker process is ready for action."
 SOON_SECONDS = 0.02
+# It goes through seven tables.
+COUNT_EVERY_SECONDS = 0.5
 # Slower than any machine should be.
 SLOWEST_PER_SECOND = 50
 
@@ -176,7 +177,7 @@ class Storm:
     """Two web processes, two workers, a PostgreSQL of their own, and a broker.
 
     Args:
-        folder: where logs and data go; its path has to be short.
+        folder: where logs and data go, with the home of a migrated server in `pg`.
         broker_url: "" for the database.
         seed: the same faults strike in the same order with the same parameters.
         handler_seconds: how long a handler runs that is told to tick; None: it ends soon.
@@ -217,6 +218,7 @@ class Storm:
         (folder / "runs").mkdir()
         self._server = EmbeddedPostgres(folder / "pg")
         self._server.acquire()
+        self._asking: psycopg.Connection[tuple[object, ...]] | None = None
         there = psycopg.conninfo.conninfo_to_dict(self._server.url)
         self._to_database = Proxy(f"{there['host']}/.s.PGSQL.{there.get('port', 5432)}")
         """The way of one of the workers."""
@@ -233,15 +235,18 @@ class Storm:
         self._queue = f"storm-{seed}-{os.getpid()}"
         self.ports = [free_port(), free_port()]
         self._processes: dict[str, Process] = {}
-        self._logs_before: dict[str, int] = {}
+        self._logs_read: dict[str, int] = {}
+        """How many bytes of each log were looked at."""
+        self._ready: set[str] = set()
+        """The workers that have said so since they were started."""
         self._resting: set[str] = set()
         self._lock = threading.Lock()
         self._files = FlakyFiles(self._draw()) if with_files else None
         self.receiver = FlakyReceiver(self._draw()) if with_delivery else None
         self.load = Load(self.ports, per_second, self._draw(), self._files)
-        subprocess.run(
-            command_line("mailroom", "migrate"), env=self._environment(), check=True, cwd=folder
-        )
+        # Or a database that dies would lose less, or more, than one of a user.
+        for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
+            assert self._ask(f"SHOW {setting}") == "on", setting
         self._keep_running()
 
     def strike(self, seconds: float, *, is_long: bool) -> None:
@@ -511,7 +516,12 @@ class Storm:
         """Everything runs again; wait until every email is finished."""
         self._let_insert()
         seconds = QUIET_SECONDS + len(self.load.accepted) / SLOWEST_PER_SECOND
-        wait_until(lambda: not self._count(UNFINISHED), self.explain, seconds=seconds)
+        wait_until(
+            lambda: not self._count(UNFINISHED),
+            self.explain,
+            seconds=seconds,
+            every=COUNT_EVERY_SECONDS,
+        )
 
     def wait_for_handlers(self, handlers: int) -> None:
         """Wait until so many run at once."""
@@ -666,6 +676,8 @@ class Storm:
             self._files.close()
         if self.receiver is not None:
             self.receiver.close()
+        if self._asking is not None:
+            self._asking.close()
         self._server.release()
 
     def _delivery(self) -> dict[str, str]:
@@ -721,7 +733,8 @@ class Storm:
         if name == "worker1":
             environment["DATABASE_URL"] = self._own_url
         with self._log(name).open("ab") as log, Path(os.devnull).open("rb") as nothing:
-            self._logs_before[name] = log.tell()
+            self._logs_read[name] = log.tell()
+            self._ready.discard(name)
             self._processes[name] = start_script(
                 *command, cwd=self._folder, env=environment, files=(nothing, log, log)
             )
@@ -774,8 +787,20 @@ class Storm:
                 return False
             if name.startswith("web"):
                 return reach(f"http://127.0.0.1:{self.ports[int(name[-1])]}")
-            log = self._log(name).read_bytes()[self._logs_before[name] :]
-            return READY.encode() in log
+            if name not in self._ready:
+                self._look_on_in_log(name)
+            return name in self._ready
+
+    def _look_on_in_log(self, name: str) -> None:
+        with self._log(name).open("rb") as log:
+            log.seek(self._logs_read[name])
+            for line in log:
+                # The rest of it is still to come.
+                if not line.endswith(b"\n"):
+                    return
+                self._logs_read[name] += len(line)
+                if READY.encode() in line:
+                    self._ready.add(name)
 
     def _cut_broker(self, seconds: float) -> None:
         assert self._proxy is not None
@@ -804,13 +829,19 @@ class Storm:
     def _count(self, statement: str) -> int:
         """What the database counts; less than none while it is away."""
         try:
-            with psycopg.connect(self._server.url) as connection:
-                row = connection.execute(statement).fetchone()
+            count = self._ask(statement)
         except psycopg.Error:
             return -1
-        assert row is not None
-        count: int = row[0]
+        assert isinstance(count, int)
         return count
+
+    def _ask(self, statement: str) -> object:
+        """The one value that the database answers, over a connection that is kept."""
+        if self._asking is None or self._asking.closed:
+            self._asking = psycopg.connect(self._server.url, autocommit=True)
+        row = self._asking.execute(statement).fetchone()
+        assert row is not None
+        return row[0]
 
     def _runs(self) -> dict[UUID, set[datetime]]:
         runs: dict[UUID, set[datetime]] = defaultdict(set)

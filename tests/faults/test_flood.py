@@ -13,8 +13,8 @@ FLOOD_SECONDS = 10.0
 
 
 @pytest.mark.timeout(600)
-def test_email_is_taken_beside_strangers(short_folder: Path) -> None:
-    with raging(short_folder, "", seed=5, per_second=20) as storm:
+def test_email_is_taken_beside_strangers(storm_folder: Path) -> None:
+    with raging(storm_folder, "", seed=5, per_second=20) as storm:
         storm.load.start()
         storm.load.wait_for(50)
         for port in storm.ports:

@@ -34,7 +34,7 @@ BACKLOG_HANDLER_SECONDS = 0.2
 
 @pytest.mark.timeout(7200)
 def test_every_promise_holds_after_a_storm(
-    short_folder: Path,
+    storm_folder: Path,
     broker_url: str,
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
@@ -45,7 +45,7 @@ def test_every_promise_holds_after_a_storm(
     rate = options.storm_rate
     lease = STORM_LEASE_SECONDS
     with raging(
-        *(short_folder, broker_url, seed, rate, lease), with_files=True, with_delivery=True
+        *(storm_folder, broker_url, seed, rate, lease), with_files=True, with_delivery=True
     ) as storm:
         broker = broker_url.partition(":")[0] or "postgresql"
         record_property(f"storm over {broker}", f"seed {seed}")
@@ -58,11 +58,11 @@ def test_every_promise_holds_after_a_storm(
 # Of the brokers one that can be slow by itself.
 @pytest.mark.parametrize("broker_url", ["redis"], indirect=True)
 def test_no_two_handlers_of_an_email_run_at_once_though_each_outlasts_its_lease(
-    short_folder: Path, broker_url: str, record_property: Callable[[str, object], None]
+    storm_folder: Path, broker_url: str, record_property: Callable[[str, object], None]
 ) -> None:
     """Whatever strikes, with retries that fall due all the time."""
     lease = 4.0
-    with raging(short_folder, broker_url, 5, 1, lease, handler_seconds=1.5 * lease) as storm:
+    with raging(storm_folder, broker_url, 5, 1, lease, handler_seconds=1.5 * lease) as storm:
         storm.load.start()
         chance = random.Random(5)
         for fault in (
@@ -88,11 +88,11 @@ def test_no_two_handlers_of_an_email_run_at_once_though_each_outlasts_its_lease(
 
 @pytest.mark.parametrize("broker_url", ["redis"], indirect=True)
 def test_a_worker_that_alone_loses_the_database_lets_go_before_another_takes_over(
-    short_folder: Path, broker_url: str
+    storm_folder: Path, broker_url: str
 ) -> None:
     """Its handlers would run on for long. There are few emails, so the other one has places."""
     lease = STORM_LEASE_SECONDS
-    with raging(short_folder, broker_url, 6, 0.2, lease, handler_seconds=60 * lease) as storm:
+    with raging(storm_folder, broker_url, 6, 0.2, lease, handler_seconds=60 * lease) as storm:
         # It might take all that come, since whoever sends the messages looks for them first.
         storm.stop_workers(["worker0"])
         storm.load.start()
@@ -102,8 +102,8 @@ def test_a_worker_that_alone_loses_the_database_lets_go_before_another_takes_ove
         storm.load.stop()
 
 
-def test_a_rolling_restart_under_load_loses_nothing(short_folder: Path, broker_url: str) -> None:
-    with raging(short_folder, broker_url, seed=2, per_second=80) as storm:
+def test_a_rolling_restart_under_load_loses_nothing(storm_folder: Path, broker_url: str) -> None:
+    with raging(storm_folder, broker_url, seed=2, per_second=80) as storm:
         storm.load.start()
         # With no fault at first.
         storm.load.wait_for(200)
@@ -120,14 +120,14 @@ def test_a_rolling_restart_under_load_loses_nothing(short_folder: Path, broker_u
 
 @pytest.mark.timeout(3600)
 def test_a_backlog_is_taken_within_bounds_and_drains_in_order_of_receipt(
-    short_folder: Path,
+    storm_folder: Path,
     broker_url: str,
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
 ) -> None:
     backlog = request.config.option.backlog
     rage = raging(
-        *(short_folder, broker_url),
+        *(storm_folder, broker_url),
         seed=3,
         per_second=float("inf"),
         longest_seconds=BACKLOG_HANDLER_SECONDS,
@@ -177,9 +177,9 @@ def test_the_load_raises_what_no_answer_may_be() -> None:
 
 
 def test_the_check_finds_that_nothing_was_accepted_and_what_is_stored_twice(
-    short_folder: Path,
+    storm_folder: Path,
 ) -> None:
-    with raging(short_folder, "", seed=4, per_second=20) as storm:
+    with raging(storm_folder, "", seed=4, per_second=20) as storm:
         with pytest.raises(AssertionError, match="nothing was accepted"):
             storm.check()
         storm.load.start()

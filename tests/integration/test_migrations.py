@@ -461,12 +461,14 @@ def test_the_dispatchers_indexes_exist_under_their_names(migrated: Services) -> 
     assert rows(migrated, "SELECT indexrelid FROM pg_index WHERE NOT indisvalid") == []
 
 
-def test_an_index_whose_building_was_interrupted_is_built_anew(migrated: Services) -> None:
+def test_an_index_whose_building_was_interrupted_is_built_anew(
+    empty: Services, migrated: Services
+) -> None:
     built = rows(migrated, INDEXES)
-    piccolo(migrated, "backwards", "mailroom", STATUS_INDEX, "--auto_agree")
-    store(migrated, "one")
-    store(migrated, "another of the same ticket")
-    url = migrated.environment["DATABASE_URL"]
+    piccolo(empty, "forwards", "mailroom", STATE_MACHINE)
+    store(empty, "one")
+    store(empty, "another of the same ticket")
+    url = empty.environment["DATABASE_URL"]
     leftovers = ("ix_incoming_emails_status_received", "ix_incoming_emails_due")
     for name in leftovers:
         with (
@@ -477,10 +479,10 @@ def test_an_index_whose_building_was_interrupted_is_built_anew(migrated: Service
                 f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON incoming_emails (zendesk_ticket_id)"
             )
     invalid = "SELECT indexrelid::regclass::text AS name FROM pg_index WHERE NOT indisvalid"
-    assert {row["name"] for row in rows(migrated, invalid)} == set(leftovers)
-    piccolo(migrated, "forwards", "mailroom")
-    assert rows(migrated, invalid) == []
-    assert rows(migrated, INDEXES) == built
+    assert {row["name"] for row in rows(empty, invalid)} == set(leftovers)
+    piccolo(empty, "forwards", "mailroom")
+    assert rows(empty, invalid) == []
+    assert rows(empty, INDEXES) == built
 
 
 def test_new_with_auto_finds_nothing_to_do(migrated: Services) -> None:
@@ -537,24 +539,24 @@ def test_two_forwards_at_once_both_succeed(
         databases.drop(url)
 
 
-def test_emails_come_in_while_the_indexes_are_built(migrated: Services) -> None:
-    piccolo(migrated, "backwards", "mailroom", STATUS_INDEX, "--auto_agree")
-    url = migrated.environment["DATABASE_URL"]
+def test_emails_come_in_while_the_indexes_are_built(empty: Services) -> None:
+    piccolo(empty, "forwards", "mailroom", STATE_MACHINE)
+    url = empty.environment["DATABASE_URL"]
     with psycopg.connect(url) as writer:
         # Its transaction stays open, so the build can not end before it.
         writer.execute("INSERT INTO incoming_emails (subject) VALUES ('first')")
-        building = migrated.start("piccolo", "migrations", "forwards", "mailroom")
+        building = empty.start("piccolo", "migrations", "forwards", "mailroom")
         waiting = "SELECT 1 FROM pg_stat_progress_create_index WHERE lockers_total > 0"
         try:
-            wait_until(lambda: rows(migrated, waiting), migrated.log)
-            assert store(migrated, "second") is not None
+            wait_until(lambda: rows(empty, waiting), empty.log)
+            assert store(empty, "second") is not None
             assert building.poll() is None
             writer.commit()
-            assert building.wait(WAIT_SECONDS) == 0, migrated.log()
+            assert building.wait(WAIT_SECONDS) == 0, empty.log()
         finally:
-            migrated.end()
-    assert rows(migrated, "SELECT indexrelid FROM pg_index WHERE NOT indisvalid") == []
-    assert len(rows(migrated, "SELECT 1 FROM incoming_emails")) == 2
+            empty.end()
+    assert rows(empty, "SELECT indexrelid FROM pg_index WHERE NOT indisvalid") == []
+    assert len(rows(empty, "SELECT 1 FROM incoming_emails")) == 2
 
 
 def test_the_state_of_the_schema_is_told_and_migrate_brings_it_up_to_date(empty: Services) -> None:

@@ -13,7 +13,9 @@ from support import PROJECT, Services, email, signed, wait_until
 
 pytestmark = pytest.mark.long
 
+INITIAL = "2026-09-01T09:00:00:000000"
 SAGA = "2026-09-15T09:00:00:000000"
+LEASES = "2026-11-01T09:00:00:000000"
 CHECKS = "2026-11-01T09:00:01:000000"
 
 # What a statement must not do to a table with rows while it holds off those who write there.
@@ -234,9 +236,9 @@ def test_webhooks_are_stored_while_a_migration_waits_for_a_reader(
     assert ask(commands, "SELECT count(*) FROM incoming_emails") == [20]
 
 
-@migrated
+@empty
 def test_webhooks_are_stored_while_a_migration_waits_for_a_vacuum(commands: Services) -> None:
-    piccolo(commands, "backwards", "mailroom", CHECKS, "--auto_agree")
+    piccolo(commands, "forwards", "mailroom", LEASES)
     waiting = (
         "SELECT mode FROM pg_locks WHERE NOT granted AND relation = 'incoming_emails'::regclass"
     )
@@ -252,9 +254,9 @@ def test_webhooks_are_stored_while_a_migration_waits_for_a_vacuum(commands: Serv
     assert migrating.wait(60) == 0, commands.log()
 
 
-@migrated
+@empty
 def test_a_lock_that_comes_between_is_given_up_and_tried_again(commands: Services) -> None:
-    piccolo(commands, "backwards", "mailroom", CHECKS, "--auto_agree")
+    piccolo(commands, "forwards", "mailroom", LEASES)
     with connect(commands, autocommit=True) as connection:
         # Each look at who holds the table finds nobody; the first change meets a lock all the same.
         connection.execute(b"CREATE TABLE test_tries (id serial)")
@@ -276,12 +278,12 @@ def test_a_lock_that_comes_between_is_given_up_and_tried_again(commands: Service
     assert set(ask(commands, checks)) == {"check_processing_status", "check_sync_status"}
 
 
-@migrated
+@empty
 def test_a_migration_that_was_killed_while_a_unique_index_was_built_is_taken_up(
-    commands: Services,
+    commands: Services, database_url: str, tmp_path: Path
 ) -> None:
-    built = constraints_and_indexes(commands)
-    piccolo(commands, "backwards", "mailroom", SAGA, "--auto_agree")
+    built = constraints_and_indexes(Services(database_url, tmp_path))
+    piccolo(commands, "forwards", "mailroom", INITIAL)
     building = "SELECT pid FROM pg_stat_progress_create_index WHERE lockers_total > 0"
     with connect(commands, autocommit=True) as writer:
         writer.execute("INSERT INTO incoming_emails (subject) VALUES ('kept')")
@@ -296,7 +298,7 @@ def test_a_migration_that_was_killed_while_a_unique_index_was_built_is_taken_up(
         wait_until(lambda: not ask(commands, building), commands.log)
     invalid = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
     assert ask(commands, invalid) == ["incoming_emails_idempotency_key_key"]
-    piccolo(commands, "forwards", "mailroom")
+    piccolo(commands, "forwards", "all")
     assert constraints_and_indexes(commands) == built
     assert ask(commands, "SELECT subject FROM incoming_emails") == ["kept"]
 
