@@ -118,12 +118,43 @@ def test_every_command_works_where_only_the_wheel_is(
             process.terminate()
         statuses = [process.wait(120) for process in processes]
     assert statuses == [0, 0]
+    assert_it_needs_no_server(environment, empty)
     share = environment / "share" / "mailroom"
     for name in ("grafana-dashboard.json", "prometheus-rules.yml"):
         assert (share / name).read_bytes() == (PROJECT / "docs" / name).read_bytes()
     for folder, copy in (("examples", "examples"), ("docs/deploy", "deploy")):
         for file in run("git", "ls-files", folder, cwd=PROJECT).splitlines():
             assert (share / copy / Path(file).relative_to(folder)).exists(), file
+
+
+def assert_it_needs_no_server(environment: Path, folder: Path) -> None:
+    """Without a DATABASE_URL the two commands of the README bring their own."""
+    mailroom = ("env", "--unset=DATABASE_URL", str(environment / "bin" / "mailroom"))
+    port = str(free_port())
+    settings = {
+        "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
+        "MAILROOM_HOME": str(folder / "own"),
+        "MAILROOM_PORT": port,
+    }
+    told = run(*mailroom, "demo", cwd=folder, **settings)
+    assert re.search(r"completed +│ 25 ", told), told
+    with (folder / "up").open("wb") as log:
+        up = subprocess.Popen([*mailroom, "up"], cwd=folder, env=settings, stdout=log, stderr=log)
+    try:
+        wait_until(
+            lambda: is_success(f"http://127.0.0.1:{port}/health/ready"), (folder / "up").read_text
+        )
+        sent = run(*mailroom, "send", "email.json", cwd=folder, **settings)
+        (email_id,) = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", sent)
+        wait_until(
+            lambda: "completed" in run(*mailroom, "show", email_id, cwd=folder, **settings),
+            (folder / "up").read_text,
+        )
+    finally:
+        up.terminate()
+        status = up.wait(120)
+    assert status == 0, (folder / "up").read_text()
+    assert not (folder / "own" / "postgres" / "postmaster.pid").exists()
 
 
 @pytest.mark.parametrize(
