@@ -8,13 +8,15 @@ a router forgot. So it is given a pool of our own, and its consumer a bell that 
 import logging
 import threading
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, LiteralString
 
 import psycopg
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.middleware import Middleware
 from dramatiq_postgres import PostgresBroker
 from dramatiq_postgres.broker import Notifier, PostgresConsumer
+from dramatiq_postgres.utils import raise_connection_error
 from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout
 from psycopg_pool import ConnectionPool
@@ -37,6 +39,14 @@ POOL_SIZE = 16
 # One that answered so lately is not tried again before it is lent.
 TRIED_FOR_SECONDS = 1.0
 PROBE_EVERY_SECONDS = 10.0
+# Where Retries had it sent again it is `queued`, and stays.
+ACK = """
+DELETE FROM dramatiq.queue WHERE message_id = %s AND queue_name = %s AND state = 'consumed'
+"""
+GIVE_BACK = """
+UPDATE dramatiq.queue SET state = 'queued', worker_id = NULL, consumed_at = NULL, mtime = now()
+WHERE message_id = ANY (%s::uuid[]) AND state = 'consumed'
+"""
 IS_READ_ONLY = "SELECT current_setting('transaction_read_only') = 'on'"
 # A message lost in a crash of PostgreSQL is sent again, so its durability is not worth a disk flush
 # for each enqueue and acknowledgement; the emails' own commits are not touched. And a transaction
@@ -79,9 +89,10 @@ class BrokerPool(ConnectionPool[BoundedConnection]):
     """Connections to the broker's database, each tried before it is lent."""
 
     def __init__(self, url: str) -> None:
+        self._parameters = connection_parameters(url)
         super().__init__(
             connection_class=BoundedConnection,
-            kwargs=connection_parameters(url),
+            kwargs=self._parameters,
             configure=_set_up,
             check=_try,
             min_size=0,
@@ -89,6 +100,10 @@ class BrokerPool(ConnectionPool[BoundedConnection]):
             timeout=CONNECT_SECONDS,
             open=True,
         )
+
+    def connect_anew(self) -> BoundedConnection:
+        """A connection that is none of the pool's, which may all have broken at the same moment."""
+        return BoundedConnection.connect(**self._parameters)
 
     def getconn(self, timeout: float | None = None) -> BoundedConnection:
         try:
@@ -142,11 +157,13 @@ def _try(connection: BoundedConnection) -> None:
     connection.tried_at = now
 
 
-def _alone(connection: BoundedConnection, statement: str) -> "psycopg.Cursor[Any]":
+def _alone(
+    connection: BoundedConnection, statement: LiteralString, values: Sequence[object] = ()
+) -> "psycopg.Cursor[Any]":
     """Run a statement in no transaction."""
     connection.autocommit = True
     try:
-        return connection.execute(statement)
+        return connection.execute(statement, values or None)
     finally:
         if not connection.closed:
             connection.autocommit = False
@@ -202,9 +219,13 @@ class ForgettingConsumer(PostgresConsumer):  # type: ignore[misc]
         """Keep the bell. To listen for the library's own event first, and then for the bell, would
         lose what is told between the two."""
 
+    @raise_connection_error  # type: ignore[untyped-decorator]
     def ack(self, message: MessageProxy) -> None:
+        """Remove it. The library tells the whole message to whoever listens, and nobody does: who
+        tells something commits one after the other, and each webhook tells that an email came."""
         try:
-            super().ack(message)
+            with self.pool.connection() as connection:
+                _alone(connection, ACK, (message.message_id, message.queue_name))
         finally:
             self._forget(message)
 
@@ -213,6 +234,17 @@ class ForgettingConsumer(PostgresConsumer):  # type: ignore[misc]
             super().nack(message)
         finally:
             self._forget(message)
+
+    def close(self) -> None:
+        """Give back what was fetched and not handed out, or it would count as taken by a process
+        that lives, and wait to be found lost."""
+        try:
+            if self.buffer:
+                with self.pool.connect_anew() as connection:
+                    ids = [message.message_id for message in self.buffer]
+                    _alone(connection, GIVE_BACK, (ids,))
+        finally:
+            super().close()
 
     def _forget(self, message: MessageProxy) -> None:
         self.in_processing.discard(message.message_id)

@@ -441,6 +441,24 @@ async def test_the_next_one_listens_when_it_becomes_the_first(
         assert await sent.get() == email_id
 
 
+async def test_it_goes_on_where_workers_take_what_filled_the_broker_and_nobody_tells(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "POLL_SECONDS", 3_600.0)
+    # Each look finds all that there is: what comes next is not due to one that finds more.
+    monkeypatch.setattr(whole_looks, "SHARE", 1e-9)
+    monkeypatch.setattr(whole_looks.WholeLooks, "begin", lambda _: True)
+    sent: asyncio.Queue[UUID] = asyncio.Queue()
+    send = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, sent.put_nowait)
+    dispatcher = Dispatcher(pool, send=one_email.each(send), depth=4, concurrency=1)
+    dispatcher.be_first(True)
+    emails = await store(pool, 40)
+    async with asyncio.timeout(60), running(dispatcher):
+        for email_id in emails:
+            assert await sent.get() == email_id
+            await one_email.claim(pool, email_id, lease=LEASE, worker="a worker")
+
+
 class Died(Exception):  # noqa: N818
     """Nothing more comes of this process."""
 

@@ -55,6 +55,8 @@ BY_IDS: dict[str, tuple[str, list[Any]]] = {
 STATES = {
     "QUEUE": (dispatching.QUEUE, [200, 1_000, 1, None, None, LEASE, 100]),
     "QUEUE since": (dispatching.QUEUE, [200, 1_000, 1, NOW, NOW, LEASE, 100]),
+    "HAS_NO_ROOM": (dispatching.HAS_NO_ROOM, [800, None]),
+    "HAS_NO_ROOM since": (dispatching.HAS_NO_ROOM, [800, NOW]),
     "RESCUE_EXPIRED": (keeping.RESCUE_EXPIRED, [500, None]),
     "RESCUE_EXPIRED since": (keeping.RESCUE_EXPIRED, [500, NOW]),
     "RESCUE_UNHEARD": (keeping.RESCUE_UNHEARD, [500, None, LEASE, None, True]),

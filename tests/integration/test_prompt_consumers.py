@@ -2,10 +2,13 @@
 
 import threading
 from collections.abc import Iterator
+from typing import TypeAlias
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from dramatiq.broker import Broker, Consumer, MessageProxy
+from dramatiq.errors import ConnectionClosed
 from dramatiq_postgres.broker import PostgresConsumer
 from support import delete_queue, make_settings, wait_until
 
@@ -13,6 +16,12 @@ from app.jobs import redis_broker
 from app.jobs.broker import make_broker, prepare_broker
 from app.jobs.messages import make_message
 
+Connection: TypeAlias = "psycopg.Connection[dict[str, object]]"
+
+END_CONNECTIONS = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 # Far beyond what a test waits for.
 NEVER_SECONDS = 3_600.0
 PATIENCE_SECONDS = 60.0
@@ -106,3 +115,22 @@ def test_a_message_that_comes_between_a_look_and_the_wait_wakes_its_consumer(
 
     monkeypatch.setattr(PostgresConsumer, "claim", look_and_be_overtaken)
     assert Waiting(consumer).message().args == (str(sent[0]),)
+
+
+@on_postgresql
+@pytest.mark.parametrize("breaks", [False, True], ids=["it stops", "its connection breaks"])
+def test_what_a_consumer_fetched_and_did_not_hand_out_goes_to_the_next(
+    broker: Broker, queue: str, connection: Connection, breaks: bool
+) -> None:
+    sent = {send(broker, queue) for _ in range(3)}
+    consumer = broker.consume(queue, prefetch=3)
+    first = Waiting(consumer).message()
+    if breaks:
+        broker.heartbeat_interval = 0  # type: ignore[attr-defined]
+        connection.execute(END_CONNECTIONS)
+        with pytest.raises(ConnectionClosed):
+            next(consumer)
+    consumer.close()
+    following = broker.consume(queue, prefetch=3)
+    left = {Waiting(following).message().args[0] for _ in range(2)}
+    assert left == {str(email_id) for email_id in sent} - {first.args[0]}

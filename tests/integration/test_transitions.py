@@ -136,7 +136,7 @@ STEPS = [
     Step(
         "unqueue",
         lambda pool, email_id: dispatching.unqueue(
-            pool, [Queued(email_id, LONG_AGO, True, LONG_AGO, None)]
+            pool, [Queued(email_id, LONG_AGO, True, LONG_AGO, None, 0)]
         ),
         ["queued"],
         "received",
@@ -145,7 +145,7 @@ STEPS = [
     Step(
         "unqueue what was sent again",
         lambda pool, email_id: dispatching.unqueue(
-            pool, [Queued(email_id, LONG_AGO, False, LONG_AGO, None)]
+            pool, [Queued(email_id, LONG_AGO, False, LONG_AGO, None, 0)]
         ),
         ["queued"],
         "queued",

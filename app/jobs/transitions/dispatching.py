@@ -31,6 +31,8 @@ class Queued:
     received_at: datetime
     oldest_message: datetime | None
     """When the oldest was queued that waited in the broker before."""
+    waited: int
+    """How many waited there before."""
 
 
 @attrs.frozen
@@ -145,11 +147,20 @@ taken AS (
 ),
 with_files AS MATERIALIZED (SELECT id, files FROM taken WHERE files IS NOT NULL),
 rows_of_files AS ({enrolled("with_files", "$7::int")})
-SELECT id, queued_at, is_fresh, received_at, (SELECT oldest FROM waiting) AS oldest_message
-FROM taken
+SELECT id, queued_at, is_fresh, received_at, oldest AS oldest_message, messages AS waited
+FROM taken, waiting
 ORDER BY row_number() OVER (
     PARTITION BY is_fresh ORDER BY CASE WHEN NOT is_fresh THEN {DUE_AT} END, received_at
 ), NOT is_fresh
+"""  # noqa: S608 - a constant
+
+# Counted as above, and so found.
+HAS_NO_ROOM = f"""
+SELECT count(*) > $1 AND NOT {IS_PAUSED} FROM (
+    SELECT 1 FROM incoming_emails
+    WHERE {WITH_MESSAGE} AND queued_at >= COALESCE($2::timestamptz, '-infinity')
+    ORDER BY queued_at LIMIT $1 + 1
+) AS counted
 """  # noqa: S608 - a constant
 
 UNQUEUE = """
@@ -223,6 +234,12 @@ async def queue(
         files and files.most,
     )
     return [Queued(*row) for row in rows]
+
+
+async def has_no_room(database: Database, *, room: int, depth: int, since: Since) -> bool:
+    """Whether fewer than `room` messages more may wait in the broker, and processing goes on."""
+    full: bool = await database.fetchval(HAS_NO_ROOM, depth - room, since.queued_at)
+    return full
 
 
 async def unqueue(database: Database, unsent: Sequence[Queued]) -> list[UUID]:
