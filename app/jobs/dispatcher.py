@@ -35,11 +35,9 @@ LOOK_SECONDS = 2.0
 # The first one sends thousands in that time. With a backlog the others would disturb the order of
 # receipt, and take from the first one's places.
 REST_SECONDS = 0.5
-# Nobody tells when workers have taken what fills the broker, and a thousand may be a third of a
-# second's work. To look at once for each of them would cost more than it brings.
-FULL_SECONDS = 0.05
-# Where they have taken none meanwhile.
-STILL_FULL_SECONDS = 0.2
+# Nobody tells when workers have taken what fills the broker, and a thousand emails may be a third
+# of a second's work.
+FULL_SECONDS = 0.1
 # What a broker may take for a batch. Where it took one message at least it is slow, and not away.
 BROKER_SECONDS = 30.0
 CHANNEL = "mailroom_received"
@@ -134,8 +132,6 @@ class Dispatcher:
         while await self.dispatch_batch(database):
             if not self._is_first:
                 await _wait_for(self._rung, REST_SECONDS)
-            elif self._has_filled:
-                await asyncio.sleep(FULL_SECONDS)
         if self._send_canary is not None and (token := await canary.queue(database)) is not None:
             # One that the broker does not take goes no further, which is what it is to show.
             async with asyncio.timeout(BROKER_SECONDS):
@@ -144,7 +140,7 @@ class Dispatcher:
             self._has_filled = await dispatching.has_no_room(
                 database, room=self._room, depth=self._depth, since=self._mark
             )
-            await asyncio.sleep(STILL_FULL_SECONDS)
+            await asyncio.sleep(FULL_SECONDS)
             return
         if not self._was_whole:
             seconds = min(seconds, max(0.0, self._whole_looks.next_at - time.monotonic()))
