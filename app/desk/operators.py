@@ -182,8 +182,10 @@ def _see_that_there_is_room() -> None:
 
 
 def _step_back() -> None:
-    # On Linux this is the niceness of the thread alone.
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    # On Linux this is the niceness of the thread alone. To be less nice than it is, it may not.
+    thread = threading.get_native_id()
+    niceness = max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
+    os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 _waiting = 0
