@@ -1,11 +1,14 @@
 """What docs/prometheus-rules.yml alerts of, as Prometheus judges it."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from support import PROJECT, need
+
+from app.sync.differences import Difference
 
 RULES = PROJECT / "docs" / "prometheus-rules.yml"
 AGE, INTERVAL = "mailroom_canary_age_seconds", "mailroom_canary_interval_seconds"
@@ -82,6 +85,94 @@ def test_the_gap_detector_is_late_by_how_often_it_looks(
     }
     assert not fires(tmp_path, "MailroomGapsNotLookedFor", quiet_minutes, series)
     assert fires(tmp_path, "MailroomGapsNotLookedFor", late_minutes, series)
+
+
+def test_a_pruner_that_never_ended_well_is_told_where_one_is_asked_for(tmp_path: Path) -> None:
+    interval = 'mailroom_chore_interval_seconds{chore="prune",instance="web"}'
+    # A web process that starts anew now and then is no news.
+    never = {interval: "3600x700 _x10 3600x1000"}
+    assert not fires(tmp_path, "MailroomNeverPruned", 23 * 60, never)
+    assert fires(tmp_path, "MailroomNeverPruned", 25 * 60, never)
+    once = 'mailroom_chore_last_ok_timestamp_seconds{chore="prune",instance="web"}'
+    assert not fires(tmp_path, "MailroomNeverPruned", 25 * 60, {**never, once: "_x1400 84000x300"})
+    other = {interval.replace("prune", "alerts"): "10x1700"}
+    assert not fires(tmp_path, "MailroomNeverPruned", 25 * 60, other)
+
+
+def receiver(**values: str) -> dict[str, str]:
+    states = dict.fromkeys(("closed", "open", "half_open", "paused", "resting"), "0x200") | values
+    name = "mailroom_receiver_state"
+    return {f'{name}{{instance="web",state="{one}"}}': given for one, given in states.items()}
+
+
+def test_a_receiver_that_hangs_is_down_though_each_probe_changes_its_state(tmp_path: Path) -> None:
+    hangs = receiver(open="0x9 " + "1 1 0 " * 20, half_open="0x9 " + "0 0 1 " * 20)
+    assert fires(tmp_path, "MailroomReceiverDown", 25, hangs)
+    assert not fires(tmp_path, "MailroomReceiverDown", 15, hangs)
+    assert not fires(tmp_path, "MailroomReceiverDown", 25, receiver(closed="1x200"))
+
+
+@pytest.mark.parametrize(
+    ("refused", "requests", "is_told"),
+    [
+        ("0+1x60", "0+1x60", True),
+        ("0+1x60", "0+10x60", False),
+        # One email, which is bad, and nothing else; and a line without any request.
+        ("0x9 1 2x4 3x60", "0x9 1 2x4 3x60", False),
+        ("0x60", "0x60", False),
+    ],
+)
+def test_a_receiver_that_refuses_most_of_what_it_is_sent_is_told(
+    tmp_path: Path, refused: str, requests: str, is_told: bool
+) -> None:
+    series = {
+        'mailroom_delivery_failures_total{instance="worker",kind="refused"}': refused,
+        'mailroom_delivery_failures_total{instance="worker",kind="busy"}': "0x60",
+        'mailroom_delivery_seconds_count{instance="worker"}': requests,
+    }
+    assert fires(tmp_path, "MailroomDeliveriesFail", 30, series) == is_told
+
+
+def test_what_is_pending_for_long_is_told_while_something_is_delivered(tmp_path: Path) -> None:
+    age = "mailroom_delivery_pending_age_seconds"
+    late = {age: "0+60x200"}
+    assert fires(tmp_path, "MailroomDeliveriesPending", 95, late | receiver(closed="1x200"))
+    assert not fires(tmp_path, "MailroomDeliveriesPending", 85, late | receiver(closed="1x200"))
+    assert not fires(tmp_path, "MailroomDeliveriesPending", 95, late | receiver())
+    quick = {age: "3x200"} | receiver(closed="1x200")
+    assert not fires(tmp_path, "MailroomDeliveriesPending", 95, quick)
+
+
+def test_erasures_that_the_receiver_was_not_told_are(tmp_path: Path) -> None:
+    events = 'mailroom_undelivered_events{instance="web",state="failed"}'
+    assert fires(
+        tmp_path, "MailroomErasuresNotTold", 10, {events: "2x60"} | receiver(closed="1x60")
+    )
+    for series in ({events: "0x60"} | receiver(closed="1x60"), {events: "2x60"} | receiver()):
+        assert not fires(tmp_path, "MailroomErasuresNotTold", 10, series)
+
+
+def test_what_mends_deliveries_that_were_given_up_is_told_for_emails_and_erasures() -> None:
+    _, _, rule = RULES.read_text().partition("alert: MailroomDeliveriesGivenUp\n")
+    rule, _, _ = rule.partition("- alert:")
+    assert set(re.findall(r"--only (\w+)", rule)) == {Difference.FAILED, Difference.UNTOLD}
+
+
+@pytest.mark.parametrize(("kept", "is_told"), [("0+1x60", True), ("0+9x60", False)])
+def test_files_that_fail_are_told_where_they_are_many(
+    tmp_path: Path, kept: str, is_told: bool
+) -> None:
+    series = {
+        'mailroom_attachments_total{instance="worker",state="failed"}': "0+1x60",
+        'mailroom_attachments_total{instance="worker",state="kept"}': kept,
+    }
+    assert fires(tmp_path, "MailroomFilesFail", 45, series) == is_told
+
+
+def test_files_that_wait_are_told_and_none_is_where_none_does(tmp_path: Path) -> None:
+    lag = "mailroom_attachment_lag_seconds"
+    assert fires(tmp_path, "MailroomFilesWait", 20, {lag: "0+60x60"})
+    assert not fires(tmp_path, "MailroomFilesWait", 20, {lag: "0x60"})
 
 
 def test_deliveries_wait_where_one_is_late(tmp_path: Path) -> None:
