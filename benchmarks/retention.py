@@ -58,6 +58,11 @@ WHERE c.oid = 'incoming_emails'::regclass
     OR c.oid = (SELECT reltoastrelid FROM pg_class WHERE oid = 'incoming_emails'::regclass)
 """
 COUNT = "SELECT count(*) FROM incoming_emails"
+# The old emails have no entries of words. A worker would make them meanwhile, which is the work of
+# an upgrade, and costs more than all that is measured.
+MARK_AS_INDEXED = """
+INSERT INTO search_marks (id, stored_until, ended_until) VALUES (1, now(), now())
+"""
 WITHOUT_AUTOVACUUM = (
     "ALTER TABLE incoming_emails SET (autovacuum_enabled = off, toast.autovacuum_enabled = off)",
     "ALTER TABLE incoming_emails RESET (autovacuum_enabled, toast.autovacuum_enabled)",
@@ -188,6 +193,7 @@ async def measure(servers: Servers, plan: Plan) -> Found:
     servers.settle(url)
     connection = await asyncpg.connect(url)
     try:
+        await connection.execute(MARK_AS_INDEXED)
         found.sizes["before"] = await look(connection)
         with running_mailroom(servers, seat):
             client = PacedClient(seat.port, SECRET, rate=plan.rate, size=plan.size)

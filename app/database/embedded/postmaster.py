@@ -27,6 +27,9 @@ SERVER_SETTINGS = {
     "shared_buffers": "32MB",
     "max_connections": "100",
     "max_wal_size": "512MB",
+    # With so few buffers most pages are written by whoever needs room, and the system keeps them:
+    # without this it writes half a gigabyte at once each half minute, and commits wait for it.
+    "backend_flush_after": "256kB",
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
