@@ -34,9 +34,11 @@ class Delivers(Protocol):
 def batches_of(
     claimed: Sequence[Claimed], maker: EventMaker, limits: Limits
 ) -> list[list[Claimed]]:
-    """What is sent together. What was refused among others is sent alone."""
-    alone = [[one] for one in claimed if one.failed_tries >= TRIES_TOGETHER]
-    together = [one for one in claimed if one.failed_tries < TRIES_TOGETHER]
+    """What is sent together. What was refused among others is sent alone, in its last try at the
+    latest."""
+    tries_together = max(1, min(TRIES_TOGETHER, len(limits.pauses) - 1))
+    alone = [[one] for one in claimed if one.failed_tries >= tries_together]
+    together = [one for one in claimed if one.failed_tries < tries_together]
     together.sort(key=lambda one: (one.source, one.id))
     if limits.batch == 1:
         return alone + [[one] for one in together]

@@ -54,7 +54,9 @@ def result_of(
         if verdict.slows_down:
             later = max(rest, timedelta(seconds=BUSY_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311
         return Result(claimed, Outcome.LATER, error=error, delay=later)
-    pause, wanted = pause_before(pauses, claimed.failed_tries + 1), verdict.pause
+    # Where the list has one try alone, nobody would know which of several was refused.
+    further = pauses if is_alone else (*pauses, pauses[-1])
+    pause, wanted = pause_before(further, claimed.failed_tries + 1), verdict.pause
     if pause is None or (verdict.is_final and is_alone):
         told = f"delivery failed for good: {verdict.told}"
         return Result(claimed, Outcome.FAILED, error=error, counts=True, told=told)

@@ -390,6 +390,26 @@ async def test_several_emails_share_a_request_where_that_is_set(
         assert {one["id"] for one in receiver.events} >= {f"email_{bad.hex}_1"}
 
 
+@pytest.mark.parametrize("pauses", ["0", "0,60", "0,60,60"])
+async def test_no_email_is_given_up_by_a_refusal_that_it_shared(
+    pool: Pool, receiver: FakeReceiver, pauses: str
+) -> None:
+    def refuse_the_bad_one(delivery: Any, writer: Any) -> Any:
+        is_bad = any(event["data"]["subject"] == "bad" for event in delivery.events)
+        return answer(422 if is_bad else 204)(delivery, writer)
+
+    receiver.respond = refuse_the_bad_one
+    async with working(pool, receiver.url, sync_batch=10, sync_retry_seconds=pauses) as world:
+        await world.add(9)
+        [bad] = await world.add(subject="bad")
+        while await world.deliverer.run_once():
+            await world.let_time_pass()
+        assert len(receiver.deliveries[0].events) == 10
+        assert await world.states() == {"synced": 9, "failed": 1}
+        sent = [one.events for one in receiver.deliveries]
+        assert [str(bad)] in [[event["data"]["id"] for event in events] for events in sent]
+
+
 async def test_what_is_said_of_several_stands_with_none_as_it_may_quote_another(
     pool: Pool, receiver: FakeReceiver
 ) -> None:
