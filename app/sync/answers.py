@@ -56,8 +56,8 @@ class Verdict:
     """It gets too much at once."""
     kind: DeliveryFailure | None = None
     """Why it failed, for the metrics."""
-    told: str = "delivered"
-    """The same for the email's history, without what the receiver said."""
+    told: str | None = "delivered"
+    """The same for the email's history, without what the receiver said. None: nothing was sent."""
 
 
 DELIVERED = Verdict(is_delivered=True)

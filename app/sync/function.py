@@ -90,7 +90,7 @@ class FunctionReceiver:
         except AllHungError as error:
             # It was not called, so this is no try.
             reason = f"{error} of {self._name}"
-            return attrs.evolve(unreached(reason), counts=False)
+            return attrs.evolve(unreached(reason), counts=False, told=None)
         except TimeoutError:
             return unreached(f"{self._name} took longer than {self._seconds:g} seconds")
         except asyncio.CancelledError:

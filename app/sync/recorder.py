@@ -12,6 +12,7 @@ from app.sync.answers import Health
 from app.sync.breaker import Breaker
 from app.sync.claims import Source
 from app.sync.transitions import End, Outcome, Result, let_next_go, record
+from app.sync.verdict_results import uncounted
 
 log = structlog.get_logger(__name__)
 
@@ -111,4 +112,5 @@ def _counted(tried: Tried, counts: bool) -> Result:
     if counts or tried.health is not Health.DOWN:
         return tried.result
     # Others have found by now that the receiver is down.
-    return attrs.evolve(tried.result, outcome=Outcome.LATER, delay=None, counts=False, told=None)
+    told = uncounted(tried.reason) if tried.result.counts else tried.result.told
+    return attrs.evolve(tried.result, outcome=Outcome.LATER, delay=None, counts=False, told=told)

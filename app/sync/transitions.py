@@ -66,7 +66,7 @@ _HISTORY = {
         "told",
         at="at",
         worker="$9",
-        attempt="tries",
+        attempt="CASE WHEN counts OR outcome <> 'pending' THEN tries END",
     ),
     # The email may be gone.
     Source.EVENTS: "SELECT",

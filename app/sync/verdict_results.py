@@ -48,12 +48,14 @@ def result_of(
     if probe_pause is not None and verdict.health is Health.DOWN:
         # The next probes are other emails: it may be this one that the receiver cannot take.
         delay = probe_pause * random.uniform(*PROBES_BETWEEN)  # noqa: S311
-        return Result(claimed, Outcome.LATER, error=error, delay=delay)
+        told = uncounted(verdict.told)
+        return Result(claimed, Outcome.LATER, error=error, delay=delay, told=told)
     if not verdict.counts:
         later = None
         if verdict.slows_down:
             later = max(rest, timedelta(seconds=BUSY_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311
-        return Result(claimed, Outcome.LATER, error=error, delay=later)
+        told = uncounted(verdict.told)
+        return Result(claimed, Outcome.LATER, error=error, delay=later, told=told)
     # Where the list has one try alone, nobody would know which of several was refused.
     further = pauses if is_alone else (*pauses, pauses[-1])
     pause, wanted = pause_before(further, claimed.failed_tries + 1), verdict.pause
@@ -68,6 +70,12 @@ def result_of(
         counts=True,
         told=f"delivery failed: {verdict.told}",
     )
+
+
+def uncounted(told: str | None) -> str | None:
+    """What an email's story says of a try that failed and is none of those it has. None: nothing,
+    as nothing was sent."""
+    return told and f"delivery failed, which uses up no try: {told}"
 
 
 def tell(result: Result, end: End) -> None:

@@ -41,6 +41,7 @@ from app.sync.receiver import HttpReceiver, ReceiverNotAllowedError, check_recei
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 LONG_AGO = datetime(2026, 11, 1, tzinfo=UTC)
+USES_UP_NONE = "delivery failed, which uses up no try"
 
 
 @pytest.fixture
@@ -114,6 +115,11 @@ class World:
     async def stands(self) -> dict[str, Any]:
         """The receiver's row."""
         return await breaking.read(self.pool, self.name) or {}
+
+    async def story(self) -> list[tuple[int | None, str]]:
+        """Of all emails: the number of each try, and what is told of it."""
+        rows = await self.pool.fetch("SELECT attempt, text FROM email_events ORDER BY id")
+        return [(row["attempt"], row["text"]) for row in rows]
 
     async def let_time_pass(self) -> None:
         """Everything is due; the receiver has rested."""
@@ -345,7 +351,44 @@ async def test_what_fails_after_others_found_the_receiver_down_is_no_try_of_its_
         row = await world.row()
         assert (row["sync_status"], row["sync_retry_count"]) == ("pending", 0)
         assert row["sync_next_attempt_at"] == LONG_AGO
-        assert await pool.fetchval("SELECT count(*) FROM email_events") == 0
+        assert await world.story() == [(None, f"{USES_UP_NONE}: the receiver answered 500")]
+
+
+@pytest.mark.parametrize("status", [410, 429, 503])
+async def test_a_try_that_uses_up_none_is_in_the_story_without_a_number(
+    pool: Pool, receiver: FakeReceiver, status: int
+) -> None:
+    receiver.respond = answer(status, b"no, erika@example.com")
+    async with working(pool, receiver.url) as world:
+        await world.add()
+        # A probe.
+        await world.breaker.fail(1_000, "found by others")
+        assert await world.deliverer.run_once() == 0
+        await world.let_time_pass()
+        assert await world.deliverer.run_once() == 1
+        failed = (None, f"{USES_UP_NONE}: the receiver answered {status}")
+        assert await world.story() == [failed]
+        # None was sent.
+        assert await world.deliverer.run_once() == 0
+        assert await world.story() == [failed]
+        receiver.respond = answer(204)
+        await breaking.resume(pool, world.name)
+        await world.let_time_pass()
+        assert await world.deliverer.run_once() == 1
+        assert await world.story() == [failed, (1, "delivered")]
+
+
+async def test_of_a_receiver_that_answers_429_without_end_the_stories_stay_short(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(429)
+    async with working(pool, receiver.url, sync_breaker_failures=10, sync_concurrency=5) as world:
+        await world.add(100)
+        for _ in range(20):
+            await world.deliverer.run_once()
+        story = await world.story()
+        assert set(story) == {(None, f"{USES_UP_NONE}: the receiver answered 429")}
+        assert 10 <= len(story) == len(receiver.deliveries) < 15
 
 
 async def test_a_probe_that_is_refused_shows_that_the_receiver_is_there(
@@ -566,6 +609,7 @@ async def test_a_function_that_hangs_at_some_holds_up_no_other(
             assert "threads hang: restart this worker" in (await world.stands())["reason"]
             rows = await pool.fetch("SELECT * FROM incoming_emails WHERE subject = 'bad'")
             assert sum(row["sync_retry_count"] for row in rows) == 4
+            assert len(await world.story()) == 4 + 1
             go_on.set()
             await world.add()
             while (await world.states())["synced"] < 4:
