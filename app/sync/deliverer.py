@@ -306,5 +306,6 @@ class Deliverer:
             else:
                 if stored.end is not End.BUSY:
                     return stored
-                tried = attrs.evolve(tried, health=None)
+                # The breaker is told once, and what it said then of the try holds.
+                tried = attrs.evolve(tried, result=stored.result, health=None)
             await asyncio.sleep(pause.next_seconds())

@@ -7,6 +7,7 @@ import asyncpg
 import attrs
 import structlog
 
+from app.database.errors import DATABASE_AWAY
 from app.database.group_commit import GroupCommit
 from app.sync.answers import Health
 from app.sync.breaker import Breaker
@@ -25,7 +26,7 @@ class Tried:
 
     result: Result
     health: Health | None
-    """None: nothing, or it is recorded already."""
+    """None: nothing, or the breaker was told already."""
     request: int
     """Which request it was: one that failed is one failure, however many emails were in it."""
     reason: str
@@ -74,6 +75,9 @@ class Recorder(GroupCommit[Tried, Stored]):
             results = [_counted(rows[place], counts) for place in places]
             try:
                 found = await record(self._pool, source, results, worker=self._worker)
+            except DATABASE_AWAY:
+                # The breaker was told, and may not be so twice.
+                found = [End.BUSY] * len(results)
             except Exception as error:  # noqa: BLE001 - what the other table has, stands
                 answers |= dict.fromkeys(places, error)
                 continue

@@ -183,7 +183,7 @@ class End(Enum):
     LOST = auto()
     """The claim stood no longer."""
     BUSY = auto()
-    """Another transaction has the row locked, so nothing was changed: it is to be tried again."""
+    """Another transaction has the row locked, or the database is away: to be recorded again."""
 
 
 async def extend(

@@ -37,6 +37,7 @@ from app.sync.event import Event, EventMaker
 from app.sync.function import FunctionReceiver, PermanentFailure, Retry
 from app.sync.limits import Limits
 from app.sync.receiver import HttpReceiver, ReceiverNotAllowedError, check_receiver
+from app.sync.recorder import Stored, Tried
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -352,6 +353,64 @@ async def test_what_fails_after_others_found_the_receiver_down_is_no_try_of_its_
         assert (row["sync_status"], row["sync_retry_count"]) == ("pending", 0)
         assert row["sync_next_attempt_at"] == LONG_AGO
         assert await world.story() == [(None, f"{USES_UP_NONE}: the receiver answered 500")]
+
+
+async def test_what_uses_up_no_try_uses_up_none_where_its_row_is_locked(
+    pool: Pool, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with working(pool, receiver.url, sync_retry_seconds="0") as world:
+        await world.add()
+        looked = asyncio.Event()
+        store = world.deliverer._recorder.store
+
+        async def store_and_tell(tried: Tried) -> Stored:
+            stored = await store(tried)
+            looked.set()
+            return stored
+
+        monkeypatch.setattr(world.deliverer._recorder, "store", store_and_tell)
+        go_on = asyncio.Event()
+
+        async def fail_late(delivery: Any, writer: Any) -> None:
+            await go_on.wait()
+            await answer(500)(delivery, writer)
+
+        receiver.respond = fail_late
+        task = asyncio.create_task(world.deliverer.run_once())
+        async with asyncio.timeout(WAIT_SECONDS):
+            await receiver.came.wait()
+        await world.breaker.fail(1_000, "found by others")
+        async with pool.acquire() as other, other.transaction():
+            await other.execute("SELECT FROM incoming_emails FOR UPDATE")
+            go_on.set()
+            async with asyncio.timeout(WAIT_SECONDS):
+                await looked.wait()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await task
+        row = await world.row()
+        assert (row["sync_status"], row["sync_retry_count"]) == ("pending", 0)
+
+
+async def test_a_failure_is_one_of_the_receiver_though_the_database_goes_away_in_between(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(500)
+    async with working(pool, receiver.url) as world:
+        await world.add()
+        # What was drawn of a sequence stays so, whatever is rolled back.
+        await pool.execute("CREATE SEQUENCE looks")
+        await pool.execute(
+            "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF nextval('looks') < 3 THEN RAISE deadlock_detected; END IF; RETURN NEW; END $$"
+        )
+        await pool.execute(
+            "CREATE TRIGGER lose BEFORE UPDATE ON incoming_emails FOR EACH ROW"
+            " WHEN (NEW.sync_token IS NULL) EXECUTE FUNCTION lose()"
+        )
+        await world.deliverer.run_once()
+        assert await pool.fetchval("SELECT last_value FROM looks") == 3
+        assert (await world.row())["sync_retry_count"] == 1
+        assert (await world.stands())["failures"] == 1
 
 
 @pytest.mark.parametrize("status", [410, 429, 503])
