@@ -149,21 +149,14 @@ class Breaker:
         Args:
             reason: why it failed; None: there was nothing to be delivered.
         """
-        pause = self.pause_after(probe) if reason is not None else self._pause(probe.failed_before)
+        failed = probe.failed_before + (reason is not None)
         await self._database.execute(
             FAIL_PROBE,
             self.name,
             probe.token,
-            pause,
+            probe_pause(self._first_pause_seconds, failed),
             reason and reason[:LONGEST_REASON],
         )
-
-    def pause_after(self, probe: Probe) -> timedelta:
-        """How long nobody is to probe once this one has failed."""
-        return self._pause(probe.failed_before + 1)
-
-    def _pause(self, failed: int) -> timedelta:
-        return probe_pause(self._first_pause_seconds, failed)
 
     async def rest(self, pause: timedelta, reason: str) -> None:
         """Let nobody deliver for so long."""

@@ -18,6 +18,12 @@ Database: TypeAlias = (
 
 VANISHED = "the worker that delivered it vanished"
 
+# Of so many that are due one is the probe.
+PROBED_AMONG = 100
+# What a probe was before stays due, so that it goes with all the rest when the receiver is back;
+# others are probes before it does so again, as it may be what no receiver takes.
+_PROBED_FIRST = "has_failed, random()"
+
 # Of a ticket with more emails, none is given a number: to count them would take too long.
 MOST_NUMBERED = 1_000
 
@@ -87,49 +93,60 @@ _EMAIL = f"""zendesk_ticket_id, zendesk_account_id, zendesk_comment_id, from_ema
 _TAKEN_OVER = "sync_token IS NOT NULL AS is_taken_over, sync_retry_count + 1 AS tries"
 
 
-def _returning(source: str) -> str:
-    return f"""id, sync_token, sync_version, sync_retry_count,
-    id = ANY (ARRAY(SELECT id FROM {source} WHERE is_taken_over)) AS is_taken_over"""  # noqa: S608 - a constant
+_RETURNING = """id, sync_token, sync_version, sync_retry_count,
+    id = ANY (ARRAY(SELECT id FROM chosen WHERE is_taken_over)) AS is_taken_over"""
+_HISTORY = f"""history AS ({
+    events_of(
+        "chosen WHERE is_taken_over",
+        EmailEventKind.DELIVERY,
+        f"'{VANISHED}'",
+        attempt="tries",
+    )
+})"""
 
 
-def _history(source: str) -> str:
-    return f"""history AS ({
-        events_of(
-            f"{source} WHERE is_taken_over",
-            EmailEventKind.DELIVERY,
-            f"'{VANISHED}'",
-            attempt="tries",
-        )
-    })"""
-
-
-def _claim(first: str) -> str:
-    return f"""
-WITH due AS MATERIALIZED (
-    SELECT id, {_TAKEN_OVER} FROM incoming_emails
-    WHERE {_DUE} AND {_HAS_ENDED} AND {_MAY_DELIVER}
-    ORDER BY {first}
-    LIMIT $1
+def _claim(source: Source, *, is_probe: bool) -> str:
+    besides = f" AND {_HAS_ENDED}" if source is Source.EMAILS else ""
+    # SKIP LOCKED keeps workers apart.
+    due = f"""due AS MATERIALIZED (
+    SELECT id, sync_error IS NOT NULL AS has_failed, {_TAKEN_OVER} FROM {source}
+    WHERE {_DUE} AND {_MAY_DELIVER}{besides}
+    ORDER BY sync_next_attempt_at{" DESC" if is_probe else ""}
+    LIMIT {PROBED_AMONG if is_probe else "$1"}
     FOR UPDATE SKIP LOCKED
 ),
-{_history("due")}
+chosen AS MATERIALIZED (
+    SELECT * FROM due{f" ORDER BY {_PROBED_FIRST} LIMIT $1" if is_probe else ""}
+)"""  # noqa: S608 - a constant
+    if source is Source.EVENTS:
+        # The email may be gone, and its story with it.
+        return f"""
+WITH {due}
+UPDATE sync_events SET {_CLAIMED}
+WHERE id = ANY (ARRAY(SELECT id FROM chosen))
+RETURNING {_RETURNING}, kind, email, created_at
+"""  # noqa: S608 - a constant
+    return f"""
+WITH {due},
+{_HISTORY}
 UPDATE incoming_emails AS email SET {_CLAIMED}
-WHERE id = ANY (ARRAY(SELECT id FROM due))
-RETURNING {_returning("due")}, {_EMAIL}
+WHERE id = ANY (ARRAY(SELECT id FROM chosen))
+RETURNING {_RETURNING}, {_EMAIL}
 """  # noqa: S608 - a constant
 
 
-# SKIP LOCKED keeps workers apart.
-CLAIM_EMAILS = _claim("sync_next_attempt_at")
-# What was asked for last is most probably no email that no receiver takes.
-CLAIM_PROBE = _claim("sync_next_attempt_at DESC")
+CLAIM = {source: _claim(source, is_probe=False) for source in Source}
+PROBE = {source: _claim(source, is_probe=True) for source in Source}
+
 
 # In the order of a ticket: what has an earlier one before it that is still in the job or not
 # delivered is put off, and is looked at again when that is through; so the head of the line is
 # never full of those that wait. `IS TRUE` is for the same reason.
-CLAIM_IN_ORDER = f"""
+def _in_order(first: str) -> str:
+    return f"""
 WITH due AS MATERIALIZED (
-    SELECT id, zendesk_ticket_id, received_at, sync_next_attempt_at, {_TAKEN_OVER}
+    SELECT id, zendesk_ticket_id, received_at, sync_next_attempt_at,
+        sync_error IS NOT NULL AS has_failed, {_TAKEN_OVER}
     FROM incoming_emails
     WHERE {_DUE} AND {_HAS_ENDED} AND {_MAY_DELIVER}
     ORDER BY sync_next_attempt_at
@@ -137,7 +154,7 @@ WITH due AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ),
 judged AS MATERIALIZED (
-    SELECT id, sync_next_attempt_at, is_taken_over, tries, EXISTS (
+    SELECT id, sync_next_attempt_at, has_failed, is_taken_over, tries, EXISTS (
         SELECT FROM incoming_emails AS earlier
         WHERE (earlier.sync_status = 'pending') IS TRUE
             AND earlier.zendesk_ticket_id = due.zendesk_ticket_id
@@ -155,25 +172,17 @@ put_off AS (
     WHERE id = ANY (ARRAY(SELECT id FROM judged WHERE waits))
 ),
 chosen AS MATERIALIZED (
-    SELECT * FROM judged WHERE NOT waits ORDER BY sync_next_attempt_at LIMIT $1
+    SELECT * FROM judged WHERE NOT waits ORDER BY {first} LIMIT $1
 ),
-{_history("chosen")}
+{_HISTORY}
 UPDATE incoming_emails AS email SET {_CLAIMED}
 WHERE id = ANY (ARRAY(SELECT id FROM chosen))
-RETURNING {_returning("chosen")}, {_EMAIL}
+RETURNING {_RETURNING}, {_EMAIL}
 """  # noqa: S608 - a constant
 
-CLAIM_EVENTS = f"""
-WITH due AS MATERIALIZED (
-    SELECT id, {_TAKEN_OVER} FROM sync_events WHERE {_DUE} AND {_MAY_DELIVER}
-    ORDER BY sync_next_attempt_at
-    LIMIT $1
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE sync_events SET {_CLAIMED}
-WHERE id = ANY (ARRAY(SELECT id FROM due))
-RETURNING {_returning("due")}, kind, email, created_at
-"""  # noqa: S608 - a constant
+
+CLAIM_IN_ORDER = _in_order("sync_next_attempt_at")
+PROBE_IN_ORDER = _in_order(_PROBED_FIRST)
 
 
 @attrs.frozen
@@ -222,9 +231,10 @@ async def claim_emails(
     """
     arguments: list[Any] = [limit, lease, receiver, probe, most_body_bytes, most_data_bytes]
     if put_off is not None:
-        statement, arguments = CLAIM_IN_ORDER, [*arguments, put_off]
+        statement = CLAIM_IN_ORDER if probe is None else PROBE_IN_ORDER
+        arguments.append(put_off)
     else:
-        statement = CLAIM_EMAILS if probe is None else CLAIM_PROBE
+        statement = (CLAIM if probe is None else PROBE)[Source.EMAILS]
     rows = await database.fetch(statement, *arguments)
     return [_claimed(Source.EMAILS, row) for row in rows]
 
@@ -233,7 +243,8 @@ async def claim_events(
     database: Database, *, limit: int, lease: timedelta, receiver: str, probe: UUID | None = None
 ) -> list[Claimed]:
     """pending -> pending, as `claim_emails`: what is told besides the ends of emails."""
-    rows = await database.fetch(CLAIM_EVENTS, limit, lease, receiver, probe)
+    statements = CLAIM if probe is None else PROBE
+    rows = await database.fetch(statements[Source.EVENTS], limit, lease, receiver, probe)
     return [_claimed(Source.EVENTS, row) for row in rows]
 
 

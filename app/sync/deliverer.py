@@ -247,14 +247,13 @@ class Deliverer:
         elif left:
             verdict = await self._sender.send(events, task, until)
             is_alone = len(left) == 1
-            probe_pause = None if probe is None else self._breaker.pause_after(probe)
             results += [
                 result_of(
                     one,
                     verdict,
                     is_alone=is_alone,
                     pauses=self._limits.pauses,
-                    probe_pause=probe_pause,
+                    is_probe=probe is not None,
                 )
                 for one in left
             ]

@@ -17,8 +17,6 @@ log = structlog.get_logger(__name__)
 
 # What a receiver that gets too much leaves open.
 BUSY_SECONDS = 5.0
-# How many pauses between probes an email waits that was one.
-PROBES_BETWEEN = (2, 10)
 LONGEST_REST = timedelta(seconds=LONGEST_REST_SECONDS)
 LONGEST_PAUSE = timedelta(seconds=LONGEST_SECONDS)
 
@@ -29,14 +27,14 @@ def result_of(
     *,
     is_alone: bool,
     pauses: Sequence[float],
-    probe_pause: timedelta | None,
+    is_probe: bool,
 ) -> Result:
     """What becomes of an email, or an event, of which a receiver said this.
 
     Args:
         is_alone: nothing else was sent with it.
         pauses: before each try, in seconds.
-        probe_pause: until the next probe, where this was one.
+        is_probe: whether it was one.
     """
     if verdict.is_delivered:
         return Result(claimed, Outcome.SYNCED, told=verdict.told)
@@ -45,11 +43,9 @@ def result_of(
     may_quote = is_alone and claimed.source is Source.EMAILS
     error, asked = verdict.error if may_quote else verdict.reason, verdict.retry_after
     rest = timedelta(0) if asked is None else min(asked, LONGEST_REST)
-    if probe_pause is not None and verdict.health is Health.DOWN:
-        # The next probes are other emails: it may be this one that the receiver cannot take.
-        delay = probe_pause * random.uniform(*PROBES_BETWEEN)  # noqa: S311
-        told = uncounted(verdict.told)
-        return Result(claimed, Outcome.LATER, error=error, delay=delay, told=told)
+    if is_probe and verdict.health is Health.DOWN:
+        # It stays due, and is delivered with all others as soon as the receiver is back.
+        return Result(claimed, Outcome.LATER, error=error, told=uncounted(verdict.told))
     if not verdict.counts:
         later = None
         if verdict.slows_down:

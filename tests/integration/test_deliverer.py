@@ -758,6 +758,47 @@ async def test_one_email_that_brings_the_receiver_down_is_not_every_probe(
         assert (await world.stands())["state"] == "closed"
 
 
+@pytest.mark.parametrize("order", ["none", "ticket"])
+async def test_what_was_a_probe_goes_with_the_others_when_the_receiver_is_back(
+    pool: Pool, receiver: FakeReceiver, order: str
+) -> None:
+    receiver.respond = answer(503)
+    async with working(pool, receiver.url, sync_order=order) as world:
+        ids = [one for ticket in "123" for one in await world.add(zendesk_ticket_id=ticket)]
+        await world.breaker.fail(1_000, "by others")
+        rested = "UPDATE sync_receivers SET probe_at = $1"
+        for _ in range(3):
+            await pool.execute(rested, LONG_AGO)
+            assert await world.deliverer.run_once() == 1
+        assert {event["data"]["id"] for event in receiver.events} == set(map(str, ids))
+        receiver.respond = answer(204)
+        if order == "none":
+            await breaking.resume(pool, world.name)
+        else:
+            await pool.execute(rested, LONG_AGO)
+        while await world.deliverer.run_once():
+            pass
+        delivered = [event["data"]["id"] for event in receiver.events[3:]]
+        assert sorted(delivered) == sorted(map(str, ids))
+
+
+async def test_one_email_that_no_receiver_takes_is_a_probe_only_after_the_others(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    receiver.respond = answer(500)
+    async with working(pool, receiver.url) as world:
+        await world.add(5)
+        later = LONG_AGO + timedelta(days=1)
+        failed = await world.add(5, sync_next_attempt_at=later, sync_error="answered 500")
+        await world.breaker.fail(1_000, "by others")
+        for _ in range(5):
+            await pool.execute("UPDATE sync_receivers SET probe_at = $1", LONG_AGO)
+            assert await world.deliverer.run_once() == 1
+        probed = {event["data"]["id"] for event in receiver.events}
+        assert len(probed) == 5
+        assert not probed & set(map(str, failed))
+
+
 async def test_as_a_cloud_event_the_content_type_says_so(
     pool: Pool, receiver: FakeReceiver
 ) -> None:

@@ -67,9 +67,10 @@ STATES = {
 OF_STATES = ("status_received", "sent", "due")
 CLAIMS: list[Any] = [50, LEASE, "receiver", None, 1_000, 1_000]
 DELIVERY = {
-    "CLAIM_EMAILS": (claims.CLAIM_EMAILS, CLAIMS),
-    "CLAIM_PROBE": (claims.CLAIM_PROBE, CLAIMS),
+    "CLAIM": (claims.CLAIM[Source.EMAILS], CLAIMS),
+    "PROBE": (claims.PROBE[Source.EMAILS], CLAIMS),
     "CLAIM_IN_ORDER": (claims.CLAIM_IN_ORDER, [*CLAIMS, LEASE]),
+    "PROBE_IN_ORDER": (claims.PROBE_IN_ORDER, [*CLAIMS, LEASE]),
     "LET_NEXT_GO": (transitions.LET_NEXT_GO, [IDS]),
     "EXTEND": (transitions.EXTEND[Source.EMAILS], [IDS, IDS, LEASE]),
     "RECORD": (
