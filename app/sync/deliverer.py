@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 
 import asyncpg
 import attrs
@@ -18,9 +17,10 @@ import structlog
 from app.database.errors import DATABASE_AWAY
 from app.lease_clock import lease_time
 from app.pauses import GrowingPause
-from app.sync import claims, transitions
+from app.sync import transitions
 from app.sync.answers import Health, Verdict
 from app.sync.breaker import Breaker, Probe
+from app.sync.claimer import Claimer
 from app.sync.claims import VANISHED, Claimed
 from app.sync.event import EventMaker
 from app.sync.limits import Limits
@@ -42,8 +42,6 @@ MOST_CLAIMED_BYTES = 512 * 1024 * 1024
 TEXTS_OF_AN_EMAIL = 4
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
-# In the order of tickets, until those are looked at again that nobody let go.
-PUT_OFF = timedelta(seconds=30)
 WORN_OUT = "delivery failed for good: no try is left"
 
 
@@ -69,6 +67,7 @@ class Deliverer:
         worker: str,
     ) -> None:
         self._pool = pool
+        self._claimer = Claimer(pool, breaker.name, maker, limits)
         self._sender = Sender(receiver)
         self._maker = maker
         self._breaker = breaker
@@ -151,7 +150,8 @@ class Deliverer:
         if not (room := self._free()):
             return []
         until = lease_ends(self._limits.lease)
-        claimed = await self._claim(min(room * self._limits.batch, max(1, self._most_claimed)))
+        most = min(room * self._limits.batch, max(1, self._most_claimed))
+        claimed = await self._claimer.claim(most)
         if claimed:
             return [
                 self._start(batch, None, until)
@@ -161,7 +161,7 @@ class Deliverer:
         probe = await self._breaker.begin_probe(lost_after=self._limits.probe_lost_after)
         if probe is None:
             return []
-        claimed = await self._claim(1, probe)
+        claimed = await self._claimer.claim(1, probe.token)
         if not claimed:
             await self._breaker.fail_probe(probe, None)
             return []
@@ -170,25 +170,6 @@ class Deliverer:
     @property
     def _most_claimed(self) -> int:
         return MOST_CLAIMED_BYTES // (TEXTS_OF_AN_EMAIL * self._maker.most_bytes)
-
-    async def _claim(self, limit: int, probe: Probe | None = None) -> list[Claimed]:
-        token = probe.token if probe is not None else None
-        lease, name = self._limits.lease, self._breaker.name
-        claimed = await claims.claim_events(
-            self._pool, limit=limit, lease=lease, receiver=name, probe=token
-        )
-        if len(claimed) < limit:
-            claimed += await claims.claim_emails(
-                self._pool,
-                limit=limit - len(claimed),
-                lease=lease,
-                receiver=name,
-                most_body_bytes=self._maker.most_body_bytes,
-                most_data_bytes=self._maker.most_bytes,
-                probe=token,
-                put_off=PUT_OFF if self._limits.in_order else None,
-            )
-        return claimed
 
     def _start(
         self, batch: list[Claimed], probe: Probe | None, until: float

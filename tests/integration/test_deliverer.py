@@ -799,6 +799,24 @@ async def test_one_email_that_no_receiver_takes_is_a_probe_only_after_the_others
         assert not probed & set(map(str, failed))
 
 
+async def test_an_event_that_no_receiver_takes_is_not_every_probe(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    def fail_at_the_event(delivery: Any, writer: Any) -> Any:
+        is_event = delivery.json["type"] == "email.erased"
+        return answer(500 if is_event else 204)(delivery, writer)
+
+    receiver.respond = fail_at_the_event
+    async with working(pool, receiver.url) as world:
+        await transitions.tell_erased(pool, await world.add(sync_status="synced"))
+        await world.add(3)
+        await world.breaker.fail(1_000, "by others")
+        for _ in range(2):
+            await pool.execute("UPDATE sync_receivers SET probe_at = $1", LONG_AGO)
+            assert await world.deliverer.run_once()
+        assert (await world.stands())["state"] == "closed"
+
+
 async def test_as_a_cloud_event_the_content_type_says_so(
     pool: Pool, receiver: FakeReceiver
 ) -> None:
@@ -968,6 +986,31 @@ async def test_that_an_email_was_erased_is_delivered_too(
             {"id": str(email_id), "version": 1},
         )
         assert await world.deliverer.run_once() == 0
+
+
+@pytest.mark.parametrize(("concurrency", "batch"), [(1, 1), (4, 1), (3, 10)])
+async def test_a_large_erasure_and_many_emails_hold_up_each_other_by_half(
+    pool: Pool, receiver: FakeReceiver, concurrency: int, batch: int
+) -> None:
+    async with working(pool, receiver.url, sync_concurrency=concurrency, sync_batch=batch) as world:
+        erased = await world.add(90, sync_status="synced")
+        await transitions.tell_erased(pool, erased)
+        # As much is due of both, and of each before the other.
+        await world.add(90)
+        await pool.execute(
+            "UPDATE sync_events SET sync_next_attempt_at = $1::timestamptz"
+            " + mod(abs(hashtext(id::text)), 2) * interval '1 day'",
+            LONG_AGO - timedelta(hours=12),
+        )
+        while len(receiver.events) < 60:
+            assert await world.deliverer.run_once()
+        kinds = Counter(event["type"] for event in receiver.events)
+        assert abs(kinds["email.erased"] - kinds["email.completed"]) <= 1
+        # What the one does not need the other has, at once.
+        await pool.execute("DELETE FROM incoming_emails")
+        before = len(receiver.events)
+        await world.deliverer.run_once()
+        assert len(receiver.events) - before == concurrency * batch
 
 
 @pytest.mark.parametrize(
