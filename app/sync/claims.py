@@ -24,6 +24,13 @@ PROBED_AMONG = 100
 # others are probes before it does so again, as it may be what no receiver takes.
 _PROBED_FIRST = "has_failed, random()"
 
+# Of a ticket, with one statement, which others wait for: each is a row with many indexes.
+MOST_PUT_OFF = 2_000
+# What has waited for long is looked at more seldom: thousands behind one email, as a mail loop
+# leaves them, would be written each half minute.
+PUT_OFF_SHARE = 0.1
+MOST_PUT_OFF_SECONDS = 600
+
 # Of a ticket with more emails, none is given a number: to count them would take too long.
 MOST_NUMBERED = 1_000
 
@@ -140,12 +147,13 @@ PROBE = {source: _claim(source, is_probe=True) for source in Source}
 
 
 # In the order of a ticket: what has an earlier one before it that is still in the job or not
-# delivered is put off, and is looked at again when that is through; so the head of the line is
-# never full of those that wait. `IS TRUE` is for the same reason.
+# delivered is put off, with all that are due behind it, and is looked at again when that is
+# through; so the head of the line is never full of those that wait. `IS TRUE` is for the same
+# reason. What has no ticket waits for nothing.
 def _in_order(first: str) -> str:
     return f"""
 WITH due AS MATERIALIZED (
-    SELECT id, zendesk_ticket_id, received_at, sync_next_attempt_at,
+    SELECT id, NULLIF(zendesk_ticket_id, '') AS ticket, received_at, sync_next_attempt_at,
         sync_error IS NOT NULL AS has_failed, {_TAKEN_OVER}
     FROM incoming_emails
     WHERE {_DUE} AND {_HAS_ENDED} AND {_MAY_DELIVER}
@@ -154,22 +162,38 @@ WITH due AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ),
 judged AS MATERIALIZED (
-    SELECT id, sync_next_attempt_at, has_failed, is_taken_over, tries, EXISTS (
+    SELECT due.*, EXISTS (
         SELECT FROM incoming_emails AS earlier
         WHERE (earlier.sync_status = 'pending') IS TRUE
-            AND earlier.zendesk_ticket_id = due.zendesk_ticket_id
+            AND earlier.zendesk_ticket_id = due.ticket
             AND (earlier.received_at, earlier.id) < (due.received_at, due.id)
     ) OR EXISTS (
         SELECT FROM incoming_emails AS earlier
-        WHERE earlier.zendesk_ticket_id = due.zendesk_ticket_id
+        WHERE earlier.zendesk_ticket_id = due.ticket
             AND (earlier.processing_status IN ('received', 'queued', 'processing')) IS TRUE
             AND (earlier.received_at, earlier.id) < (due.received_at, due.id)
     ) AS waits
     FROM due
 ),
+behind AS MATERIALIZED (
+    SELECT later.id FROM (
+        SELECT DISTINCT ON (ticket) ticket, received_at, id FROM judged WHERE waits
+        ORDER BY ticket, received_at, id
+    ) AS waiting CROSS JOIN LATERAL (
+        SELECT id FROM incoming_emails
+        WHERE zendesk_ticket_id = waiting.ticket AND {_DUE} AND {_HAS_ENDED}
+            AND (incoming_emails.received_at, incoming_emails.id) > (
+                waiting.received_at, waiting.id)
+        ORDER BY incoming_emails.received_at, incoming_emails.id
+        LIMIT {MOST_PUT_OFF}
+        FOR UPDATE SKIP LOCKED
+    ) AS later
+),
 put_off AS (
-    UPDATE incoming_emails SET sync_next_attempt_at = now() + $7
-    WHERE id = ANY (ARRAY(SELECT id FROM judged WHERE waits))
+    UPDATE incoming_emails SET sync_next_attempt_at = now() + GREATEST($7::interval, LEAST(
+        (now() - completed_at) * {PUT_OFF_SHARE}, interval '{MOST_PUT_OFF_SECONDS} seconds'
+    ))
+    WHERE id = ANY (ARRAY(SELECT id FROM judged WHERE waits UNION SELECT id FROM behind))
 ),
 chosen AS MATERIALIZED (
     SELECT * FROM judged WHERE NOT waits ORDER BY {first} LIMIT $1
@@ -227,7 +251,7 @@ async def claim_emails(
         most_data_bytes: of what the handler found, in JSON.
         probe: the token of a probe.
         put_off: keep the order of tickets, and look so much later at those that wait for earlier
-            ones.
+            ones; at what has waited for long, later than that.
     """
     arguments: list[Any] = [limit, lease, receiver, probe, most_body_bytes, most_data_bytes]
     if put_off is not None:

@@ -856,6 +856,51 @@ async def test_in_the_order_of_tickets_one_is_delivered_after_the_other(
         assert told == [("first", 1), ("first", 1), ("second", 2), ("third", 3)]
 
 
+async def test_in_the_order_of_tickets_a_long_one_that_waits_holds_up_no_other(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    async with working(pool, receiver.url, sync_order="ticket") as world:
+        ended = datetime.now(UTC) - timedelta(minutes=50)
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        await world.add(
+            zendesk_ticket_id="1",
+            received_at=LONG_AGO - timedelta(days=1),
+            sync_next_attempt_at=soon,
+        )
+        behind = await world.add(350, zendesk_ticket_id="1", completed_at=ended)
+        later = LONG_AGO + timedelta(days=1)
+        [other] = await world.add(zendesk_ticket_id="2", sync_next_attempt_at=later)
+        await world.deliverer.run_once()
+        await world.deliverer.run_once()
+        assert [event["data"]["id"] for event in receiver.events] == [str(other)]
+        # They are looked at again after a tenth of the time that they have waited.
+        rows = await pool.fetch(
+            "SELECT sync_next_attempt_at FROM incoming_emails WHERE id = ANY($1)", behind
+        )
+        waits = {round((row[0] - ended).total_seconds() / 60) for row in rows}
+        assert waits == {55}
+
+
+async def test_in_the_order_of_tickets_what_has_no_ticket_waits_for_nothing(
+    pool: Pool, receiver: FakeReceiver
+) -> None:
+    async with working(pool, receiver.url, sync_order="ticket") as world:
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        first = LONG_AGO - timedelta(days=1)
+        await world.add(zendesk_ticket_id="", received_at=first, sync_next_attempt_at=soon)
+        await world.add(zendesk_ticket_id="")
+        await world.deliverer.run_once()
+        assert await world.states() == {"pending": 1, "synced": 1}
+        # Nor does one that is through let others go that wait for a time of their own.
+        await world.add(
+            received_at=datetime.now(UTC), sync_next_attempt_at=soon, sync_error="answered 429"
+        )
+        await world.add()
+        await world.deliverer.run_once()
+        assert await world.states() == {"pending": 2, "synced": 2}
+        assert await pool.fetchval("SELECT min(sync_next_attempt_at) FROM incoming_emails") == soon
+
+
 async def test_a_delivery_is_recorded_once_though_the_next_of_its_ticket_cannot_be_let_go(
     pool: Pool, receiver: FakeReceiver
 ) -> None:
