@@ -17,10 +17,15 @@ from app.sync.breaker import receiver_name
 from app.sync.counts import Deliveries, count_deliveries
 from app.sync.function import load_function
 from app.sync.receiver import check_receiver
+from app.sync.refusals import find_refusal
 
 # More are not counted: the answer is to come at once.
 MOST_COUNTED = 100_000
 
+MEND_REFUSAL = (
+    "see that MAILROOM_SYNC_URL is right and that it knows MAILROOM_SYNC_SECRETS; what it refused "
+    "is tried again by itself"
+)
 WAITING = """
 SELECT count(*) AS emails, min(completed_at) AS oldest FROM (
     SELECT completed_at FROM incoming_emails WHERE sync_status = 'pending' LIMIT $1
@@ -52,6 +57,7 @@ async def see_delivery(settings: Settings) -> str:
     connection = await DB.get_new_connection()
     try:
         stands = await breaker.read(connection, name)
+        refusal = await find_refusal(connection, name)
     finally:
         await connection.close()
     if stands is None:
@@ -69,6 +75,10 @@ async def see_delivery(settings: Settings) -> str:
             f"({stands['reason']}): it is delivered to by itself then, or at once with "
             "`mailroom sync resume`"
         )
+    if refusal is not None:
+        raise NotDeliveredError(
+            f"{name} refuses what it is sent ({refusal.reason}): {MEND_REFUSAL}"
+        )
     return f"{name} is delivered to"
 
 
@@ -85,7 +95,7 @@ def status() -> None:
     async def read(
         pool: "asyncpg.Pool[asyncpg.Record]",
     ) -> tuple[dict[str, object] | None, asyncpg.Record | None, Deliveries]:
-        counts = await count_deliveries(pool, None, at_most=MOST_COUNTED)
+        counts = await count_deliveries(pool, name, at_most=MOST_COUNTED)
         return await breaker.read(pool, name), await pool.fetchrow(WAITING, MOST_COUNTED), counts
 
     stands, waiting, counts = run_with_pool(read)
@@ -111,6 +121,9 @@ def status() -> None:
         until = f"{stands['rests_until']:%Y-%m-%d %H:%M:%S}"
         say(f"left alone until {until}, as it asked by Retry-After: {stands['reason']}")
         say("to deliver to it at once: mailroom sync resume")
+    elif counts.refusal is not None:
+        say(f"it refuses what it is sent: {counts.refusal.reason}")
+        say(MEND_REFUSAL)
     else:
         say("it is delivered to")
         raise SystemExit(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from app.api.health import NOT_REACHABLE
-from app.desk.addresses import QUARANTINE_PATH, SUSPENDED_PATH, address
+from app.desk.addresses import DELIVERIES_PATH, QUARANTINE_PATH, SUSPENDED_PATH, address
 from app.desk.seen import Figures
 from app.durations import in_words
 from app.i18n.formats import number
@@ -166,6 +166,18 @@ def _of_delivery(figures: Figures) -> Iterator[Banner]:
                 _("The receiver of deliveries is down") + reason,
                 _("It is tried again by itself; `mailroom sync status` says when"),
             )
+    elif figures.deliveries.refusal:
+        yield Banner(
+            _(
+                "The receiver of deliveries refuses what it is sent: %(why)s",
+                why=as_told(figures.deliveries.refusal.reason),
+            ),
+            _(
+                "See that MAILROOM_SYNC_URL is right and that the receiver knows "
+                "MAILROOM_SYNC_SECRETS; what it refused is tried again by itself"
+            ),
+            href=address(DELIVERIES_PATH),
+        )
     elif figures.deliveries.lag > DELIVERY_LATE_AFTER:
         yield Banner(
             _("A delivery is late by %(time)s", time=in_words(figures.deliveries.lag)),

@@ -80,6 +80,7 @@ class DeliveryPages(PageController):
             table=SyncReceiver,
             receiver=receiver_of(settings),
             stands=counts.receiver,
+            refusal=counts.refusal,
             listing=listing(
                 PATH,
                 listed.found,

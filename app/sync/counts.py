@@ -10,6 +10,7 @@ from app.models.delivery import BreakerState
 from app.settings import Settings
 from app.sync.breaker import read, receiver_name
 from app.sync.claims import Database
+from app.sync.refusals import Refusal, find_refusal
 
 # By ix_incoming_emails_unsynced alone; a limit of NULL is none. What is due, is in no worker's
 # hands and has no job under way, is late, as ix_incoming_emails_deliver has it in its order.
@@ -114,6 +115,8 @@ class Deliveries:
     """How long the delivery is due that waits longest for a worker, or for its receiver."""
     receiver: Receiver | None
     """None: nothing is delivered, or was yet."""
+    refusal: Refusal | None = None
+    """What the receiver says to all that it is sent, though it is well."""
 
 
 NOTHING = timedelta(0)
@@ -142,6 +145,7 @@ async def count_deliveries(
         pending_age=max(row["pending_age"] or NOTHING, NOTHING),
         lag=NOTHING if receiver is None else row["lag"] or NOTHING,
         receiver=await find_receiver(database, receiver),
+        refusal=await find_refusal(database, receiver),
     )
 
 

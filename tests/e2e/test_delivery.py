@@ -1,6 +1,7 @@
 """Delivery by real workers to a real receiver: of an email that ends, after a kill, and by
 operators."""
 
+import json
 import os
 import re
 import signal
@@ -116,6 +117,38 @@ def test_a_receiver_that_asked_to_be_left_alone_is_not_said_to_be_delivered_to(
         assert services.run("mailroom", "sync", "resume").returncode == 0
         told = services.run("mailroom", "sync", "status")
         assert (told.returncode, "it is delivered to" in told.stdout) == (0, True)
+
+
+def test_a_receiver_that_is_there_and_refuses_what_it_is_sent_is_told_to_do_so(
+    services: Services, connection: Connection
+) -> None:
+    with receiver_in_a_thread() as receiver:
+        services.environment.update(MAILROOM_SYNC_URL=receiver.url, MAILROOM_SYNC_SECRETS=SECRET)
+        services.start_worker()
+        services.start_web()
+        taken = add(connection)
+        wait_until(lambda: status_of(connection, taken)["sync_status"] == "synced", services.log)
+        receiver.respond = answer(401, b"wrong\nsignature")
+        refused = [add(connection) for _ in range(3)]
+        for email_id in refused:
+            wait_until(lambda one=email_id: status_of(connection, one)["sync_error"], services.log)
+        why = "the receiver answered 401: wrong signature"
+        told = services.run("mailroom", "sync", "status")
+        assert (told.returncode, f"it refuses what it is sent: {why}" in told.stdout) == (1, True)
+        assert "MAILROOM_SYNC_SECRETS" in told.stdout
+        checks = services.run("mailroom", "doctor", "--json").stdout
+        [found] = [one for one in json.loads(checks) if one["check"] == "delivery"]
+        assert (found["is_well"], why in found["explanation"]) == (False, True)
+        create_operators(services)
+        with httpx.Client(base_url=services.url, timeout=60) as client:
+            enter(client, services)
+            assert f"It refuses what it is sent: {why}." in client.get("/deliveries").text
+            banner = f"The receiver of deliveries refuses what it is sent: {why}"
+            assert banner in client.get("/").text
+        receiver.respond = answer(204)
+        mended = add(connection)
+        wait_until(lambda: status_of(connection, mended)["sync_status"] == "synced", services.log)
+        assert services.run("mailroom", "sync", "status").returncode == 0
 
 
 def test_a_worker_whose_deliveries_cannot_go_on_ends_to_be_started_again(

@@ -1,6 +1,7 @@
 """What metrics and overview tell of deliveries and chores, and that no look at them reads the whole
 table."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ from app.jobs.chores import Chore, ChoreContext
 from app.settings import Settings
 from app.sync.breaker import MAKE
 from app.sync.counts import COUNT, count_deliveries, receiver_of
+from app.sync.refusals import FIND, MOST_READ, Refusal, find_refusal
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -146,6 +148,82 @@ async def test_how_the_receiver_stands_is_told(
     assert (receiver.reason, receiver.is_well) == (reason, stands == "closed")
     nobody = await deliveries(pool, make_settings())
     assert not any(value for key, value in nobody.items() if key[0] == "receiver_state")
+
+
+def refused(minutes: int, **columns: Any) -> dict[str, Any]:
+    """An email that ended so many minutes ago."""
+    ended = NOW - timedelta(minutes=minutes)
+    one = {"sync_status": "pending", "sync_retry_count": 1, "sync_error": "it answered 401"}
+    return {"completed_at": ended, "sync_next_attempt_at": NOW + HOUR, **one, **columns}
+
+
+def delivered(minutes: int, at: int) -> dict[str, Any]:
+    """One that ended so many minutes ago and was delivered later."""
+    synced_at = NOW - timedelta(minutes=at)
+    ended = NOW - timedelta(minutes=minutes)
+    return {"completed_at": ended, "sync_status": "synced", "synced_at": synced_at}
+
+
+IN_THE_JOB = {"processing_status": "queued", "completed_at": None, "sync_status": "pending"}
+WAITS = {"sync_status": "pending", "sync_next_attempt_at": NOW, "completed_at": NOW}
+
+
+@pytest.mark.parametrize(
+    ("emails", "changes", "reason"),
+    [
+        ([refused(5)], "failures = 0", "it answered 401"),
+        ([refused(9, sync_error="404"), refused(5), WAITS], "failures = 0", "it answered 401"),
+        ([refused(5), delivered(9, at=8), IN_THE_JOB], "failures = 0", "it answered 401"),
+        ([refused(5, processing_status="failed")], "failures = 0", "it answered 401"),
+        # One that is bad; the first ones after the mend, of which nothing newer ended.
+        ([refused(5), delivered(4, at=4)], "failures = 0", None),
+        ([refused(5), {**delivered(4, at=4), "processing_status": "failed"}], "failures = 0", None),
+        ([refused(5), delivered(9, at=1)], "failures = 0", None),
+        # It was never asked, or was asked no more than to wait.
+        ([WAITS, delivered(9, at=9)], "failures = 0", None),
+        ([refused(5, sync_retry_count=0)], "failures = 0", None),
+        # It failed otherwise.
+        ([refused(5)], "failures = 1", None),
+        ([refused(5)], "updated_at = now()", None),
+        ([refused(5)], "state = 'open'", None),
+        ([refused(5)], "paused_at = now()", None),
+        ([refused(5)], RESTS, None),
+        ([refused(5)], "name = 'another'", None),
+    ],
+)
+async def test_a_receiver_refuses_where_what_was_sent_last_was_refused(
+    pool: Pool, emails: list[dict[str, Any]], changes: str, reason: str | None
+) -> None:
+    await pool.execute(MAKE, receiver_of(SETTINGS))
+    await pool.execute("UPDATE sync_receivers SET updated_at = $1", NOW - HOUR)
+    await pool.execute(f"UPDATE sync_receivers SET {changes}")
+    for columns in emails:
+        await store(pool, **columns)
+    refusal = (await count_deliveries(pool, receiver_of(SETTINGS))).refusal
+    assert (refusal and refusal.reason) == reason
+    assert (await count_deliveries(pool, None)).refusal is None
+
+
+async def test_whether_a_receiver_refuses_is_seen_by_indexes_and_by_few_rows(pool: Pool) -> None:
+    await pool.execute(MAKE, "one")
+    await pool.execute("UPDATE sync_receivers SET updated_at = $1", NOW - HOUR)
+    await pool.execute(
+        "INSERT INTO incoming_emails (processing_status, completed_at, sync_status, sync_error,"
+        " sync_retry_count, synced_at)"
+        " SELECT 'completed', now() - n * interval '1 second', state, 'it answered 401',"
+        " (state = 'pending')::int, CASE state WHEN 'synced' THEN now() - interval '1 day' END"
+        " FROM generate_series(1, 20000) AS n,"
+        " LATERAL (SELECT CASE WHEN n < 5000 THEN 'pending' ELSE 'synced' END) AS one (state)"
+    )
+    await pool.execute("VACUUM ANALYZE incoming_emails")
+    rows = await pool.fetch(f"EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) {FIND}", "one", MOST_READ)
+    plan = "\n".join(row[0] for row in rows)
+    assert "Seq Scan on incoming_emails" not in plan, plan
+    assert "ix_incoming_emails_unsynced" in plan, plan
+    assert "ix_incoming_emails_finished" in plan, plan
+    read = [int(number) for number in re.findall(r"actual rows=(\d+)", plan)]
+    assert max(read) <= MOST_READ, plan
+    assert (await find_refusal(pool, "one")) == Refusal("it answered 401")
 
 
 async def test_chores_are_told_of_but_not_those_of_other_settings(pool: Pool) -> None:

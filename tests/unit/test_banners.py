@@ -18,6 +18,7 @@ from app.jobs.chore_rows import Standing
 from app.models.delivery import BreakerState
 from app.models.incoming_email import ProcessingStatus
 from app.sync.counts import Deliveries, Receiver
+from app.sync.refusals import Refusal
 from app.zendesk.gaps import Gaps
 from app.zendesk.outage import Outage
 
@@ -98,6 +99,10 @@ def test_where_all_is_well_nothing_is_said(tmp_path: Path) -> None:
         (
             {"deliveries": attrs.evolve(DELIVERIES, receiver=RESTS)},
             "The receiver of deliveries asked to be left alone: 503",
+        ),
+        (
+            {"deliveries": attrs.evolve(DELIVERIES, refusal=Refusal("401"), lag=2 * MONTH)},
+            "The receiver of deliveries refuses what it is sent: 401",
         ),
         (
             {"deliveries": attrs.evolve(DELIVERIES, lag=timedelta(hours=1))},
