@@ -27,7 +27,7 @@ from app.models.fit import fit_text, in_utc
 from app.models.incoming_email import ProcessingStatus
 from app.settings import get_settings
 from app.sync.differences import Difference, Place, Which
-from app.sync.plans import ReconciliationError, SpanError, plan
+from app.sync.plans import ReconciliationError, WishError, plan
 from app.sync.receiver_check import asking_receiver
 from app.sync.reconciling import ReceiverCheckError, Reconciliation, reconcile
 
@@ -102,7 +102,9 @@ class DeliveriesController(ApiController):
         responses=EVERYWHERE
         | {
             409: problem_response("Nothing is delivered here, or the receiver cannot be asked"),
-            502: problem_response("The receiver does not say what it has"),
+            502: problem_response(
+                "The receiver does not say what it has. `next_cursor` is as in an answer"
+            ),
         },
     )
     async def reconcile(
@@ -125,7 +127,11 @@ class DeliveriesController(ApiController):
             told = (
                 f"{trouble}. {answer.to_be_delivered} emails are to be delivered now all the same"
             )
-            raise HTTPException(status_code=502, detail=told) from trouble
+            if answer.next_cursor is not None:
+                told += ": go on with `next_cursor`, or begin anew when it says what it has"
+            raise HTTPException(
+                status_code=502, detail=told, extra={"next_cursor": answer.next_cursor}
+            ) from trouble
         return answer
 
 
@@ -155,8 +161,8 @@ def _meant(data: ReconcileRequest, by: str) -> Reconciliation:
             applies=not data.dry_run,
             by=by,
         )
-    except SpanError as wrong:
-        raise invalid("everything", str(wrong)) from wrong
+    except WishError as wrong:
+        raise invalid(wrong.field, str(wrong)) from wrong
     except ReconciliationError as wrong:
         raise NotReconcilableError(str(wrong)) from wrong
 

@@ -88,7 +88,8 @@ def problem_response(description: str) -> ResponseSpec:
 def http_exception_to_problem(
     request: Request[Any, Any, Any], error: HTTPException
 ) -> Response[bytes]:
-    """What Litestar itself refuses: unknown paths, wrong methods, wrong parameters."""
+    """What Litestar itself refuses: unknown paths, wrong methods, wrong parameters. What an
+    exception of ours has as `extra` are members of its problem details."""
     if error.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
         # Litestar raises it for an answer that cannot be written.
         return any_exception_to_problem(request, error)
@@ -116,7 +117,8 @@ def http_exception_to_problem(
             method=request.method,
             allowed=allowed,
         )
-    return problem(error.status_code, detail, headers=headers)
+    members = error.extra if isinstance(error.extra, dict) else {}
+    return problem(error.status_code, detail, headers=headers, **members)
 
 
 def _wrong_fields(error: HTTPException) -> list[dict[str, str]]:

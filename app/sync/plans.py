@@ -14,8 +14,13 @@ class ReconciliationError(MailroomError):
     """What is asked for is not possible, or probably not meant."""
 
 
-class SpanError(ReconciliationError):
-    """All emails of a span, and nobody said that all are meant."""
+class WishError(ReconciliationError):
+    """What is asked for finds nothing, or more than may be meant."""
+
+    def __init__(self, field: str, told: str) -> None:
+        super().__init__(told)
+        self.field = field
+        """The one to be changed, as the API calls it."""
 
 
 def plan(
@@ -34,17 +39,27 @@ def plan(
         everything: all of a span is meant indeed.
 
     Raises:
-        SpanError: a span has no filter.
+        WishError: a span has no filter, or ends before it begins; or what was erased is looked for
+            by what is not known of it any more.
         ReconciliationError: nothing is delivered here, or the receiver cannot be asked.
     """
     states = delivered_states(settings)
     is_span = which.since is not None or which.until is not None
+    if which.since is not None and which.until is not None and which.until <= which.since:
+        raise WishError("until", "`until` has to be later than `since`: no email ended in between")
     is_of_somebody = bool(which.ids or which.ticket_id or which.from_email)
     means_all = Difference.CHOSEN in differences or (is_span and not differences)
     if means_all and not is_of_somebody and not everything:
-        raise SpanError(
+        raise WishError(
+            "everything",
             "a span alone means every email that ended in it: say which by a ticket, a sender, ids "
-            "or a difference, or say that all are meant (--all, or `everything`)"
+            "or a difference, or say that all are meant (--all, or `everything`)",
+        )
+    if Difference.UNTOLD in differences and (which.ticket_id or which.from_email):
+        raise WishError(
+            "only",
+            f"of what was erased neither ticket nor sender is known any more: say "
+            f"`{Difference.UNTOLD.value}` without them",
         )
     wanted = set(differences)
     if not wanted:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -140,6 +141,10 @@ def test_a_span_without_a_filter_is_refused_and_what_is_not_possible_says_its_me
     assert refused.returncode == 1
     assert "--all" in refused.stderr
     assert statuses(connection) == {email_id: "synced"}
+    backward = ("--since", "2026-11-24", "--until", "2026-11-23", "--all")
+    refused = delivering.run("mailroom", "reconcile", *backward)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "`until` has to be later than `since`" in refused.stderr
     meant = delivering.run("mailroom", "reconcile", "--since", "2026-11-23", "--all", "--apply")
     assert meant.returncode == 0, meant.stderr
     assert statuses(connection) == {email_id: "pending"}
@@ -184,7 +189,35 @@ def test_what_differs_is_mended_though_the_receiver_cannot_be_asked(
     answer = httpx.post(delivering.url + PATH, json=body, headers=headers, timeout=60)
     assert answer.status_code == 502
     assert "MAILROOM_SYNC_CHECK_URL cannot be asked" in answer.json()["detail"]
+    assert answer.json()["next_cursor"] is None
     assert statuses(connection)[other] == "pending"
+
+
+@pytest.mark.long
+def test_who_asks_by_the_api_goes_on_where_the_receiver_did_not_answer_for_long(
+    delivering: Services, connection: Connection
+) -> None:
+    there = synced(connection)
+    failed = store(connection, processing_status="failed", sync_status="failed")
+    body: dict[str, Any] = {"dry_run": False}
+    headers = {"Authorization": "Bearer token"}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        check_url = f"http://127.0.0.1:{silent.getsockname()[1]}/check"
+        delivering.start_web(
+            MAILROOM_SYNC_CHECK_URL=check_url,
+            MAILROOM_SYNC_FAILED="true",
+            # Longer than one request of the API takes.
+            MAILROOM_SYNC_TIMEOUT_SECONDS="11",
+        )
+        asked = httpx.post(delivering.url + PATH, json=body, headers=headers, timeout=120)
+    answer = asked.json()
+    assert (asked.status_code, answer["status"]) == (502, 502), answer
+    assert "go on with `next_cursor`" in answer["detail"]
+    assert statuses(connection) == {there: "synced", failed: "failed"}
+    body["cursor"] = answer["next_cursor"]
+    rest = httpx.post(delivering.url + PATH, json=body, headers=headers, timeout=120)
+    assert (rest.status_code, rest.json()["next_cursor"]) == (200, None), rest.text
+    assert statuses(connection) == {there: "synced", failed: "pending"}
 
 
 def test_the_receiver_of_development_shows_deliveries_and_refuses_wrong_signatures(
@@ -223,6 +256,16 @@ def test_the_api_does_the_same_with_the_scope_to_operate(
     for body, field in (
         ({"since": "2026-11-23T00:00:00Z"}, "everything"),
         ({"only": ["chosen"]}, "everything"),
+        (
+            {
+                "since": "2026-11-24T00:00:00Z",
+                "until": "2026-11-24T00:59:00+01:00",
+                "everything": True,
+            },
+            "until",
+        ),
+        ({"only": ["untold"], "ticket_id": "35436"}, "only"),
+        ({"only": ["untold"], "from_email": "erika@example.com"}, "only"),
         ({"ids": []}, "ids"),
         ({"ids": [str(uuid4())] * 1_001}, "ids"),
         ({"overdue_after_hours": -1}, "overdue_after_hours"),
