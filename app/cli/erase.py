@@ -20,6 +20,7 @@ from app.retention import erasure, erasure_file, erasure_records
 from app.retention.criteria import Criterion, Pool
 from app.retention.drafts import remove_left
 from app.retention.erasure_records import Record
+from app.retention.spellings import find_other_spellings
 from app.settings import get_settings
 
 MOST_LISTED = 1_000
@@ -57,21 +58,30 @@ def erase(
     if criterion is None:
         raise EraseError("say what: --sender ADDRESS, --ticket ID or --id ID")
     if dry_run:
-        found = run_with_pool(lambda pool: erasure.survey(pool, criterion))
+
+        async def look(pool: Pool) -> tuple[Erased, list[str]]:
+            return (
+                await erasure.survey(pool, criterion),
+                await find_other_spellings(pool, criterion),
+            )
+
+        found, others = run_with_pool(look)
         say(json.dumps(attrs.asdict(found)) if as_json else f"would erase {_counted(found)}")
+        _tell_of(others)
         raise SystemExit(0 if found != Erased() else 1)
     actor = command_actor()
 
-    async def erase_here(pool: Pool) -> Record:
+    async def erase_here(pool: Pool) -> tuple[Record, list[str]]:
         record = await erasure.erase(pool, criterion, by=by(), actor=actor)
         await remove_left(pool, get_settings().home)
-        return record
+        return record, await find_other_spellings(pool, criterion)
 
-    record = run_with_pool(erase_here)
+    record, others = run_with_pool(erase_here)
     say(json.dumps(_as_json(record)) if as_json else f"erased {_counted(record.erased)}")
     if not as_json:
         say(f"The record of it is {record.id}. Workers remove the bytes of files within seconds.")
         say("What the database's own files hold until then: see docs/retention.md.")
+    _tell_of(others)
     raise SystemExit(0 if record.erased != Erased() else 1)
 
 
@@ -144,6 +154,15 @@ def _criterion(sender: str | None, ticket: str | None, email_id: UUID | None) ->
     if ticket is not None:
         return Criterion.ticket(ticket)
     return None if email_id is None else Criterion.email(email_id)
+
+
+def _tell_of(senders: list[str]) -> None:
+    for sender in senders:
+        say(
+            f"Emails of {sender!r} are not meant by this: if it is the same person, give that as "
+            "--sender, too.",
+            is_error=True,
+        )
 
 
 def _line(record: Record) -> str:

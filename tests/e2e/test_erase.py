@@ -73,6 +73,35 @@ def test_an_erasure_by_api_counts_first_and_keeps_a_record(
     assert connection.execute("SELECT id FROM incoming_emails").fetchall() == []
 
 
+def test_the_command_tells_of_the_same_address_in_another_spelling(
+    services: Services, connection: Connection
+) -> None:
+    alike = ["Erika <erika@b\u00fccher.example>", "erika@xn--bcher-kva.example"]
+    others = [
+        "perika@xn--bcher-kva.example",
+        "erika@xn--bcher-kva.example.org-x",
+        "kim@example.com",
+    ]
+    for sender in [
+        *alike,
+        *others,
+        "ERIKA@bu\u0308cher.example",
+        "a_b@example.com",
+        "axb@example.com",
+    ]:
+        connection.execute("INSERT INTO incoming_emails (from_email) VALUES (%s)", [sender])
+    address = "erika@bu\u0308cher.example"
+    for more in (["--dry-run"], []):
+        ended = services.run("mailroom", "erase", "--sender", address, *more)
+        assert ended.returncode == 0, ended.stderr
+        assert "1 emails" in ended.stdout
+        assert [line.split("'")[1] for line in ended.stderr.splitlines()] == alike
+    ended = services.run("mailroom", "erase", "--sender", alike[0], "--json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    ended = services.run("mailroom", "erase", "--sender", "a_b@example.com", "--dry-run")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
