@@ -39,7 +39,7 @@ WITH note AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS note (email_id, token, text)
 ),
 free AS MATERIALIZED (
-    SELECT email.id
+    SELECT email.id, token
     FROM incoming_emails AS email JOIN note ON email.id = email_id AND email.started_at = token
     WHERE email.id = ANY (ARRAY(SELECT email_id FROM note)) AND {HELD}
     ORDER BY email.id
@@ -50,9 +50,9 @@ SET updated_at = now(), attempt_errors = CASE
     WHEN attempt_errors -> -1 @> jsonb_build_object('attempt', retry_count + 1, 'progress', true)
     THEN (attempt_errors - (-1)) || jsonb_build_array({ENTRY})
     ELSE {told(ENTRY)} END
-FROM free JOIN note ON free.id = email_id
+FROM free JOIN note ON free.id = email_id AND free.token = note.token
 WHERE email.id = ANY (ARRAY(SELECT id FROM free)) AND email.id = free.id
-RETURNING email.id
+RETURNING email.id, free.token
 """  # noqa: S608 - a constant
 
 
@@ -86,8 +86,13 @@ class Notes(GroupCommit[Note, Told]):
             [note.claim.started_at for note in rows],
             [note.text for note in rows],
         )
-        ids = {row["id"] for row in written}
-        return [Told.WRITTEN if note.claim.email_id in ids else Told.NOT_WRITTEN for note in rows]
+        claims = {(row["id"], row["token"]) for row in written}
+        return [
+            Told.WRITTEN
+            if (note.claim.email_id, note.claim.started_at) in claims
+            else Told.NOT_WRITTEN
+            for note in rows
+        ]
 
 
 class Progress:

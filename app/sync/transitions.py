@@ -61,7 +61,7 @@ WHERE row.id = ANY (ARRAY(SELECT id FROM held))
 # What became of a try, for the email's story.
 _HISTORY = {
     Source.EMAILS: events_of(
-        "ended JOIN result ON id = row_id WHERE told IS NOT NULL",
+        "ended JOIN result ON id = row_id AND ended.token = result.token WHERE told IS NOT NULL",
         EmailEventKind.DELIVERY,
         "told",
         at="at",
@@ -75,7 +75,8 @@ _HISTORY = {
 
 def _record(table: Source) -> str:
     """How tries end. A row that somebody has locked holds up no other; all are locked in one order,
-    by their ids. Where there is a newer result, or the email was erased, the try only ends."""
+    by their ids. Of two tries of one row only the token tells which is whose. Where there is a
+    newer result, or the email was erased, the try only ends."""
     is_mine = "row.sync_status = 'pending' AND row.sync_version = version"
     return f"""
 WITH result AS MATERIALIZED (
@@ -85,7 +86,7 @@ WITH result AS MATERIALIZED (
     ) AS result (row_id, token, version, outcome, error, delay, counts, told)
 ),
 free AS MATERIALIZED (
-    SELECT row.id, clock_timestamp() AS at
+    SELECT row.id, token, clock_timestamp() AS at
     FROM {table} AS row JOIN result ON row.id = row_id AND row.sync_token = token
     WHERE row.id = ANY (ARRAY(SELECT row_id FROM result))
     ORDER BY row.id
@@ -103,14 +104,14 @@ ended AS (
             WHEN outcome <> 'pending' THEN NULL
             ELSE COALESCE(free.at + delay, row.sync_next_attempt_at) END,
         synced_at = CASE WHEN outcome = 'synced' THEN free.at ELSE row.synced_at END
-    FROM free JOIN result ON free.id = row_id
+    FROM free JOIN result ON free.id = row_id AND free.token = result.token
     WHERE row.id = ANY (ARRAY(SELECT id FROM free)) AND row.id = free.id
-    RETURNING row.id, free.at, row.sync_retry_count + (outcome = 'synced')::int AS tries
+    RETURNING row.id, free.token, free.at, row.sync_retry_count + (outcome = 'synced')::int AS tries
 ),
 history AS ({_HISTORY[table]})
-SELECT id, true AS is_recorded FROM ended
+SELECT token, true AS is_recorded FROM ended
 UNION ALL
-SELECT row.id, false
+SELECT token, false
 FROM {table} AS row JOIN result ON row.id = row_id AND row.sync_token = token
 WHERE row.id = ANY (ARRAY(SELECT row_id FROM result EXCEPT SELECT id FROM ended))
 """  # noqa: S608 - a constant
@@ -229,8 +230,8 @@ async def record(
         [result.told for result in results],
         *((worker,) if source is Source.EMAILS else ()),
     )
-    ends = {row["id"]: End.RECORDED if row["is_recorded"] else End.BUSY for row in rows}
-    return [ends.get(result.claimed.id, End.LOST) for result in results]
+    ends = {row["token"]: End.RECORDED if row["is_recorded"] else End.BUSY for row in rows}
+    return [ends.get(result.claimed.token, End.LOST) for result in results]
 
 
 async def let_next_go(database: Database, email_ids: Collection[UUID]) -> None:

@@ -200,6 +200,26 @@ async def test_a_result_is_recorded_by_whose_token_stands(pool: Pool, name: str)
     assert [tuple(entry) for entry in history] == ([told] if error else [])
 
 
+@pytest.mark.parametrize("lost_comes", ["first", "last"])
+async def test_of_two_tries_of_an_email_that_end_at_once_that_counts_whose_token_stands(
+    pool: Pool, lost_comes: str
+) -> None:
+    email_id = await store(pool)
+    [claimed] = await claim(pool)
+    lost = attrs.evolve(claimed, token=uuid4())
+    results = [
+        Result(lost, Outcome.SYNCED, told="delivered"),
+        Result(claimed, Outcome.FAILED, "gone", counts=True, told="failed"),
+    ]
+    if lost_comes == "last":
+        results.reverse()
+    ends = [End.LOST if one.claimed is lost else End.RECORDED for one in results]
+    assert await record(pool, *results) == ends
+    row = await read(pool, email_id)
+    assert (row["sync_status"], row["sync_error"]) == ("failed", "gone")
+    assert await pool.fetchval("SELECT array_agg(text) FROM email_events") == ["failed"]
+
+
 async def test_a_result_that_came_meanwhile_is_delivered_after_the_one_under_way(
     pool: Pool,
 ) -> None:

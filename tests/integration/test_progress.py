@@ -4,6 +4,7 @@ import asyncio
 import threading
 from typing import Any
 
+import attrs
 import pytest
 from one_email import claim, process
 from support import WAIT_SECONDS, make_settings
@@ -70,6 +71,23 @@ async def test_a_lost_claim_tells_nothing(pool: Pool) -> None:
     email_id = await store(pool)
     await process(make_claimer(pool, handle), email_id)
     assert errors_of(await read(pool, email_id)) == []
+
+
+@pytest.mark.parametrize("lost_comes", [0, 1])
+async def test_of_two_texts_of_an_email_at_once_that_counts_whose_claim_stands(
+    pool: Pool, lost_comes: int
+) -> None:
+    email_id = await store(pool)
+    made = await claim(pool, email_id, lease=LEASE, worker="a worker")
+    assert isinstance(made, tuple)
+    lost = attrs.evolve(made[0], started_at=made[0].started_at - LEASE)
+    texts = [Note(made[0], "stands")]
+    texts.insert(lost_comes, Note(lost, "lost"))
+    notes = Notes(pool)
+    told = await asyncio.gather(*map(notes.store, texts))
+    await notes.close()
+    assert told == [Told.WRITTEN if one.text == "stands" else Told.NOT_WRITTEN for one in texts]
+    assert errors_of(await read(pool, email_id)) == [(1, "progress: stands")]
 
 
 async def test_a_locked_email_holds_up_no_other(pool: Pool) -> None:

@@ -809,6 +809,39 @@ async def test_whoever_lost_its_claim_changes_nothing(pool: Pool, way: str) -> N
         assert await read(pool, email_id) == after
 
 
+@pytest.mark.parametrize("lost_comes", ["first", "last"])
+@pytest.mark.parametrize("way", ["complete", "fail", "retry_later", "hand_back"])
+async def test_of_two_results_of_an_email_at_once_that_counts_whose_claim_stands(
+    pool: Pool, way: str, lost_comes: str
+) -> None:
+    email_id = await store(pool)
+    claims = [await claimed(pool, email_id, lease=timedelta(seconds=-1))]
+    claims.append(await claimed(pool, email_id))
+    texts = {claims[0]: "lost", claims[1]: "stands"}
+    if lost_comes == "last":
+        claims.reverse()
+    match way:
+        case "complete":
+            ends = await ending.complete(
+                pool, [ending.Completion(one, None, texts[one]) for one in claims]
+            )
+        case "fail":
+            ends = await ending.fail(pool, [ending.Failure(one, texts[one]) for one in claims])
+        case "retry_later":
+            ends = await ending.retry_later(
+                pool, [ending.LaterRetry(one, texts[one], timedelta(0)) for one in claims]
+            )
+        case _:
+            ends = await ending.hand_back(
+                pool, [ending.HandBack(one, texts[one]) for one in claims]
+            )
+    expected = {"lost": ending.End.LOST, "stands": ending.End.RECORDED}
+    assert ends == [expected[texts[one]] for one in claims]
+    row = await read(pool, email_id)
+    errors = json.loads(row["attempt_errors"])
+    assert (row["cleaned_body"] if way == "complete" else errors[-1]["error"]) == "stands"
+
+
 async def test_leases_are_extended_for_those_that_still_stand(pool: Pool) -> None:
     mine = [await claimed(pool, await store(pool)) for _ in range(3)]
     stolen = await claimed(pool, await store(pool), lease=timedelta(seconds=-1))

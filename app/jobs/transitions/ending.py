@@ -70,7 +70,8 @@ def _ends(given: Mapping[str, str], sets: str) -> str:
 
     It finds its rows by an array of ids, whatever the statistics are of. A row that somebody has
     locked holds up no other. All are locked in one order, by their ids. The clock is read when they
-    are, because a pause begins then.
+    are, because a pause begins then. A worker may send two results of one email at once, of a claim
+    that it lost and of the next: only the token tells them apart.
 
     Args:
         given: what comes with each claim, and its type in SQL.
@@ -83,7 +84,7 @@ WITH result AS MATERIALIZED (
     SELECT * FROM unnest({arrays}) AS result ({", ".join(("email_id", "token", *given))})
 ),
 free AS MATERIALIZED (
-    SELECT email.id, clock_timestamp() AS at
+    SELECT email.id, token, clock_timestamp() AS at
     FROM incoming_emails AS email JOIN result ON email.id = email_id AND email.started_at = token
     WHERE email.id = ANY (ARRAY(SELECT email_id FROM result)) AND {HELD}
     ORDER BY email.id
@@ -92,13 +93,13 @@ free AS MATERIALIZED (
 ended AS (
     UPDATE incoming_emails AS email
     SET lease_expires_at = NULL, updated_at = free.at, {sets}
-    FROM free JOIN result ON free.id = email_id
+    FROM free JOIN result ON free.id = email_id AND free.token = result.token
     WHERE email.id = ANY (ARRAY(SELECT id FROM free)) AND email.id = free.id
-    RETURNING email.id
+    RETURNING email.id, free.token
 )
-SELECT id, true AS is_recorded FROM ended
+SELECT id, token, true AS is_recorded FROM ended
 UNION ALL
-SELECT email.id, false
+SELECT email.id, token, false
 FROM incoming_emails AS email JOIN result ON email.id = email_id AND email.started_at = token
 WHERE email.id = ANY (ARRAY(SELECT email_id FROM result EXCEPT SELECT id FROM ended)) AND {HELD}
 """  # noqa: S608 - a constant
@@ -213,5 +214,8 @@ async def _end(
         [result.claim.started_at for result in results],
         *given,
     )
-    ends = {row["id"]: End.RECORDED if row["is_recorded"] else End.BUSY for row in rows}
-    return [ends.get(result.claim.email_id, End.LOST) for result in results]
+    ends = {
+        (row["id"], row["token"]): End.RECORDED if row["is_recorded"] else End.BUSY for row in rows
+    }
+    claims = [result.claim for result in results]
+    return [ends.get((claim.email_id, claim.started_at), End.LOST) for claim in claims]
