@@ -59,7 +59,7 @@ WHERE c.oid = 'incoming_emails'::regclass
 """
 COUNT = "SELECT count(*) FROM incoming_emails"
 # The old emails have no entries of words. A worker would make them meanwhile, which is the work of
-# an upgrade, and costs more than all that is measured.
+# an upgrade, and would be measured, too.
 MARK_AS_INDEXED = """
 INSERT INTO search_marks (id, stored_until, ended_until) VALUES (1, now(), now())
 """

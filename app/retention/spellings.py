@@ -1,5 +1,5 @@
 """Other ways in which emails spell the sender that an erasure is about: with a display name, with a
-domain in the other of its two forms (RFC 5891), or in the other form of Unicode."""
+domain in the other of its two forms (RFC 3490), or in the other form of Unicode."""
 
 import contextlib
 import re
@@ -10,10 +10,12 @@ from app.retention.criteria import LONGEST_SEARCH_SECONDS, Criterion, Pool
 
 MOST_FOUND = 100
 
-# Each email's sender is read: no index knows parts of it.
+# Each email's sender is read: no index knows parts of it. What is quick to compare comes first.
 FIND = """
 SELECT DISTINCT from_email FROM incoming_emails
-WHERE lower(from_email) LIKE ANY($1::text[]) AND lower(from_email) <> lower($2) LIMIT $3
+WHERE lower(from_email) LIKE ANY($1::text[]) AND lower(from_email) <> lower($2)
+    AND from_email ~* $3
+LIMIT $4
 """
 
 
@@ -24,14 +26,12 @@ async def find_other_spellings(pool: Pool, criterion: Criterion) -> list[str]:
         return []
     forms = _forms(criterion.value)
     patterns = ["%" + re.sub(r"[%_\\]", r"\\\g<0>", form) + "%" for form in forms]
-    rows = await pool.fetch(
-        FIND, patterns, criterion.value, MOST_FOUND, timeout=LONGEST_SEARCH_SECONDS
-    )
     # Not a piece of a longer address.
-    whole = re.compile(
-        rf"(?<![\w.+-])(?:{'|'.join(map(re.escape, forms))})(?![\w-]|\.\w)", re.IGNORECASE
+    whole = rf"(?<![\w.+-])(?:{'|'.join(map(re.escape, forms))})(?![\w-]|\.\w)"
+    rows = await pool.fetch(
+        FIND, patterns, criterion.value, whole, MOST_FOUND, timeout=LONGEST_SEARCH_SECONDS
     )
-    return sorted(row["from_email"] for row in rows if whole.search(row["from_email"]))
+    return sorted(row["from_email"] for row in rows)
 
 
 def _forms(address: str) -> list[str]:

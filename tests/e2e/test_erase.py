@@ -81,6 +81,8 @@ def test_the_command_tells_of_the_same_address_in_another_spelling(
         "perika@xn--bcher-kva.example",
         "erika@xn--bcher-kva.example.org-x",
         "kim@example.com",
+        # More than are told.
+        *(f"{n}erika@b\u00fccher.example" for n in range(300)),
     ]
     for sender in [
         *alike,
