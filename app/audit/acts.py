@@ -25,6 +25,7 @@ class Act(StrEnum):
     SUSPENDED_RECOVER = "suspended.recover"
     SUSPENDED_ARCHIVE = "suspended.archive"
     RECEIVER_RESUME = "receiver.resume"
+    DELIVERY_CANCEL = "delivery.cancel"
     PROCESSING_PAUSE = "processing.pause"
     PROCESSING_RESUME = "processing.resume"
     BULK_START = "bulk.start"

@@ -1,5 +1,6 @@
 """`mailroom prune`."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
@@ -9,11 +10,13 @@ from app.audit.log import write
 from app.cli.acting import command_actor
 from app.cli.database_access import run_with_pool
 from app.cli.printing import say
+from app.cli.sync import find_left_waiting
 from app.errors import MailroomError
 from app.jobs.chore_runner import Chores
 from app.jobs.chores import Pool
 from app.models.audit_entry import Result
 from app.retention.pruner import NAME, prune_chore, survey, sweeps_of
+from app.retention.sweeps import Count, Sweep
 from app.settings import Settings, get_settings
 
 
@@ -50,7 +53,14 @@ def prune(dry_run: bool) -> None:
 
 def _count(settings: Settings) -> None:
     sweeps = sweeps_of(settings, datetime.now(UTC))
-    for sweep, count in run_with_pool(lambda pool: survey(pool, sweeps)):
+
+    async def look(pool: Pool) -> tuple[Sequence[tuple[Sweep, Count]], str | None]:
+        return await survey(pool, sweeps), await find_left_waiting(pool)
+
+    counts, left_waiting = run_with_pool(look)
+    for sweep, count in counts:
         held = f"; {count.held:,} more wait for their delivery or files" if count.held else ""
         until = sweep.before.isoformat(timespec="seconds")
         say(f"{count.free:,} {sweep.what} from before {until} would be removed{held}")
+    if left_waiting is not None and not settings.delivers:
+        say(left_waiting)

@@ -31,7 +31,7 @@ OVERDUE_AFTER_HOURS = 1.0
 LONGEST_OVERDUE_HOURS = 24.0 * 365
 
 ABOUT = {
-    Difference.NEVER_ASKED: "ended without being asked for",
+    Difference.NEVER_ASKED: "ended without being asked for, or called off",
     Difference.OVERDUE: "pending for too long",
     Difference.CHANGED: "ended anew since they were delivered",
     Difference.FAILED: "given up",

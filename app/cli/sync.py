@@ -3,9 +3,10 @@
 import asyncpg
 import click
 
+from app.audit.actors import Actor
 from app.audit.acts import Act
-from app.audit.log import Database, in_transaction, result_of, write
-from app.cli.acting import command_actor
+from app.audit.log import Database, Pool, in_steps, in_transaction, result_of, write
+from app.cli.acting import by, command_actor
 from app.cli.database_access import run_with_pool
 from app.cli.printing import say
 from app.database.engine import DB
@@ -14,6 +15,7 @@ from app.models.delivery import BreakerState
 from app.settings import Settings, get_settings
 from app.sync import breaker
 from app.sync.breaker import receiver_name
+from app.sync.cancelling import cancel as go_through
 from app.sync.counts import Deliveries, count_deliveries
 from app.sync.function import load_function
 from app.sync.receiver import check_receiver
@@ -41,6 +43,10 @@ class NotDeliveredError(MailroomError):
     """The receiver is not delivered to now."""
 
 
+class DeliversError(MailroomError):
+    """Finished emails are delivered."""
+
+
 async def see_delivery(settings: Settings) -> str:
     """See that finished emails can be delivered, for `mailroom doctor`.
 
@@ -48,6 +54,13 @@ async def see_delivery(settings: Settings) -> str:
         MailroomError: they cannot; the message says why and how to mend it.
     """
     if not settings.delivers:
+        connection = await DB.get_new_connection()
+        try:
+            waiting = await find_left_waiting(connection)
+        finally:
+            await connection.close()
+        if waiting is not None:
+            raise NotDeliveredError(waiting)
         return "finished emails go nowhere: without MAILROOM_SYNC_URL nothing is delivered"
     name = receiver_name(settings)
     if settings.sync:
@@ -80,6 +93,19 @@ async def see_delivery(settings: Settings) -> str:
             f"{name} refuses what it is sent ({refusal.reason}): {MEND_REFUSAL}"
         )
     return f"{name} is delivered to"
+
+
+async def find_left_waiting(database: Database) -> str | None:
+    """Say how many emails wait for their delivery where nothing is delivered, and how to mend it.
+    None: none does."""
+    waiting = await database.fetchrow(WAITING, MOST_COUNTED)
+    if waiting is None or not waiting["emails"]:
+        return None
+    count = f"{waiting['emails']}{_or_more(waiting['emails'])}"
+    return (
+        f"nothing is delivered, and {count} emails wait for that, which holds back their removal: "
+        "set MAILROOM_SYNC_URL, or call their deliveries off by `mailroom sync cancel --apply`"
+    )
 
 
 @click.group()
@@ -146,6 +172,47 @@ def resume() -> None:
     if not run_with_pool(resume):
         raise NowhereError(f"no worker has delivered anything to {name} yet: see that one runs")
     say(f"{name} is delivered to again")
+
+
+@sync.command()
+@click.option("--apply", "applies", is_flag=True, help="Call them off; else they are only counted.")
+def cancel(applies: bool) -> None:
+    """Call off the deliveries that wait, once finished emails go nowhere any more.
+
+    Only without MAILROOM_SYNC_URL and MAILROOM_SYNC. What is not delivered holds back its removal
+    by age. Should you deliver again one day, `mailroom reconcile` finds these emails, too.
+
+    It may be stopped at any time and run again. Exits with 0 if none waits any more.
+    """
+    if get_settings().delivers:
+        raise DeliversError(
+            "finished emails are delivered: empty MAILROOM_SYNC_URL and MAILROOM_SYNC, for the "
+            "workers, too, before you call deliveries off"
+        )
+    actor = command_actor()
+    found, cancelled, waiting = run_with_pool(lambda pool: _cancel(pool, actor, applies=applies))
+    if not applies:
+        say(f"{found} deliveries would be called off" + (": do it with --apply" if found else ""))
+        raise SystemExit(1 if found else 0)
+    say(f"{cancelled} deliveries are called off")
+    if waiting:
+        say(f"{waiting}{_or_more(waiting)} emails are in other hands right now: run it once more")
+        raise SystemExit(1)
+
+
+async def _cancel(pool: Pool, actor: Actor, *, applies: bool) -> tuple[int, int, int]:
+    async def go() -> tuple[int, int]:
+        found = cancelled = 0
+        async for step in go_through(pool, applies=applies, by=by()):
+            found += step.found
+            cancelled += step.cancelled
+        return found, cancelled
+
+    if not applies:
+        return *await go(), 0
+    async with in_steps(pool, actor, Act.DELIVERY_CANCEL) as steps:
+        found, steps.count = await go()
+    return found, steps.count, await pool.fetchval(WAITING, MOST_COUNTED)
 
 
 def _or_more(count: int) -> str:

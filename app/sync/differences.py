@@ -24,7 +24,8 @@ class Difference(StrEnum):
     """Why an email that has ended is to be delivered, or delivered again."""
 
     NEVER_ASKED = "never_asked"
-    """Its end asked for no delivery: an older version ended it, or nobody was configured then."""
+    """Its end asked for no delivery: an older version ended it, or nobody was configured then. Or
+    its delivery was called off, when nobody was configured any more."""
 
     OVERDUE = "overdue"
     """It is pending for too long, and waits for a later try, or for a worker that does not come."""
@@ -70,7 +71,9 @@ WHERE id = ANY ($2::uuid[]) AND processing_status = ANY ($3::text[]) AND complet
 """  # noqa: S608 - a constant
 
 SAID = {
-    Difference.NEVER_ASKED: "to be delivered: its end had not asked for that",
+    Difference.NEVER_ASKED: (
+        "to be delivered: its end had not asked for that, or it had been called off"
+    ),
     Difference.OVERDUE: "to be delivered at once: it had been pending for too long",
     Difference.CHANGED: "to be delivered again: it had ended anew since it was delivered",
     Difference.FAILED: "to be delivered again: its delivery had been given up",

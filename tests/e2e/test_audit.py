@@ -468,6 +468,7 @@ COMMANDS: dict[str, list[tuple[str, Scenario]] | str] = {
     ],
     "sync status": LISTED,
     "sync resume": [("receiver.resume", receiver)],
+    "sync cancel": [("delivery.cancel", lambda w: w.run("sync", "cancel", "--apply"))],
     "prune": [("retention.prune", lambda w: w.run("prune"))],
     "erase": [
         ("erasure.ask", lambda w: w.run("erase", "--ticket", "4711", expected=1)),

@@ -159,6 +159,67 @@ def test_a_span_without_a_filter_is_refused_and_what_is_not_possible_says_its_me
     assert "2026-11-26" in no_time.stderr
 
 
+def test_what_waits_is_called_off_once_nothing_is_delivered_any_more(
+    delivering: Services, connection: Connection
+) -> None:
+    waiting = store(
+        connection, sync_status="pending", sync_version=1, sync_next_attempt_at=datetime.now(UTC)
+    )
+    failed = store(connection, sync_status="failed")
+    before = statuses(connection)
+    refused = delivering.run("mailroom", "sync", "cancel", "--apply")
+    assert refused.returncode == 1
+    assert "empty MAILROOM_SYNC_URL and MAILROOM_SYNC" in refused.stderr
+    assert statuses(connection) == before
+    delivering.environment |= {"MAILROOM_SYNC_URL": "", "MAILROOM_KEEP_COMPLETED_DAYS": "3"}
+    connection.execute(
+        "UPDATE incoming_emails SET completed_at = now() - interval '9 days' WHERE id = %s",
+        [waiting],
+    )
+    mend = "1 emails wait for that, which holds back their removal: set MAILROOM_SYNC_URL, or call "
+    assert mend in delivering.run("mailroom", "prune", "--dry-run").stdout
+    findings = json.loads(delivering.run("mailroom", "doctor", "--json").stdout)
+    [found] = [finding for finding in findings if finding["check"] == "delivery"]
+    assert not found["is_well"]
+    assert mend in found["explanation"]
+    dry = delivering.run("mailroom", "sync", "cancel")
+    assert (dry.returncode, dry.stdout) == (
+        1,
+        "1 deliveries would be called off: do it with --apply\n",
+    )
+    assert statuses(connection) == before
+    done = delivering.run("mailroom", "sync", "cancel", "--apply")
+    assert (done.returncode, done.stdout) == (0, "1 deliveries are called off\n"), done.stderr
+    assert statuses(connection) == {waiting: "not_applicable", failed: "failed"}
+    again = delivering.run("mailroom", "sync", "cancel")
+    assert (again.returncode, again.stdout) == (0, "0 deliveries would be called off\n")
+    assert mend not in delivering.run("mailroom", "prune", "--dry-run").stdout
+    findings = json.loads(delivering.run("mailroom", "doctor", "--json").stdout)
+    assert all(finding["is_well"] for finding in findings if finding["check"] == "delivery")
+    # Should finished emails be delivered again one day.
+    delivering.environment["MAILROOM_SYNC_URL"] = "http://127.0.0.1:1/"
+    told = delivering.run("mailroom", "reconcile", "--only", "never_asked").stdout
+    assert re.search(r"1 +ended without being asked for, or called off", told)
+
+
+def test_what_a_worker_has_in_its_hands_is_not_called_off(
+    delivering: Services, connection: Connection
+) -> None:
+    held = store(
+        connection,
+        sync_status="pending",
+        sync_version=1,
+        sync_next_attempt_at=ENDED,
+        sync_token=uuid4(),
+        sync_lease_expires_at=datetime.now(UTC) + timedelta(hours=1),
+    )
+    done = delivering.run("mailroom", "sync", "cancel", "--apply", MAILROOM_SYNC_URL="")
+    assert done.returncode == 1
+    assert "0 deliveries are called off" in done.stdout
+    assert "1 emails are in other hands right now: run it once more" in done.stdout
+    assert statuses(connection) == {held: "pending"}
+
+
 def test_a_receiver_is_asked_what_it_has_and_gets_what_it_lacks(
     delivering: Services, receiver: str, connection: Connection
 ) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from app.jobs.transitions import ending, erasing, operators
 from app.jobs.transitions.common import Claim
 from app.jobs.transitions.ending import Completion
-from app.sync import claims, transitions
+from app.sync import cancelling, claims, transitions
 from app.sync.asking import DeliveredEnds
 from app.sync.breaker import MAKE
 from app.sync.claims import Claimed, Source
@@ -28,6 +28,7 @@ EMAILS = 2
 OPERATIONS = (
     *("end", "end", "end", "end unwanted", "retry", "retry", "retry", "claim", "claim", "claim"),
     *("expire", "extend", "erase", "fall due", "synced", "failed", "later", "given back"),
+    "cancel",
 )
 INSERT = """
 INSERT INTO incoming_emails (from_email, processing_status, started_at)
@@ -121,6 +122,8 @@ class World:
                 )
                 for one in self.emails.values():
                     one.is_due = True
+            case "cancel":
+                await self.cancel()
             # It is the end of an email's story: seldom.
             case "erase" if number > 18:
                 async with self.pool.acquire() as connection, connection.transaction():
@@ -152,6 +155,20 @@ class World:
             email.status, email.tries, email.error, email.is_due = "pending", 0, None, True
         elif email.status == "pending":
             email.status, email.tries = "not_applicable", max(email.tries, 1)
+
+    async def cancel(self) -> None:
+        expected = [
+            email
+            for email in self.emails.values()
+            if email.status == "pending"
+            and not email.in_job
+            and (email.token is None or email.is_expired)
+        ]
+        steps = [step async for step in cancelling.cancel(self.pool, applies=True, by="erika")]
+        assert sum(step.found for step in steps) == len(expected)
+        assert sum(step.cancelled for step in steps) == len(expected)
+        for email in expected:
+            email.status = "not_applicable"
 
     async def claim(self) -> None:
         claimed = await claims.claim_emails(

@@ -26,7 +26,7 @@ from app.jobs import progress
 from app.jobs.transitions import claiming, dispatching, ending, keeping
 from app.models.audit_entry import Door, Result
 from app.retention import sweeps
-from app.sync import claims, transitions
+from app.sync import cancelling, claims, transitions
 from app.sync.claims import Source
 from app.sync.counts import list_undelivered
 
@@ -73,6 +73,7 @@ DELIVERY = {
     "PROBE_IN_ORDER": (claims.PROBE_IN_ORDER, [*CLAIMS, LEASE]),
     "LET_NEXT_GO": (transitions.LET_NEXT_GO, [IDS]),
     "EXTEND": (transitions.EXTEND[Source.EMAILS], [IDS, IDS, LEASE]),
+    "CANCEL": (cancelling.CANCEL, [IDS, "erika"]),
     "RECORD": (
         transitions.RECORD[Source.EMAILS],
         [
