@@ -2,9 +2,9 @@
 
 Most of what a process of Mailroom costs is what it imports. The process of this file imports once
 the libraries, and of Mailroom the modules that read no settings meanwhile, and forks for each
-script. What is forked is a process like another: a session, arguments, an environment, a folder and
-files of its own. It runs the script from its first line, and imports itself all that depends on
-its settings.
+script. The engine, which all tables hold, reads them when it is first used. What is forked is a
+process like another: a session, arguments, an environment, a folder and files of its own. It runs
+the script from its first line, and imports itself all that depends on its settings.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import itertools
 import json
 import os
 import runpy
@@ -33,8 +34,9 @@ LIBRARIES = (
     *("aioclamd", "aiosmtplib", "asyncpg", "attrs", "babel.dates", "click", "dateutil.parser"),
     *("dateutil.tz", "fastapi_swagger", "filetype", "ftfy"),
     *("dramatiq.cli", "dramatiq.brokers.rabbitmq", "dramatiq.brokers.redis", "dramatiq_postgres"),
-    *("httpcore2", "httptools", "httpx2", "jinja2", "liquid", "liquid.extra", "litestar"),
-    *("litestar.contrib.jinja", "litestar.plugins.jinja", "msgspec", "nh3", "obstore"),
+    *("httpcore2", "httptools", "httpx2", "jinja2.ext", "liquid", "liquid.extra", "litestar"),
+    *("litestar.contrib.jinja", "litestar.plugins.attrs", "litestar.plugins.jinja"),
+    *("litestar.plugins.pydantic", "msgspec", "nh3", "obstore"),
     *("litestar.openapi.plugins", "litestar.static_files", "piccolo.engine.postgres", "pika"),
     *("piccolo.apps.migrations.commands.backwards", "piccolo.apps.migrations.commands.forwards"),
     *("piccolo.apps.user.piccolo_app", "piccolo_admin.endpoints"),
@@ -163,6 +165,34 @@ class SettingsReadError(Exception):
     """A module reads the settings while it is imported."""
 
 
+def import_engine() -> None:
+    """Import the engine that every table holds, which reads the settings while it is imported. Here
+    it is made of others and emptied, and is made anew where a fork first uses it."""
+    from app import settings
+
+    elsewhere = settings.Settings.model_construct(database_url="postgresql://127.0.0.1/nowhere")
+    load_settings, settings._get = settings._get, lambda: elsewhere
+    engine = importlib.import_module("app.database.engine")
+    settings._get = load_settings
+    settings.get_settings.cache_clear()
+
+    class Unread(engine.MailroomEngine):  # type: ignore[name-defined,misc]
+        def __getattr__(self, name: str) -> Any:
+            read = settings.get_settings()
+            self.__class__ = engine.MailroomEngine
+            self.__init__(read)  # type: ignore[misc]
+            return getattr(self, name)
+
+    made = engine.DB
+    made.__class__ = Unread
+    vars(made).clear()
+    for name in itertools.chain.from_iterable(
+        vars(base).get("__slots__", ()) for base in Unread.__mro__
+    ):
+        with contextlib.suppress(AttributeError):
+            delattr(made, name)
+
+
 def import_mailroom() -> None:
     """Import the modules of Mailroom that read no settings meanwhile: they are the same whatever
     the environment of a process says."""
@@ -171,6 +201,7 @@ def import_mailroom() -> None:
     def refuse(*_: object, **__: object) -> bool:
         raise SettingsReadError
 
+    import_engine()
     settings.Settings.__init__ = refuse
     are_traces_wanted, settings.are_traces_wanted = settings.are_traces_wanted, refuse
     for path in sorted((PROJECT / "app").rglob("*.py")):

@@ -12,6 +12,7 @@ import pytest
 from fork_server import Forked, can_fork
 from support import FORK_SERVER, PROJECT, wait_until
 
+POOL_SIZE = 7
 SCRIPT = """
 import json, os, sys, my_module
 kept = sorted(n for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}"))
@@ -91,9 +92,10 @@ def test_it_has_arguments_environment_folder_session_files_and_status_of_its_own
         "leads": True,
         "files": ["0", "1", "2"],
     }
-    assert {"litestar", "dramatiq", "app.settings", "app.text.email_text"} <= set(modules)
+    ready = {"litestar", "dramatiq", "app.settings", "app.text.email_text", "app.models.api_token"}
+    assert ready <= set(modules)
     # These read the settings when they are imported, so each process has to do so itself.
-    reading = {"app.database.engine", "app.main", "app.telemetry.tracing", "app.worker"}
+    reading = {"app.main", "app.telemetry.tracing", "app.worker"}
     assert not {*reading, "piccolo_conf"} & set(modules)
     assert other.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
@@ -127,6 +129,39 @@ def test_settings_are_read_after_the_fork(tmp_path: Path) -> None:
     process = start(tmp_path / "own", READ_SETTINGS)
     assert process.wait(60) == 0, (tmp_path / "own" / "err").read_text()
     assert (tmp_path / "own" / "out").read_text() == "0 4711\n"
+
+
+def test_tables_are_of_the_database_that_a_process_is_told(tmp_path: Path) -> None:
+    source = f"""
+import os
+os.environ.update(DATABASE_URL="postgresql://127.0.0.1/own", MAILROOM_HOME=os.getcwd())
+os.environ.update(MAILROOM_DATABASE_POOL_SIZE="{POOL_SIZE}")
+from app.database.engine import DB, MailroomEngine
+from app.models.api_token import ApiToken
+assert ApiToken._meta.db is DB
+print(type(DB) is MailroomEngine, DB.url, type(DB) is MailroomEngine, DB.pool_size, DB.pool)
+"""
+    process = start(tmp_path / "own", source)
+    assert process.wait(60) == 0, (tmp_path / "own" / "err").read_text()
+    told = (tmp_path / "own" / "out").read_text()
+    assert told == f"False postgresql://127.0.0.1/own True {POOL_SIZE} None\n"
+
+
+def test_an_engine_that_cannot_be_made_says_why_each_time(tmp_path: Path) -> None:
+    source = """
+import os
+os.environ.update(DATABASE_URL="mysql://127.0.0.1/own", MAILROOM_HOME=os.getcwd())
+from app.database.engine import DB
+from app.settings import SettingsError
+for _ in range(2):
+    try:
+        print(DB.url)
+    except SettingsError as error:
+        print("DATABASE_URL" in str(error))
+"""
+    process = start(tmp_path / "own", source)
+    assert process.wait(60) == 0, (tmp_path / "own" / "err").read_text()
+    assert (tmp_path / "own" / "out").read_text() == "True\nTrue\n"
 
 
 def test_what_has_to_be_known_before_the_fork_is_not_forked(tmp_path: Path) -> None:
