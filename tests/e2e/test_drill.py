@@ -1,11 +1,19 @@
 """`mailroom drill`, against an installation of real processes."""
 
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
 import pytest
+from proxy import Proxy
+from servers import Server, make_folder_of_servers
 from support import PRODUCTION, Services, free_port, wait_until
 
 from app.drill.verdict import judge
@@ -57,6 +65,99 @@ def test_a_drill_strikes_and_tells_that_nothing_is_lost(
     assert senders == [{"from_email": "drill@mailroom.invalid"}]
     assert services.run("mailroom", *erase).returncode == 0
     assert count(connection, "incoming_emails") == 0
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A PostgreSQL that may be restarted."""
+    folder = make_folder_of_servers()
+    made = Server(folder / "data")
+    made.make()
+    yield made
+    made.stop("immediate")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def asked_by_command(does: Callable[[], None], folder: Path) -> Iterator[str]:
+    """A command that has this process do something, and ends when it is done."""
+    asked, done = folder / "asked", folder / "done"
+    folder.mkdir()
+    ended = threading.Event()
+
+    def serve() -> None:
+        while not ended.wait(0.05):
+            if asked.exists():
+                does()
+                asked.unlink()
+                done.touch()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"touch {asked}; until test -e {done}; do sleep 0.1; done"
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("broker_url", ["amqp"], indirect=True)
+def test_a_drill_drops_a_real_broker_and_restarts_a_real_postgresql(
+    server: Server, broker_url: str, tmp_path: Path
+) -> None:
+    services = Services(server.url(), tmp_path)
+    parts = urlsplit(broker_url)
+    assert parts.hostname is not None and parts.port is not None
+    proxy = Proxy((parts.hostname, parts.port))
+    services.environment |= {
+        "BROKER_URL": broker_url.replace(str(parts.port), str(proxy.port)),
+        "MAILROOM_LEASE_SECONDS": "4",
+        "MAILROOM_MESSAGE_LOST_SECONDS": "6",
+    }
+    fell: list[str] = []
+
+    def drop_broker() -> None:
+        fell.append("broker")
+        proxy.cut()
+        # Whoever looks each second finds it away.
+        time.sleep(2)
+        proxy.restore()
+
+    def restart_database() -> None:
+        fell.append("database")
+        server.stop("immediate")
+        server.start()
+
+    try:
+        assert services.run("mailroom", "migrate").returncode == 0
+        services.start_web()
+        services.start("mailroom", "worker", "--processes", "2")
+        with psycopg.connect(
+            server.url(), autocommit=True, row_factory=psycopg.rows.dict_row
+        ) as connection:
+            wait_until(lambda: count(connection, "workers") == 2, services.log)
+            before = connection.execute("SELECT pg_postmaster_start_time() AS at").fetchone()
+        with (
+            asked_by_command(drop_broker, tmp_path / "broker") as drops,
+            asked_by_command(restart_database, tmp_path / "database") as restarts,
+        ):
+            drill = services.run(
+                *("mailroom", "drill", *SHORT, "--drop-broker", drops),
+                *("--restart-database", restarts),
+            )
+        assert drill.returncode == 0, drill.stdout + drill.stderr + services.log()
+        assert fell == ["broker", "database"]
+        told = table_of(drill.stdout)
+        with psycopg.connect(server.url(), row_factory=psycopg.rows.dict_row) as connection:
+            after = connection.execute("SELECT pg_postmaster_start_time() AS at").fetchone()
+            stored = count(connection, "incoming_emails")
+        assert before != after
+        assert told["sent"] == told["accepted"] == told["completed"] == str(stored)
+        assert (told["lost"], told["twice"], told["unfinished"]) == ("0", "0", "0")
+        assert told["steps that could not be done"] == "none"
+    finally:
+        services.end()
+        proxy.close()
 
 
 def test_a_drill_fails_where_a_step_cannot_be_done_and_where_nothing_is_worked_off(
