@@ -55,12 +55,13 @@ def _count(settings: Settings) -> None:
     sweeps = sweeps_of(settings, datetime.now(UTC))
 
     async def look(pool: Pool) -> tuple[Sequence[tuple[Sweep, Count]], str | None]:
-        return await survey(pool, sweeps), await find_left_waiting(pool)
+        left_waiting = None if settings.delivers else await find_left_waiting(pool)
+        return await survey(pool, sweeps), left_waiting
 
     counts, left_waiting = run_with_pool(look)
     for sweep, count in counts:
         held = f"; {count.held:,} more wait for their delivery or files" if count.held else ""
         until = sweep.before.isoformat(timespec="seconds")
         say(f"{count.free:,} {sweep.what} from before {until} would be removed{held}")
-    if left_waiting is not None and not settings.delivers:
+    if left_waiting is not None:
         say(left_waiting)

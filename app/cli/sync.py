@@ -33,6 +33,7 @@ SELECT count(*) AS emails, min(completed_at) AS oldest FROM (
     SELECT completed_at FROM incoming_emails WHERE sync_status = 'pending' LIMIT $1
 ) AS counted
 """
+COUNT_WAITING = "SELECT count(*) FROM incoming_emails WHERE sync_status = 'pending'"
 
 
 class NowhereError(MailroomError):
@@ -186,21 +187,24 @@ def cancel(applies: bool) -> None:
     """
     if get_settings().delivers:
         raise DeliversError(
-            "finished emails are delivered: empty MAILROOM_SYNC_URL and MAILROOM_SYNC, for the "
-            "workers, too, before you call deliveries off"
+            "finished emails are delivered: empty MAILROOM_SYNC_URL, MAILROOM_SYNC_CHECK_URL and "
+            "MAILROOM_SYNC, for the workers, too, before you call deliveries off"
         )
     actor = command_actor()
     found, cancelled, waiting = run_with_pool(lambda pool: _cancel(pool, actor, applies=applies))
     if not applies:
-        say(f"{found} deliveries would be called off" + (": do it with --apply" if found else ""))
-        raise SystemExit(1 if found else 0)
-    say(f"{cancelled} deliveries are called off")
-    if waiting:
-        say(f"{waiting}{_or_more(waiting)} emails are in other hands right now: run it once more")
-        raise SystemExit(1)
+        say(f"would be called off: {found}" + (" (do it with --apply)" if found else ""))
+    else:
+        say(f"called off: {cancelled}")
+    left = waiting if applies else waiting - found
+    if left > 0:
+        say(f"in other hands right now, being sent or in a job again: {left}. Run it again later")
+    raise SystemExit(1 if waiting else 0)
 
 
 async def _cancel(pool: Pool, actor: Actor, *, applies: bool) -> tuple[int, int, int]:
+    """Returns how many were found, called off, and wait in the end."""
+
     async def go() -> tuple[int, int]:
         found = cancelled = 0
         async for step in go_through(pool, applies=applies, by=by()):
@@ -208,11 +212,13 @@ async def _cancel(pool: Pool, actor: Actor, *, applies: bool) -> tuple[int, int,
             cancelled += step.cancelled
         return found, cancelled
 
-    if not applies:
-        return *await go(), 0
-    async with in_steps(pool, actor, Act.DELIVERY_CANCEL) as steps:
-        found, steps.count = await go()
-    return found, steps.count, await pool.fetchval(WAITING, MOST_COUNTED)
+    if applies:
+        async with in_steps(pool, actor, Act.DELIVERY_CANCEL) as steps:
+            found, steps.count = await go()
+        cancelled = steps.count
+    else:
+        found, cancelled = await go()
+    return found, cancelled, await pool.fetchval(COUNT_WAITING)
 
 
 def _or_more(count: int) -> str:

@@ -82,16 +82,14 @@ SAID = {
 }
 
 
-def _find(narrow: str) -> str:
-    """A stretch of the emails in a state, in the order in which they ended: the inner SELECT is
-    bounded whatever it finds, so that no look at a large archive takes long."""
-    return f"""
-SELECT id, completed_at, sync_version, {_DIFFERENCE} AS difference
-FROM (
+def _stretch(narrow: str) -> str:
+    """The next emails in a state, in the order in which they ended."""
+    return f"""(
     SELECT id, completed_at, synced_at, erased_at, sync_status, sync_version,
         sync_next_attempt_at, sync_lease_expires_at, processing_status, extracted_data
     FROM incoming_emails
     WHERE processing_status = $2 {narrow}
+        AND completed_at >= COALESCE($3::timestamptz, '-infinity')
         AND (completed_at, id) > (COALESCE($3::timestamptz, '-infinity'), $4)
         AND completed_at < COALESCE($5::timestamptz, 'infinity')
         AND ($6::uuid[] IS NULL OR id = ANY ($6))
@@ -99,13 +97,25 @@ FROM (
         AND ($8::text IS NULL OR lower(from_email) = lower($8))
     ORDER BY completed_at, id
     LIMIT $9
-) AS email
+)"""  # noqa: S608 - a constant
+
+
+def _find(*stretches: str) -> str:
+    """What differs in a stretch: that is bounded whatever it finds, so that no look at a large
+    archive takes long."""
+    return f"""
+SELECT id, completed_at, sync_version, {_DIFFERENCE} AS difference
+FROM ({" UNION ALL ".join(stretches)}) AS email
+ORDER BY completed_at, id
+LIMIT $9
 """  # noqa: S608 - a constant
 
 
-FIND = _find("")
-# By the index that holds these alone.
-FIND_UNSYNCED = _find("AND sync_status IN ('pending', 'failed')")
+FIND = _find(_stretch(""))
+# By the index that holds these alone, which has each of the two in this order, and not both.
+FIND_UNSYNCED = _find(
+    _stretch("AND sync_status = 'pending'"), _stretch("AND sync_status = 'failed'")
+)
 
 # Whoever delivers one right now, or changed it meanwhile, is not disturbed: the next run sees it.
 # A result that the receiver may have in an older form gets a number of its own; otherwise it keeps

@@ -132,20 +132,28 @@ ORDER BY id
 """
 
 # What its receiver has of it, or is sent right now, has the file still. One that was never asked
-# for has no file to take back, nor has one whose job goes on: its end asks anew.
+# for has no file to take back, nor has one whose job goes on: its end asks anew. What was called
+# off may have reached it, so it gets a number of its own, for whoever has it delivered after all.
 WITHOUT_FILE = f"""
 WITH changed AS (
     UPDATE incoming_emails
-    SET sync_version = sync_version + 1, sync_status = 'pending', sync_next_attempt_at = now(),
-        sync_retry_count = 0, sync_error = NULL
+    SET sync_version = sync_version + 1,
+        sync_status = CASE WHEN sync_status = 'not_applicable' THEN sync_status
+            ELSE 'pending' END,
+        sync_next_attempt_at = CASE WHEN sync_status <> 'not_applicable' THEN now() END,
+        sync_retry_count = CASE WHEN sync_status = 'not_applicable' THEN sync_retry_count
+            ELSE 0 END,
+        sync_error = CASE WHEN sync_status = 'not_applicable' THEN sync_error END
     WHERE id = $1 AND processing_status IN ('completed', 'failed')
         AND (sync_status IN ('pending', 'failed')
-            OR (sync_status = 'synced' AND synced_at >= completed_at))
-    RETURNING id
+            OR (sync_status = 'synced' AND synced_at >= completed_at)
+            OR (sync_status = 'not_applicable' AND (synced_at >= completed_at
+                OR sync_retry_count > 0 OR sync_token IS NOT NULL)))
+    RETURNING id, sync_status
 ),
 history AS ({
     events_of(
-        "changed",
+        "changed WHERE sync_status = 'pending'",
         EmailEventKind.DELIVERY,
         "'to be delivered again: a file of it was removed'",
     )
@@ -253,6 +261,6 @@ async def tell_erased(database: Database, email_ids: Collection[UUID]) -> int:
 
 async def deliver_without_file(database: Database, email_id: UUID) -> None:
     """pending, synced, failed -> pending, with a number of its own: the receiver gets what was
-    delivered once more, without a file that is erased. To be called in the transaction that erases
-    it."""
+    delivered once more, without a file that is erased. What was called off gets the number alone.
+    To be called in the transaction that erases it."""
     await database.execute(WITHOUT_FILE, email_id)

@@ -169,7 +169,7 @@ def test_what_waits_is_called_off_once_nothing_is_delivered_any_more(
     before = statuses(connection)
     refused = delivering.run("mailroom", "sync", "cancel", "--apply")
     assert refused.returncode == 1
-    assert "empty MAILROOM_SYNC_URL and MAILROOM_SYNC" in refused.stderr
+    assert "empty MAILROOM_SYNC_URL, MAILROOM_SYNC_CHECK_URL and MAILROOM_SYNC" in refused.stderr
     assert statuses(connection) == before
     delivering.environment |= {"MAILROOM_SYNC_URL": "", "MAILROOM_KEEP_COMPLETED_DAYS": "3"}
     connection.execute(
@@ -183,16 +183,13 @@ def test_what_waits_is_called_off_once_nothing_is_delivered_any_more(
     assert not found["is_well"]
     assert mend in found["explanation"]
     dry = delivering.run("mailroom", "sync", "cancel")
-    assert (dry.returncode, dry.stdout) == (
-        1,
-        "1 deliveries would be called off: do it with --apply\n",
-    )
+    assert (dry.returncode, dry.stdout) == (1, "would be called off: 1 (do it with --apply)\n")
     assert statuses(connection) == before
     done = delivering.run("mailroom", "sync", "cancel", "--apply")
-    assert (done.returncode, done.stdout) == (0, "1 deliveries are called off\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "called off: 1\n"), done.stderr
     assert statuses(connection) == {waiting: "not_applicable", failed: "failed"}
     again = delivering.run("mailroom", "sync", "cancel")
-    assert (again.returncode, again.stdout) == (0, "0 deliveries would be called off\n")
+    assert (again.returncode, again.stdout) == (0, "would be called off: 0\n")
     assert mend not in delivering.run("mailroom", "prune", "--dry-run").stdout
     findings = json.loads(delivering.run("mailroom", "doctor", "--json").stdout)
     assert all(finding["is_well"] for finding in findings if finding["check"] == "delivery")
@@ -213,10 +210,10 @@ def test_what_a_worker_has_in_its_hands_is_not_called_off(
         sync_token=uuid4(),
         sync_lease_expires_at=datetime.now(UTC) + timedelta(hours=1),
     )
-    done = delivering.run("mailroom", "sync", "cancel", "--apply", MAILROOM_SYNC_URL="")
-    assert done.returncode == 1
-    assert "0 deliveries are called off" in done.stdout
-    assert "1 emails are in other hands right now: run it once more" in done.stdout
+    left = "in other hands right now, being sent or in a job again: 1. Run it again later\n"
+    for options, said in (([], "would be called off: 0\n"), (["--apply"], "called off: 0\n")):
+        done = delivering.run("mailroom", "sync", "cancel", *options, MAILROOM_SYNC_URL="")
+        assert (done.returncode, done.stdout) == (1, said + left)
     assert statuses(connection) == {held: "pending"}
 
 

@@ -1,6 +1,7 @@
 """Deliveries that wait where nothing is delivered any more are called off."""
 
 import itertools
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
@@ -89,7 +90,7 @@ async def test_the_story_tells_who_called_it_off(pool: Pool) -> None:
     story = await tell_story(pool, email_id, make_settings())
     assert story is not None
     [entry] = [event.what for event in story.events if "called off" in event.what]
-    assert entry == "called off: nothing is delivered any more (by erika)"
+    assert entry == "delivery: called off, since nothing is delivered any more (by erika)"
 
 
 async def test_more_than_a_stretch_is_called_off_past_what_somebody_has_locked(
@@ -125,8 +126,9 @@ async def test_the_answer_of_a_worker_that_was_taken_for_vanished_revives_nothin
     row = await read(pool, email_id)
     assert end is End.RECORDED
     assert (row["sync_status"], row["sync_next_attempt_at"]) == ("not_applicable", None)
-    # Should it have arrived, its erasure is told.
     assert (row["synced_at"] is not None) == (outcome is Outcome.SYNCED)
+    # It may have arrived.
+    assert await transitions.tell_erased(pool, [email_id]) == 1
 
 
 async def test_the_receiver_is_told_of_the_erasure_of_what_it_may_have(pool: Pool) -> None:
@@ -138,3 +140,49 @@ async def test_the_receiver_is_told_of_the_erasure_of_what_it_may_have(pool: Poo
     assert await transitions.tell_erased(pool, [never, tried, begun, before]) == 3
     told = await pool.fetch("SELECT email FROM sync_events")
     assert {row["email"] for row in told} == {tried, begun, before}
+
+
+async def test_what_loses_a_file_after_it_was_called_off_has_another_number_when_it_is_delivered(
+    pool: Pool,
+) -> None:
+    never = await store(pool)
+    may_be_there = [
+        await store(pool, sync_retry_count=1),
+        await store(pool, synced_at=NOW),
+        await store(pool, sync_token=uuid4(), sync_lease_expires_at=NOW - HOUR),
+    ]
+    in_a_job = await store(pool, synced_at=NOW)
+    await cancel(pool)
+    await pool.execute(
+        "UPDATE incoming_emails SET processing_status = 'queued' WHERE id = $1", in_a_job
+    )
+    for email_id in (never, *may_be_there, in_a_job):
+        before = await read(pool, email_id)
+        await transitions.deliver_without_file(pool, email_id)
+        after = await read(pool, email_id)
+        changed = {name: after[name] for name in before if before[name] != after[name]}
+        assert changed == ({"sync_version": 2} if email_id in may_be_there else {})
+    assert await pool.fetchval("SELECT count(*) FROM email_events WHERE text LIKE '%file%'") == 0
+
+
+async def test_a_large_backlog_is_called_off_by_its_index(pool: Pool) -> None:
+    await pool.execute(
+        "INSERT INTO incoming_emails (processing_status, completed_at, sync_status)"
+        " SELECT 'completed', now() - n * interval '1 second',"
+        " CASE n % 3 WHEN 0 THEN 'synced' WHEN 1 THEN 'pending' ELSE 'failed' END"
+        " FROM generate_series(1, 30000) AS n"
+    )
+    await pool.execute("VACUUM ANALYZE incoming_emails")
+    for since in (None, NOW - 5 * HOUR):
+        rows = await pool.fetch(
+            f"EXPLAIN (ANALYZE, BUFFERS OFF, TIMING OFF) {cancelling.FIND}",
+            since,
+            cancelling.FIRST_ID,
+            1_000,
+        )
+        plan = "\n".join(row[0] for row in rows)
+        assert "ix_incoming_emails_unsynced" in plan, plan
+        # A stretch, and not all that waits.
+        assert "Index Scan" in plan and "Incremental Sort" in plan, plan
+        [scanned] = re.findall(r"Index Scan .* \(actual rows=(\d+)", plan)
+        assert float(scanned) < 1_200, plan
