@@ -14,8 +14,7 @@ from app.sync.receiver import rules_of
 from app.sync.reconciling import Asks, ReceiverCheckError
 from app.sync.signing import Signer, id_of_email
 
-IDS_AT_ONCE = 500
-# An answer that names all of them, each with room to spare.
+# An answer that names all that are asked for at once, each with room to spare.
 MOST_BYTES = 256 * 1024
 TYPE = "deliveries.check"
 
@@ -31,15 +30,9 @@ async def asking_receiver(settings: Settings) -> AsyncIterator[Asks]:
     signer = Signer(settings.sync_secrets)
 
     async def asks(emails: Sequence[Looked]) -> set[UUID]:
-        there: set[UUID] = set()
-        for start in range(0, len(emails), IDS_AT_ONCE):
-            ids = {
-                id_of_email(email.id, email.sync_version): email.id
-                for email in emails[start : start + IDS_AT_ONCE]
-            }
-            has = await _ask(client, signer, settings.sync_check_url, list(ids))
-            there |= {ids[one] for one in has if one in ids}
-        return there
+        ids = {id_of_email(email.id, email.sync_version): email.id for email in emails}
+        has = await _ask(client, signer, settings.sync_check_url, list(ids))
+        return {ids[one] for one in has if one in ids}
 
     try:
         yield asks

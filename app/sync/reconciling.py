@@ -27,6 +27,9 @@ from app.sync.differences import (
 )
 
 STRETCH = 2_000
+# Of which the receiver is asked by one request: each may take long, and who asks by the API goes on
+# by another one.
+ASKED_AT_ONCE = 500
 # A statement that changes more holds its locks for too long.
 BATCH = 500
 UNSYNCED = {Difference.OVERDUE, Difference.FAILED}
@@ -38,7 +41,8 @@ class ReceiverCheckError(MailroomError):
 
 
 Asks: TypeAlias = Callable[[Sequence[Looked]], Awaitable[set[UUID]]]
-"""Asks the receiver which of these emails it has; raises ReceiverCheckError."""
+"""Asks the receiver which of these emails, ASKED_AT_ONCE at most, it has; raises
+ReceiverCheckError."""
 
 
 @attrs.frozen(kw_only=True)
@@ -88,15 +92,18 @@ async def reconcile(
         told = await tell(database, reconciliation.which) if reconciliation.applies else 0
         yield Step(0, Counter({Difference.UNTOLD: untold}), told, place)
     unsynced_alone = UNSYNCED.issuperset(reconciliation.differences)
+    if Difference.LACKING not in reconciliation.differences:
+        asks = None
     while True:
+        limit = STRETCH if asks is None else ASKED_AT_ONCE
         stretch = await find(
-            database, reconciliation.which, place, limit=STRETCH, unsynced_alone=unsynced_alone
+            database, reconciliation.which, place, limit=limit, unsynced_alone=unsynced_alone
         )
         # What the columns tell is mended whether the receiver can be asked or not.
         found = _differing(stretch, reconciliation.differences)
         delivered = await _deliver(database, reconciliation, found)
         trouble = None
-        if asks is not None and Difference.LACKING in reconciliation.differences:
+        if asks is not None:
             try:
                 lacking = await _lacking(stretch, found, asks)
             except ReceiverCheckError as error:
@@ -104,7 +111,8 @@ async def reconcile(
             else:
                 delivered += await _deliver(database, reconciliation, lacking)
                 found += lacking
-        following = _following(reconciliation, states, place, stretch)
+        is_last = len(stretch) < limit
+        following = _following(reconciliation, states, place, None if is_last else stretch[-1])
         counts = Counter(one for _, one in found)
         yield Step(len(stretch), counts, delivered, following, trouble)
         if following is None:
@@ -127,10 +135,10 @@ def _following(
     reconciliation: Reconciliation,
     states: Sequence[ProcessingStatus],
     place: Place,
-    stretch: Sequence[Looked],
+    last: Looked | None,
 ) -> Place | None:
-    if len(stretch) == STRETCH:
-        return Place(place.status, stretch[-1].completed_at, stretch[-1].id)
+    if last is not None:
+        return Place(place.status, last.completed_at, last.id)
     left = states[states.index(place.status) + 1 :]
     return _beginning(reconciliation, left[0]) if left else None
 

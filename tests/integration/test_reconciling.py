@@ -1,6 +1,7 @@
 """What differs between the end of a job and its delivery is found and mended, whatever goes on."""
 
 import asyncio
+import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -204,10 +205,37 @@ async def test_what_the_receiver_has_not_is_delivered_again(pool: Pool) -> None:
     assert (await row_of(pool, has))["sync_status"] == "synced"
 
 
+async def test_each_stretch_asks_the_receiver_once_at_most(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "ASKED_AT_ONCE", 2)
+    ids = [await store(pool, **SYNCED) for _ in range(5)]
+    asked: list[list[UUID]] = []
+
+    async def asks(some: Sequence[Looked]) -> set[UUID]:
+        asked.append([looked.id for looked in some])
+        return set()
+
+    meant = Reconciliation(
+        which=Which(overdue_after=OVERDUE_AFTER),
+        differences={Difference.LACKING},
+        states=(ProcessingStatus.COMPLETED,),
+        applies=False,
+        by="erika",
+    )
+    seen = 0
+    async for step in reconcile(pool, meant, asks=asks):
+        seen += 1
+        assert (len(asked), step.looked_at) == (seen, len(asked[-1]))
+    assert [len(some) for some in asked] == [2, 2, 1]
+    assert sorted(itertools.chain.from_iterable(asked)) == sorted(ids)
+
+
 async def test_a_receiver_that_cannot_be_asked_holds_up_nothing_else(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciling, "STRETCH", 2)
+    monkeypatch.setattr(reconciling, "STRETCH", 3)
+    monkeypatch.setattr(reconciling, "ASKED_AT_ONCE", 2)
     for _ in range(3):
         await store(pool, **SYNCED)
         await store(pool, **ENDED)
