@@ -98,8 +98,8 @@ class World:
         answer = httpx.request(method, url, json=content, headers=TOKEN, timeout=60)
         assert answer.is_success, answer.text
 
-    def run(self, *command: str, expected: int = 0) -> None:
-        ended = self.services.run("mailroom", "--as", "kim", *command)
+    def run(self, *command: str, expected: int = 0, **environment: str) -> None:
+        ended = self.services.run("mailroom", "--as", "kim", *command, **environment)
         assert ended.returncode == expected, ended.stdout + ended.stderr
 
     def unpaused(self) -> "World":
@@ -468,7 +468,9 @@ COMMANDS: dict[str, list[tuple[str, Scenario]] | str] = {
     ],
     "sync status": LISTED,
     "sync resume": [("receiver.resume", receiver)],
-    "sync cancel": [("delivery.cancel", lambda w: w.run("sync", "cancel", "--apply"))],
+    "sync cancel": [
+        ("delivery.cancel", lambda w: w.run("sync", "cancel", "--apply", MAILROOM_SYNC=""))
+    ],
     "prune": [("retention.prune", lambda w: w.run("prune"))],
     "erase": [
         ("erasure.ask", lambda w: w.run("erase", "--ticket", "4711", expected=1)),
