@@ -10,7 +10,7 @@ from litestar import Litestar, Router
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme, Server
+from litestar.openapi.spec import Components, OpenAPI, SecurityScheme, Server
 from litestar.types import ControllerRouterHandler
 
 from app.api.alarm_metrics import AlarmCounts
@@ -83,6 +83,14 @@ SCHEMA_PATH = "/schema"
 
 Part: TypeAlias = Literal["intake", "desk"]
 
+CONTROLLERS_WITH_BODIES = (
+    JobsController,
+    DeliveriesController,
+    QuarantineController,
+    ProcessingController,
+    BulkController,
+)
+
 # One for the Intake, one for the quarantine, one for the question whether email can be stored.
 INTAKE_CONNECTIONS = 3
 CHORES_STOP_SECONDS = 1.0
@@ -132,7 +140,7 @@ def create_app(only: Part | None = None) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="Mailroom",
             path=SCHEMA_PATH,
-            openapi_router=api_docs_router(SCHEMA_PATH),
+            openapi_router=api_docs_router(SCHEMA_PATH, lambda openapi: _describe(openapi, only)),
             use_handler_docstrings=True,
             version=importlib.metadata.version("mailroom"),
             description="The place where a support team's inbound email can never get lost.",
@@ -152,15 +160,15 @@ def create_app(only: Part | None = None) -> Litestar:
     router = BoundedBodies(HeadRequests(app.asgi_handler), budget)
     answering = SecurityHeaders(router, settings, (ADMIN_PATH, SCHEMA_PATH))
     app.asgi_handler = FrontDoor(RequestIds(answering))
-    if only != "desk":
-        describe_webhook(app.openapi_schema)
-    if only != "intake":
-        describe_bodies(app.openapi_schema, JobsController.path)
-        describe_bodies(app.openapi_schema, DeliveriesController.path)
-        describe_bodies(app.openapi_schema, QuarantineController.path)
-        describe_bodies(app.openapi_schema, ProcessingController.path)
-        describe_bodies(app.openapi_schema, BulkController.path)
     return app
+
+
+def _describe(openapi: OpenAPI, only: Part | None) -> None:
+    if only != "desk":
+        describe_webhook(openapi)
+    if only != "intake":
+        for controller in CONTROLLERS_WITH_BODIES:
+            describe_bodies(openapi, controller.path)
 
 
 def _pages() -> Router:

@@ -1,6 +1,8 @@
 """The page at `/schema` that shows the HTTP API: Swagger UI, served by ourselves, so it needs no
 other host."""
 
+import asyncio
+from collections.abc import Callable
 from html import escape
 from http import HTTPStatus
 from importlib.resources import files
@@ -9,6 +11,7 @@ from typing import Any
 from litestar import Request, Response, Router
 from litestar.exceptions import NotFoundException
 from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.openapi.spec import OpenAPI
 from litestar.static_files import create_static_files_router
 
 FILES = "/files"
@@ -56,9 +59,31 @@ class ApiDocsPlugin(OpenAPIRenderPlugin):
         )
 
 
-def api_docs_router(path: str) -> Router:
-    """Where the API's description is served. Litestar answers unknown paths below it in HTML."""
-    return Router(path, route_handlers=[], include_in_schema=False, after_request=_refuse_unknown)
+def api_docs_router(path: str, describe: Callable[[OpenAPI], None]) -> Router:
+    """Where the API's description is served. Litestar answers unknown paths below it in HTML.
+
+    Args:
+        describe: adds what Litestar cannot tell. The description is made when somebody first asks
+            for it: it takes a third of what the start of a web process would take.
+    """
+    making = asyncio.Lock()
+    is_made = False
+
+    async def make_once(request: Request[Any, Any, Any]) -> None:
+        nonlocal is_made
+        async with making:
+            if not is_made:
+                # In the event loop, webhooks would wait for it.
+                await asyncio.to_thread(lambda: describe(request.app.openapi_schema))
+                is_made = True
+
+    return Router(
+        path,
+        route_handlers=[],
+        include_in_schema=False,
+        before_request=make_once,
+        after_request=_refuse_unknown,
+    )
 
 
 async def _refuse_unknown(answer: Response[Any]) -> Response[Any]:
