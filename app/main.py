@@ -68,7 +68,7 @@ from app.http.security_headers import SecurityHeaders
 from app.http.strict import describe_bodies
 from app.intake.controller import ZendeskWebhookController
 from app.intake.front_door import FrontDoor
-from app.intake.intake import Intake
+from app.intake.intake import CONNECTIONS, Intake
 from app.intake.keeper import IntakeKeeper
 from app.intake.openapi import describe_webhook
 from app.intake.quarantine import Quarantine
@@ -91,8 +91,8 @@ CONTROLLERS_WITH_BODIES = (
     BulkController,
 )
 
-# One for the Intake, one for the quarantine, one for the question whether email can be stored.
-INTAKE_CONNECTIONS = 3
+# Besides the Intake's one for the quarantine, one for the question whether email can be stored.
+INTAKE_CONNECTIONS = CONNECTIONS + 2
 CHORES_STOP_SECONDS = 1.0
 # Events of one ticket wait for each other with a connection in hand: emails do not wait for them.
 EVENT_CONNECTIONS = 2

@@ -1,7 +1,9 @@
 """Group commit: what arrives while a write is on its way shares the next one.
 
 Each is answered after the commit that holds it. One durable commit costs the same for one row as
-for a hundred, so under load the batches grow and the cost of each row falls.
+for a hundred, so under load the batches grow and the cost of each row falls. Not so with large
+rows: PostgreSQL compresses them one by one, on one processor for each connection. So batches that
+are full of bytes go beside each other, a few at once.
 """
 
 import asyncio
@@ -46,14 +48,22 @@ class _Waiting(Generic[Row, Answer]):
 
 
 class GroupCommit(ABC, Generic[Row, Answer]):
-    """Commits rows in batches, one batch at a time, in the event loop it is made in.
+    """Commits rows in batches, in the event loop it is made in: one at a time, but for those that
+    are full of bytes.
 
     Args:
         batch_rows: most rows of one batch.
+        batch_bytes: a batch that has so many takes no further row; None: their size does not count.
+        full_at_once: batches that are full of bytes and go at once, besides one that is not.
     """
 
-    def __init__(self, *, batch_rows: int) -> None:
+    def __init__(
+        self, *, batch_rows: int, batch_bytes: int | None = None, full_at_once: int = 1
+    ) -> None:
         self._batch_rows = batch_rows
+        self._batch_bytes = batch_bytes
+        self._full_at_once = full_at_once
+        self._full: set[asyncio.Task[None]] = set()
         self._line: deque[_Waiting[Row, Answer]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -72,6 +82,10 @@ class GroupCommit(ABC, Generic[Row, Answer]):
     async def commit(self, rows: Sequence[Row]) -> Sequence[Answer | Exception]:
         """Commit a batch. Returns the answer to each row, in their order; an error is raised to
         whoever stored the row. What this raises itself is raised to all of them."""
+
+    def size(self, row: Row) -> int:
+        """About how many bytes a row has; asked where `batch_bytes` is given."""
+        raise NotImplementedError
 
     async def store(self, row: Row) -> Answer:
         """Wait until a row is committed.
@@ -99,15 +113,36 @@ class GroupCommit(ABC, Generic[Row, Answer]):
             await self._arrived.wait()
             self._arrived.clear()
             while self._line:
-                # Somebody who gave up waiting was told so: their row must not be stored unless
-                # its write is already on its way.
-                count = min(len(self._line), self._batch_rows)
-                taken = [self._line.popleft() for _ in range(count)]
-                await self._answer([w for w in taken if not w.answer.done()])
+                taken, is_full = self._take()
+                if not is_full:
+                    await self._answer(taken)
+                    continue
+                while len(self._full) >= self._full_at_once:
+                    await asyncio.wait(self._full, return_when=asyncio.FIRST_COMPLETED)
+                task = asyncio.create_task(self._answer(taken))
+                self._full.add(task)
+                task.add_done_callback(self._full.discard)
             if self._closing:
+                if self._full:
+                    await asyncio.wait(self._full)
                 return
 
-    async def _answer(self, batch: list[_Waiting[Row, Answer]]) -> None:
+    def _take(self) -> tuple[list[_Waiting[Row, Answer]], bool]:
+        """The next batch, and whether it is full of bytes."""
+        count = min(len(self._line), self._batch_rows)
+        if self._batch_bytes is None:
+            return [self._line.popleft() for _ in range(count)], False
+        taken: list[_Waiting[Row, Answer]] = []
+        size = 0
+        while len(taken) < count and size < self._batch_bytes:
+            taken.append(self._line.popleft())
+            size += self.size(taken[-1].row)
+        return taken, size >= self._batch_bytes
+
+    async def _answer(self, taken: list[_Waiting[Row, Answer]]) -> None:
+        # Somebody who gave up waiting was told so: their row must not be stored unless its write is
+        # already on its way.
+        batch = [waiting for waiting in taken if not waiting.answer.done()]
         if not batch:
             return
         answers: Sequence[Answer | Exception]

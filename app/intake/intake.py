@@ -35,6 +35,12 @@ from app.telemetry.metrics import EVENTS, MENDED, Mending
 
 log = structlog.get_logger(__name__)
 
+# What PostgreSQL takes some hundredths of a second for, beside which a commit is cheap.
+BATCH_BYTES = 1024 * 1024
+FULL_AT_ONCE = 2
+CONNECTIONS = 1 + FULL_AT_ONCE
+"""How many an Intake uses at once, for emails."""
+
 # Stands for the sender while an email without one is checked; it is never stored.
 _NOBODY = "nobody@invalid"
 
@@ -67,6 +73,8 @@ class Intake:
         self._writer = EmailWriter(
             pool,
             batch_rows=settings.intake_batch_rows,
+            batch_bytes=BATCH_BYTES,
+            full_at_once=FULL_AT_ONCE,
             max_waiting=settings.intake_max_waiting_rows,
             deadline_seconds=settings.intake_deadline_seconds,
         )

@@ -22,11 +22,12 @@ class NotStoredError(MailroomError):
 
 
 class RowWriter(GroupCommit[Row, Answer]):
-    """Stores rows in batches over one connection at a time.
+    """Stores rows in batches, each over one connection.
 
     Args:
         pool: connections to the database.
         batch_rows: most rows of one write.
+        batch_bytes, full_at_once: as `GroupCommit` has them.
         max_waiting: most rows that wait; further ones are refused at once.
         deadline_seconds: time that one batch is given.
     """
@@ -38,8 +39,10 @@ class RowWriter(GroupCommit[Row, Answer]):
         batch_rows: int,
         max_waiting: int,
         deadline_seconds: float,
+        batch_bytes: int | None = None,
+        full_at_once: int = 1,
     ) -> None:
-        super().__init__(batch_rows=batch_rows)
+        super().__init__(batch_rows=batch_rows, batch_bytes=batch_bytes, full_at_once=full_at_once)
         self._pool = pool
         self._max_waiting = max_waiting
         self._deadline_seconds = deadline_seconds

@@ -132,6 +132,10 @@ _columns = operator.attrgetter(
 class EmailWriter(RowWriter[EmailRow, Admission]):
     """Stores emails; tells which of them were stored before."""
 
+    def size(self, row: EmailRow) -> int:
+        texts = (row.raw_payload, row.raw_body_html, row.raw_body_text, row.original_body)
+        return sum(map(len, filter(None, texts)))
+
     async def write(
         self, connection: Connection, rows: Sequence[EmailRow]
     ) -> Sequence[Admission | NotStoredError]:

@@ -436,6 +436,58 @@ async def test_no_insert_holds_more_than_it_may(
     assert sum(record["count"] for record in transactions) == 95
 
 
+async def test_large_emails_go_beside_each_other_a_few_at_once_and_small_ones_beside_them(
+    make_commit: MakeCommit, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    commit = make_commit(batch_bytes=50_000, full_at_once=2)
+    large = [make_email_row(raw_body_text="x" * 30_000) for _ in range(6)]
+    small = make_email_row()
+    async with table_locked(pool):
+        tasks = [asyncio.create_task(commit.store(row)) for row in large[:4]]
+        await until(lambda: statements_wait(pool, 2))
+        tasks.append(asyncio.create_task(commit.store(small)))
+        await until(lambda: statements_wait(pool, 3))
+        tasks += [asyncio.create_task(commit.store(row)) for row in large[4:]]
+        # While it takes one that is not full, it begins no other.
+        await asyncio.sleep(0.1)
+        assert not await statements_wait(pool, 4)
+    admissions = await asyncio.gather(*tasks)
+    rows = [*large[:4], small, *large[4:]]
+    assert [admission.email_id for admission in admissions] == [row.id for row in rows]
+    transactions = await pool.fetch(
+        "SELECT count(*) FROM incoming_emails GROUP BY xmin::text ORDER BY 1"
+    )
+    # Two fill a batch.
+    assert [record["count"] for record in transactions] == [1, 2, 2, 2]
+
+
+async def test_no_more_large_emails_go_at_once_than_may(
+    make_commit: MakeCommit, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    commit = make_commit(batch_bytes=20_000, full_at_once=2)
+    rows = [make_email_row(raw_body_text="x" * 30_000) for _ in range(7)]
+    async with table_locked(pool):
+        tasks = [asyncio.create_task(commit.store(row)) for row in rows]
+        await until(lambda: statements_wait(pool, 2))
+        await asyncio.sleep(0.1)
+        assert not await statements_wait(pool, 3)
+        # One is on its way, one was taken and waits for its turn, one stands in line.
+        for gives_up in (tasks[0], tasks[2], tasks[6]):
+            gives_up.cancel()
+        closing = asyncio.create_task(commit.close())
+        await asyncio.sleep(0.1)
+        assert not closing.done()
+    await closing
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    stored = {record["id"] for record in await rows_in(pool)}
+    assert stored == {row.id for n, row in enumerate(rows) if n not in (2, 6)}
+    for number, answer in enumerate(answers):
+        if number in (0, 2, 6):
+            assert isinstance(answer, asyncio.CancelledError)
+        else:
+            assert answer == Admission(rows[number].id, is_duplicate=False)
+
+
 async def test_each_is_told_of_its_own_email(
     commit: EmailWriter, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:

@@ -43,7 +43,7 @@ def test_a_usual_team_needs_the_least() -> None:
     assert (needed.web_processes, needed.worker_processes, needed.has_broker) == (2, 2, False)
     assert needed.cores < 1
     # As docs/operations.md counts: two of each, over PostgreSQL.
-    assert needed.connections == 2 * 11 + 2 * (21 + 16)
+    assert needed.connections == 2 * 13 + 2 * (21 + 16)
     assert needed.database_bytes == 3_650_000 * (2_000 + 28_500)
     assert needed.store_bytes == 3_650_000 * 0.3 * 250_000
     assert needed.postgres == "a server of its own, beside Mailroom or elsewhere"
