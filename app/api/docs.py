@@ -64,7 +64,7 @@ def api_docs_router(path: str, describe: Callable[[OpenAPI], None]) -> Router:
 
     Args:
         describe: adds what Litestar cannot tell. The description is made when somebody first asks
-            for it: it takes a third of what the start of a web process would take.
+            for it: it would take a third of what making the application takes.
     """
     making = asyncio.Lock()
     is_made = False

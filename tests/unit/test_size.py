@@ -56,7 +56,7 @@ def test_a_usual_team_needs_the_least() -> None:
         ({"handler_ms": 600_000}, {"worker_processes"}),
         ({"handler_cpu_ms": 60_000}, {"worker_processes", "worker_cores"}),
         ({"body_kb": 3_000}, {"postgres_cores", "database_bytes", "log_bytes_a_day"}),
-        ({"peak": 10_000}, {"emails_a_second", "web_processes", "has_broker"}),
+        ({"peak": 20_000}, {"emails_a_second", "web_processes", "has_broker"}),
     ],
 )
 def test_more_of_it_needs_more(more: dict[str, float], grows: set[str]) -> None:
