@@ -5,17 +5,12 @@ an email.
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from uuid import UUID
 
 import attrs
 
 from app.models.email_event import EmailEventKind, events_of
 from app.sync.claims import Database
-
-STRETCH = 2_000
-# A statement that changes more holds its locks for too long.
-BATCH = 500
-FIRST_ID = UUID(int=0)
+from app.sync.reconciling import BATCH, BEFORE_ALL, STRETCH
 
 # By ix_incoming_emails_unsynced, and not over what was called off already.
 FIND = """
@@ -76,7 +71,7 @@ async def cancel(database: Database, *, applies: bool, by: str) -> AsyncGenerato
         by: whose wish it is; stands in the story.
     """
     since: datetime | None = None
-    after = FIRST_ID
+    after = BEFORE_ALL
     while True:
         stretch = await database.fetch(FIND, since, after, STRETCH)
         cancelled = 0

@@ -177,7 +177,7 @@ async def test_a_large_backlog_is_called_off_by_its_index(pool: Pool) -> None:
         rows = await pool.fetch(
             f"EXPLAIN (ANALYZE, BUFFERS OFF, TIMING OFF) {cancelling.FIND}",
             since,
-            cancelling.FIRST_ID,
+            cancelling.BEFORE_ALL,
             1_000,
         )
         plan = "\n".join(row[0] for row in rows)
