@@ -53,7 +53,7 @@ WHERE id = $1
 REMOVE_UNREADABLE = """
 WITH removed AS (
     DELETE FROM incoming_emails
-    WHERE id = $1 AND processing_status = 'failed'
+    WHERE id = $1 AND (processing_status = 'failed') IS TRUE
         AND extracted_data::text LIKE '{"unreadable": %'
     RETURNING id
 )

@@ -102,7 +102,7 @@ FROM (
     id, ticket, webhook, sender, name, subject, html, text, received, files, payload, told, data,
     original, key, account, comment
 )
-WHERE email.id = arrived.id AND email.processing_status = 'failed'
+WHERE email.id = arrived.id AND (email.processing_status = 'failed') IS TRUE
     AND email.extracted_data::text LIKE '{"unreadable": %'
 RETURNING pg_notify('mailroom_received', '')
 """

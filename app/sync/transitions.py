@@ -144,7 +144,7 @@ WITH changed AS (
         sync_retry_count = CASE WHEN sync_status = 'not_applicable' THEN sync_retry_count
             ELSE 0 END,
         sync_error = CASE WHEN sync_status = 'not_applicable' THEN sync_error END
-    WHERE id = $1 AND processing_status IN ('completed', 'failed')
+    WHERE id = $1 AND (processing_status IN ('completed', 'failed')) IS TRUE
         AND (sync_status IN ('pending', 'failed')
             OR (sync_status = 'synced' AND synced_at >= completed_at)
             OR (sync_status = 'not_applicable' AND (synced_at >= completed_at

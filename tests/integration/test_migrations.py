@@ -85,6 +85,7 @@ UNSEEN_TICKETS = "2026-11-27T01:20:00:000000"
 SIGNED_AT = "2026-11-27T01:30:00:000000"
 SUSPENDED_SINCE = "2026-11-27T02:02:00:000000"
 UNSTORABLE = "2026-11-27T05:35:00:000000"
+MESSAGE_INDEXES = "2026-11-27T20:25:00:000000"
 IDS = [
     *(INITIAL, SAGA, STATE_MACHINE, STATUS_INDEX, LEASES),
     *(CHECKS, UNSENT_INDEX, QUARANTINE, CLAIMED_BY, DUE_AND_SENT),
@@ -109,6 +110,7 @@ IDS = [
     *(LAST_ADMIN, SIGN_IN_STEPS, IDENTITIES, AUDIT_INDEXES),
     *(SECRET_USES, SEARCH_IN_BATCHES, NARROWED_SEARCH),
     *(UNSEEN_TICKETS, SIGNED_AT, UNTOLD_EVENTS, SUSPENDED_SINCE, UNSTORABLE),
+    MESSAGE_INDEXES,
 ]
 # Of the apps that come along: mfa_authenticator 1, session_auth 2, user 3.
 OTHERS = 6
@@ -449,15 +451,16 @@ def test_the_dispatchers_indexes_exist_under_their_names(migrated: Services) -> 
     definitions = {str(row["indexname"]): str(row["indexdef"]) for row in rows(migrated, INDEXES)}
     status_received = definitions["ix_incoming_emails_status_received"]
     assert status_received.endswith("USING btree (processing_status, received_at)")
-    due = definitions["ix_incoming_emails_due"]
+    due = definitions["ix_incoming_emails_without_message"]
     assert "COALESCE(next_attempt_at, '-infinity'::timestamp with time zone), received_at)" in due
     assert "'queued'" in due
     assert "(queued_at IS NULL)" in due
-    sent = definitions["ix_incoming_emails_sent"]
+    sent = definitions["ix_incoming_emails_with_message"]
     assert "USING btree (queued_at) WHERE" in sent
     assert "'queued'" in sent
     assert "(queued_at IS NOT NULL)" in sent
-    assert "ix_incoming_emails_unsent" not in definitions
+    for gone in ("unsent", "sent", "due"):
+        assert f"ix_incoming_emails_{gone}" not in definitions
     assert rows(migrated, "SELECT indexrelid FROM pg_index WHERE NOT indisvalid") == []
 
 

@@ -1164,14 +1164,15 @@ async def large(pool: Pool) -> Pool:
 
 
 STATUS_INDEX = "ix_incoming_emails_status_received"
-SENT_INDEX = "ix_incoming_emails_sent"
+SENT_INDEX = "ix_incoming_emails_with_message"
+DUE_INDEX = "ix_incoming_emails_without_message"
 PLANS: list[tuple[str, list[object], str]] = [
     (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100], STATUS_INDEX),
     (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100], SENT_INDEX),
-    (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100], "ix_incoming_emails_due"),
+    (dispatching.QUEUE, [50, 1_000, 1, None, None, LEASE, 100], DUE_INDEX),
     (dispatching.UNQUEUE, [["id"], [TOKEN], [True]], "incoming_emails_pkey"),
     (dispatching.END_WAIT, [["id"]], "incoming_emails_pkey"),
-    (dispatching.END_WAITS, [100], "ix_incoming_emails_due"),
+    (dispatching.END_WAITS, [100], DUE_INDEX),
     (keeping.RESCUE_EXPIRED, [500, None], STATUS_INDEX),
     (keeping.RESCUE_UNHEARD, [500, None, LOST_AFTER, None, False], SENT_INDEX),
     (

@@ -12,6 +12,7 @@ from app.jobs.claimed_email import columns_of_claim
 from app.jobs.transitions.common import (
     DUE_AT,
     IS_PAUSED,
+    IS_QUEUED,
     VANISHED,
     WITH_MESSAGE,
     Claim,
@@ -147,7 +148,7 @@ RETURNING id
 
 # A message that comes twice must not shorten the pause before a retry.
 POSTPONE_SUSPECT = f"""
-{locked(f"id = $1 AND processing_status = 'queued' AND {SUSPECT}")}
+{locked(f"id = $1 AND {IS_QUEUED} AND {SUSPECT}")}
 UPDATE incoming_emails AS email
 SET queued_at = NULL, next_attempt_at = GREATEST(next_attempt_at, held.at + $2),
     updated_at = held.at

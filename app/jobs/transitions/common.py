@@ -36,9 +36,12 @@ class Claim:
 
 
 # What `queued` means is told by `queued_at`: a message for the email was given to the broker then,
-# or, where it is null, has to be given once the next attempt is due.
-WITH_MESSAGE = "processing_status = 'queued' AND queued_at IS NOT NULL"
-WITHOUT_MESSAGE = "processing_status = 'queued' AND queued_at IS NULL"
+# or, where it is null, has to be given once the next attempt is due. Each has an index of its own.
+# As a plain comparison of the state they would let the planner, by its statistics, go by the index
+# on state and time, and over all the entries there of emails that have been queued.
+IS_QUEUED = "(processing_status = 'queued') IS TRUE"
+WITH_MESSAGE = f"{IS_QUEUED} AND queued_at IS NOT NULL"
+WITHOUT_MESSAGE = f"{IS_QUEUED} AND queued_at IS NULL"
 STATE_AND_TIME = "processing_status, received_at"
 DUE_AT = "COALESCE(next_attempt_at, '-infinity')"
 # Beside a condition on the ids. As a plain comparison of the state it would invite the planner,

@@ -168,8 +168,8 @@ UPDATE incoming_emails AS email
 SET processing_status = CASE WHEN unsent.is_fresh THEN 'received' ELSE 'queued' END,
     queued_at = NULL, updated_at = now()
 FROM unnest($1::uuid[], $2::timestamptz[], $3::boolean[]) AS unsent (id, queued_at, is_fresh)
-WHERE email.id = unsent.id AND email.processing_status = 'queued'
-    AND email.queued_at = unsent.queued_at
+WHERE email.id = ANY ($1) AND email.id = unsent.id
+    AND (email.processing_status = 'queued' AND email.queued_at = unsent.queued_at) IS TRUE
 RETURNING email.id
 """
 
@@ -195,7 +195,9 @@ RETURNING id, pg_notify('mailroom_received', '')
 """  # noqa: S608 - a constant
 
 
-END_WAIT = _end_wait(f"id = ANY($1::uuid[]) AND {WAITS_FOR_NOTHING} ORDER BY id FOR UPDATE")
+END_WAIT = _end_wait(
+    f"id = ANY($1::uuid[]) AND ({WAITS_FOR_NOTHING}) IS TRUE ORDER BY id FOR UPDATE"
+)
 END_WAITS = _end_wait(
     f"{WAITS_FOR_NOTHING} ORDER BY {DUE_AT}, received_at LIMIT $1 FOR UPDATE SKIP LOCKED"
 )

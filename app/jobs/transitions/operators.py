@@ -20,7 +20,7 @@ RETRY_BY_OPERATOR = f"{_RETRIED} id = ANY($1::uuid[]) AND {_RETRYABLE}"
 
 # `processed_at` stays: it is the end of the handler's last run.
 _TOLD = "CASE WHEN $4 THEN 'discarded by ' ELSE 'completed by ' END || $2::text || ': ' || $3::text"
-_FAILED = "processing_status = 'failed'"
+_FAILED = "(processing_status = 'failed') IS TRUE"
 _SETTLED = f"""
 UPDATE incoming_emails
 SET processing_status = 'completed', completed_at = now(), processing_error = NULL,
