@@ -37,8 +37,10 @@ from migrated_model import (  # noqa: E402
     copy,
     make_key,
     make_model,
+    migrate,
     provide,
 )
+from servers import running_server  # noqa: E402
 from support import FORK_SERVER, WAIT_SECONDS, Services, reach  # noqa: E402
 
 from app.database.embedded.server import EmbeddedPostgres  # noqa: E402
@@ -79,6 +81,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--compose", action="store_true", help="run what compose.yaml starts")
     parser.addoption("--screenshots", type=Path, help="folder for the pictures of the docs")
     parser.addoption("--storm-seed", type=int, help="the seed of an earlier storm")
+    parser.addoption(
+        "--postgres", type=Path, help="programs of another PostgreSQL, for most databases of tests"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -172,8 +177,15 @@ def model(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def databases(model: Path) -> Iterator[Databases]:
+def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
     """Makes databases on the PostgreSQL of this session."""
+    if programs := request.config.getoption("--postgres"):
+        with running_server(programs) as url:
+            made = migrate(url)
+            made.use_template(made.url_of(TEMPLATE))
+            yield made
+        return
+    model: Path = request.getfixturevalue("model")
     home = make_short_folder()
     copy(model / "postgres", home / "postgres")
     server = EmbeddedPostgres(home)

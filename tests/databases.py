@@ -41,6 +41,8 @@ END_CONNECTIONS = """
 SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
+# Strategies and providers of locales came with this version.
+STRATEGIES_SINCE = 15_00_00
 
 
 class Databases:
@@ -48,6 +50,8 @@ class Databases:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        with self._connect(url) as connection:
+            self._version = connection.info.server_version
         self._template: str | None = None
         self._migrated: set[str] = set()
         self._spare: list[str] = []
@@ -77,10 +81,14 @@ class Databases:
                 # A name of its own, because what one test's process knows by it is not another's.
                 make = f'ALTER DATABASE "{self._spare.pop()}" RENAME TO "{name}"'
             else:
-                make += f' TEMPLATE "{self._template}" STRATEGY file_copy'
+                make += f' TEMPLATE "{self._template}"'
+                if self._version >= STRATEGIES_SINCE:
+                    make += " STRATEGY file_copy"
             self._migrated.add(name)
         if encoding:
-            make += f" TEMPLATE template0 ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'"
+            make += f" TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+            if self._version >= STRATEGIES_SINCE:
+                make += " LOCALE_PROVIDER libc"
         with self._connect(self._url) as connection:
             connection.execute(make)
         return self.url_of(name)

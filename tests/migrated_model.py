@@ -90,7 +90,13 @@ def make_model(home: Path) -> None:
     """Make a PostgreSQL with a migrated database and stop it."""
     server = EmbeddedPostgres(home)
     server.acquire()
-    made = Databases(server.url)
+    migrate(server.url)
+    server.release()
+
+
+def migrate(url: str) -> Databases:
+    """Make a server's database a migrated one, and a template that is a copy of it."""
+    made = Databases(url)
     # Each test makes a database and drops it, which would wait for the disk most of its time.
     made.wait_for_disk(False)
     made.let_no_vacuum_run()
@@ -99,15 +105,15 @@ def make_model(home: Path) -> None:
         migrating = start_script(
             *("piccolo", "migrations", "forwards", "all"),
             cwd=PROJECT,
-            env={**os.environ, "DATABASE_URL": server.url, "PYTHONPATH": path},
+            env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": path},
             files=(nothing, told, told),
         )
         if migrating.wait():
             told.seek(0)
             raise AssertionError(told.read().decode())
-    with psycopg.connect(server.url, autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE {DATABASE}")
-    server.release()
+    return made
 
 
 def lay_down(model: Path, home: Path) -> None:

@@ -1,12 +1,14 @@
 """PostgreSQL servers of a test's own, run as an ordinary user."""
 
 import atexit
+import contextlib
 import functools
 import os
 import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -117,12 +119,16 @@ class Pair:
     Args:
         folder: of `make_folder_of_servers`.
         programs: of which PostgreSQL.
+        settings: more lines of `postgresql.conf`.
     """
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, settings: str = "") -> None:
         self.primary = Server(folder / "data-0", programs)
         self.standby = Server(folder / "data-1", programs)
-        self.primary.make("wal_level = replica")
+        self.primary.make(f"wal_level = replica\n{settings}")
+        self._copy_primary()
+
+    def _copy_primary(self) -> None:
         source = f"host=127.0.0.1 port={self.primary.port} user=mailroom"
         self.primary.run(
             "pg_basebackup", "-D", str(self.standby.data), "-d", source, "-R", "-c", "fast"
@@ -156,6 +162,26 @@ class Pair:
         self.primary.stop("immediate")
         self.standby.promote()
 
+    def change_places(self) -> None:
+        """After the standby took over from a primary that is gone: give it a new standby, where
+        that primary was."""
+        self.primary, self.standby = self.standby, self.primary
+        shutil.rmtree(self.standby.data)
+        self._copy_primary()
+
     def end(self) -> None:
         for server in (self.primary, self.standby):
             server.stop("immediate")
+
+
+@contextlib.contextmanager
+def running_server(programs: Path) -> Iterator[str]:
+    """A server of a session's own, for the time of this block. Returns the URL of its database."""
+    folder = make_folder_of_servers()
+    server = Server(folder / "data", programs)
+    try:
+        server.make("max_connections = 300\n")
+        yield f"{server.url()}?sslmode=disable"
+    finally:
+        server.stop("immediate")
+        shutil.rmtree(folder)

@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
@@ -33,10 +34,10 @@ from flaky_files import GONE, HOST, FlakyFiles, content_of, name_of
 from flaky_receiver import FlakyReceiver
 from proxy import Proxy
 from psycopg.rows import dict_row
+from storm_database import Alone, Database, WithStandby
 from strangers import flood
 from support import (
     SECRET,
-    WAIT_SECONDS,
     Process,
     delete_queue,
     email,
@@ -49,7 +50,6 @@ from support import (
 )
 
 from app.attachments.store import storage_key
-from app.database.embedded.server import EmbeddedPostgres
 from app.drill import load
 from app.drill.load import Webhook
 from app.drill.verdict import judge
@@ -184,6 +184,7 @@ class Storm:
         longest_seconds: within which such a one ends.
         with_files: some emails name files, which a server gives out that fails at times.
         with_delivery: emails are delivered to a receiver that fails at times.
+        with_standby: the database has a standby, which takes over at times.
     """
 
     def __init__(
@@ -197,6 +198,7 @@ class Storm:
         longest_seconds: float = SOON_SECONDS,
         with_files: bool = False,
         with_delivery: bool = False,
+        with_standby: bool = False,
     ) -> None:
         self._random = random.Random(seed)
         self._lease_seconds = lease_seconds
@@ -216,15 +218,13 @@ class Storm:
         """When processes were paused, by the clock of their ticks."""
         (folder / "my_handler.py").write_text(HANDLER if handler_seconds is None else LONG_HANDLER)
         (folder / "runs").mkdir()
-        self._server = EmbeddedPostgres(folder / "pg")
-        self._server.acquire()
+        self._server: Database = WithStandby() if with_standby else Alone(folder / "pg")
         self._asking: psycopg.Connection[tuple[object, ...]] | None = None
-        there = psycopg.conninfo.conninfo_to_dict(self._server.url)
-        self._to_database = Proxy(f"{there['host']}/.s.PGSQL.{there.get('port', 5432)}")
+        self._to_database = [Proxy(address) for address in self._server.addresses]
         """The way of one of the workers."""
-        self._own_url = (
-            f"postgresql://{there['user']}@127.0.0.1:{self._to_database.port}/{there['dbname']}"
-        )
+        there = psycopg.conninfo.conninfo_to_dict(self._server.url)
+        hosts = ",".join(f"127.0.0.1:{proxy.port}" for proxy in self._to_database)
+        self._own_url = f"postgresql://{there['user']}@{hosts}/{there['dbname']}"
         self._proxy: Proxy | None = None
         self._broker_url = broker_url
         if broker_url:
@@ -244,6 +244,8 @@ class Storm:
         self._files = FlakyFiles(self._draw()) if with_files else None
         self.receiver = FlakyReceiver(self._draw()) if with_delivery else None
         self.load = Load(self.ports, per_second, self._draw(), self._files)
+        if with_standby:
+            self._migrate()
         # Or a database that dies would lose less, or more, than one of a user.
         for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
             assert self._ask(f"SHOW {setting}") == "on", setting
@@ -279,6 +281,9 @@ class Storm:
         if self._proxy is not None:
             faults += [self.cut_broker, self.slow_down_broker]
             deck += [self.cut_broker_for_a_minute] * is_long
+        if isinstance(self._server, WithStandby):
+            faults.append(self.let_standby_take_over)
+            deck.append(self.let_standby_take_over)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             deck = deck or self._random.sample(faults, len(faults))
@@ -400,24 +405,15 @@ class Storm:
         self._cut_broker(60)
 
     def restart_database(self, _: random.Random) -> None:
-        """As a crash of its machine would: all of its processes die at once."""
-        self._kill_database()
-        self._server.acquire()
-
-    def _kill_database(self) -> None:
-        pid = int((self._folder / "pg/postgres/postmaster.pid").read_text().split()[0])
-        with contextlib.suppress(psutil.NoSuchProcess):
-            postmaster = psutil.Process(pid)
-            for process in [postmaster, *postmaster.children()]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs([postmaster], timeout=WAIT_SECONDS)
+        self._server.crash()
 
     def keep_database_away(self, _: random.Random) -> None:
         """For longer than a lease: nobody can extend one, and nobody may rob another then."""
-        self._kill_database()
-        self._wait(self._lease_seconds + 3)
-        self._server.acquire()
+        self._server.crash(self._lease_seconds + 3)
+
+    def let_standby_take_over(self, _: random.Random) -> None:
+        assert isinstance(self._server, WithStandby)
+        self._server.promote()
 
     def cut_worker_off(self, chance: random.Random) -> None:
         """One worker alone reaches the database no longer, for longer than a lease: the other one
@@ -428,14 +424,16 @@ class Storm:
             self.load.stop()
             self.start_workers()
             self._wait_for_start("worker0")
-        cut_off = chance.choice([self._to_database.cut, self._to_database.vanish])
-        cut_off()
+        cut_off = chance.choice([Proxy.cut, Proxy.vanish])
+        for way in self._to_database:
+            cut_off(way)
         self._wait(self._lease_seconds + 3)
         if self._handler_seconds is not None:
             # Its broker still gives messages to the one that is cut off: they count as lost later.
             seconds = TAKEN_OVER_SECONDS
             wait_until(lambda: self._count(TAKEN_OVER) > 0, self.explain, seconds=seconds)
-        self._to_database.restore()
+        for way in self._to_database:
+            way.restore()
 
     def calm_down(self) -> None:
         """Let the handlers that tick end."""
@@ -671,14 +669,15 @@ class Storm:
         delete_queue(self._broker_url, self._queue)
         if self._proxy is not None:
             self._proxy.close()
-        self._to_database.close()
+        for way in self._to_database:
+            way.close()
         if self._files is not None:
             self._files.close()
         if self.receiver is not None:
             self.receiver.close()
         if self._asking is not None:
             self._asking.close()
-        self._server.release()
+        self._server.end()
 
     def _delivery(self) -> dict[str, str]:
         if self.receiver is None:
@@ -721,6 +720,18 @@ class Storm:
             "STORM_LONGEST_SECONDS": str(self._longest_seconds),
             "PYTHONPATH": os.pathsep.join([str(self._folder), os.environ.get("PYTHONPATH", "")]),
         }
+
+    def _migrate(self) -> None:
+        with tempfile.TemporaryFile() as told, Path(os.devnull).open("rb") as nothing:
+            migrating = start_script(
+                *("mailroom", "migrate"),
+                cwd=self._folder,
+                env=self._environment(),
+                files=(nothing, told, told),
+            )
+            if migrating.wait():
+                told.seek(0)
+                raise AssertionError(told.read().decode())
 
     def _start(self, name: str) -> None:
         number = int(name[-1])
@@ -865,12 +876,14 @@ def raging(
     longest_seconds: float = SOON_SECONDS,
     with_files: bool = False,
     with_delivery: bool = False,
+    with_standby: bool = False,
 ) -> Iterator[Storm]:
     """A storm that is ended afterwards."""
     storm = Storm(
         *(folder, broker_url, seed, per_second, lease_seconds, handler_seconds, longest_seconds),
         with_files=with_files,
         with_delivery=with_delivery,
+        with_standby=with_standby,
     )
     try:
         yield storm

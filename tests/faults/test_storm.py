@@ -39,20 +39,47 @@ def test_every_promise_holds_after_a_storm(
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
 ) -> None:
+    rage_for(storm_folder, broker_url, request, record_property)
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("broker_url", ["postgresql"], indirect=True)
+def test_every_promise_holds_though_a_standby_takes_over_from_the_database(
+    short_folder: Path,
+    broker_url: str,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> None:
+    rage_for(short_folder, broker_url, request, record_property, with_standby=True)
+
+
+def rage_for(
+    folder: Path,
+    broker_url: str,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+    *,
+    with_standby: bool = False,
+) -> None:
+    """Let all faults strike for as long as this run is told, then check what is promised."""
     options = request.config.option
     seed = options.storm_seed or secrets.randbits(32)
     seconds = options.storm_minutes * 60 / BROKERS if options.storm_minutes else SHORT_SECONDS
     rate = options.storm_rate
     lease = STORM_LEASE_SECONDS
     with raging(
-        *(storm_folder, broker_url, seed, rate, lease), with_files=True, with_delivery=True
+        *(folder, broker_url, seed, rate, lease),
+        with_files=True,
+        with_delivery=True,
+        with_standby=with_standby,
     ) as storm:
         broker = broker_url.partition(":")[0] or "postgresql"
-        record_property(f"storm over {broker}", f"seed {seed}")
+        name = f"storm over {broker}{', with a standby' if with_standby else ''}"
+        record_property(name, f"seed {seed}")
         storm.strike(seconds, is_long=options.storm_minutes is not None)
         storm.wait_until_quiet()
         states = storm.check()
-        record_property(f"storm over {broker}", summary(storm, seed, states))
+        record_property(name, summary(storm, seed, states))
 
 
 # Of the brokers one that can be slow by itself.
