@@ -20,6 +20,7 @@ OTHERS = {
     "retention": "whether old emails are removed beside the traffic, and their room used again",
     "search": "how long searches take in an archive of five million emails",
     "files": "how fast files of emails are kept, and whether memory stays flat",
+    "memory": "whether web process and worker grow with the emails they have taken",
 }
 RESULTS = Path(".benchmarks")
 

@@ -77,6 +77,13 @@ RECEIVERS = (
     ),
     Receiver("bare-asgi", "A bare ASGI app", "reads the body and answers", _app("bare_web")),
     Receiver(
+        "litestar-bare",
+        "A Litestar route that does nothing",
+        "reads the body and answers",
+        _app("litestar_bare_web"),
+        packages=("litestar",),
+    ),
+    Receiver(
         "original-design",
         "The original design",
         "FastAPI, synchronous SQLAlchemy, two commits, Dramatiq on Redis in the request",

@@ -4,6 +4,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ class Contender(ABC):
         self.broker = broker
         self.queue = ""
         self.database_url = ""
+        self.began_at = datetime.now(UTC)
+        """When the measurement began."""
         self.keeps_database = False
         """Whether each measurement begins with what the one before left in the database."""
 
@@ -96,6 +99,7 @@ class Contender(ABC):
     async def begin(self) -> None:
         """Begin a measurement with an empty queue."""
         self.queue = f"bench-{uuid4().hex[:12]}"
+        self.began_at = datetime.now(UTC)
         if not self.keeps_database:
             template = f"{self.database}_template"
             self.database_url = self.servers.copy_database(self.database, template)

@@ -77,7 +77,7 @@ class Mailroom(Contender):
         }
 
     async def is_drained(self) -> bool:
-        return await rows.are_all_ended(self._pool)
+        return await rows.are_all_ended(self._pool, self.began_at)
 
     async def completed_at(self) -> dict[int, float]:
         return await rows.completed_at(self._pool)

@@ -60,7 +60,7 @@ class OriginalDesign(Dramatiq):
                 self._send(str(row))
 
     async def is_drained(self) -> bool:
-        return await super().is_drained() and await rows.are_all_ended(self._pool)
+        return await super().is_drained() and await rows.are_all_ended(self._pool, self.began_at)
 
     async def completed_at(self) -> dict[int, float]:
         return await rows.completed_at(self._pool)
