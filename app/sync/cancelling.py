@@ -27,7 +27,7 @@ LIMIT $3
 CANCEL = f"""
 WITH free AS MATERIALIZED (
     SELECT id FROM incoming_emails
-    WHERE id = ANY ($1::uuid[])
+    WHERE id = ANY (ARRAY(SELECT unnest($1::uuid[])))
         AND (sync_status = 'pending' AND processing_status IN ('completed', 'failed')) IS TRUE
         AND (sync_lease_expires_at > now()) IS NOT TRUE
     ORDER BY id

@@ -31,7 +31,7 @@ WHERE id = ANY (ARRAY(
         ORDER BY later.received_at, later.id
         LIMIT 1
     ) AS first
-    WHERE through.id = ANY($1::uuid[]) AND through.zendesk_ticket_id <> ''
+    WHERE through.id = ANY (ARRAY(SELECT unnest($1::uuid[]))) AND through.zendesk_ticket_id <> ''
 )) AND (sync_status = 'pending' AND sync_retry_count = 0 AND sync_next_attempt_at > now()) IS TRUE
 """
 

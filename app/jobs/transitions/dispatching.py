@@ -168,7 +168,7 @@ UPDATE incoming_emails AS email
 SET processing_status = CASE WHEN unsent.is_fresh THEN 'received' ELSE 'queued' END,
     queued_at = NULL, updated_at = now()
 FROM unnest($1::uuid[], $2::timestamptz[], $3::boolean[]) AS unsent (id, queued_at, is_fresh)
-WHERE email.id = ANY ($1) AND email.id = unsent.id
+WHERE email.id = ANY (ARRAY(SELECT unnest($1::uuid[]))) AND email.id = unsent.id
     AND (email.processing_status = 'queued' AND email.queued_at = unsent.queued_at) IS TRUE
 RETURNING email.id
 """
