@@ -76,8 +76,9 @@ def test_one_changed_bit_of_the_body_is_noticed(body: bytes, data: st.DataObject
     bit = data.draw(st.integers(0, 8 * len(body) - 1))
     changed = bytearray(body)
     changed[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(SignatureRefusedError):
+    with pytest.raises(SignatureRefusedError) as refused:
         check(body=bytes(changed), signature=sign(SECRET, TIMESTAMP, body))
+    assert refused.value.status == 401
 
 
 @given(st.integers(0, 8 * 32 - 1))
