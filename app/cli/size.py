@@ -14,9 +14,9 @@ from app.cli.printing import say_table
 # Of docs/benchmarks.md, on two processors of an Intel Xeon: CPU milliseconds an email, and more for
 # each KB of its body. Intake at 32 connections, a line through bodies of 1, 30 and 300 KB that lies
 # within a sixth of each; jobs of 3 KB with an empty handler, over PostgreSQL.
-WEB_MS, WEB_MS_A_KB = 0.39, 0.0168
-INTAKE_MS, INTAKE_MS_A_KB = 0.05, 0.0514
-WORKER_MS, JOB_MS = 0.13, 0.24
+WEB_MS, WEB_MS_A_KB = 0.27, 0.0126
+INTAKE_MS, INTAKE_MS_A_KB = 0.035, 0.0366
+WORKER_MS, JOB_MS = 0.13, 0.2
 # What the cleaned text costs to write: half of what text and payload do. Not measured.
 JOB_MS_A_KB = INTAKE_MS_A_KB / 2
 # Bytes an email, and for each of its body's: measured at 1, 3, 30 and 300 KB, with indexes and
