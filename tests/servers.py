@@ -18,6 +18,7 @@ from app.database.embedded.programs import find_binaries
 
 REPLICATES = "SELECT 1 FROM pg_stat_replication"
 SYNCHRONOUS = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+CAUGHT_UP = f"{SYNCHRONOUS} AND flush_lsn >= %s::pg_lsn"
 
 
 def make_folder_of_servers() -> Path:
@@ -125,8 +126,12 @@ class Pair:
     def __init__(self, folder: Path, programs: Path, settings: str = "") -> None:
         self.primary = Server(folder / "data-0", programs)
         self.standby = Server(folder / "data-1", programs)
-        self.primary.make(f"wal_level = replica\n{settings}")
-        self._copy_primary()
+        try:
+            self.primary.make(f"wal_level = replica\n{settings}")
+            self._copy_primary()
+        except BaseException:
+            self.end()
+            raise
 
     def _copy_primary(self) -> None:
         source = f"host=127.0.0.1 port={self.primary.port} user=mailroom"
@@ -148,6 +153,14 @@ class Pair:
             connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             connection.execute("SELECT pg_reload_conf()")
             wait_until(lambda: connection.execute(SYNCHRONOUS).fetchone())
+            # Commits wait once the checkpointer has read it, too.
+            connection.execute("CHECKPOINT")
+
+    def wait_for_standby(self) -> None:
+        """Wait until the standby has all that the primary has by now."""
+        with psycopg.connect(self.primary.url(), autocommit=True) as connection:
+            flushed = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+            wait_until(lambda: connection.execute(CAUGHT_UP, flushed).fetchone())
 
     def cut(self) -> None:
         """Let the standby receive nothing more, and the primary commit without it."""

@@ -244,12 +244,19 @@ class Storm:
         self._files = FlakyFiles(self._draw()) if with_files else None
         self.receiver = FlakyReceiver(self._draw()) if with_delivery else None
         self.load = Load(self.ports, per_second, self._draw(), self._files)
-        if with_standby:
+        self._keeper_stops = threading.Event()
+        self._keeper = threading.Thread(target=self._keep)
+
+    def begin(self) -> None:
+        """Start all processes."""
+        if isinstance(self._server, WithStandby):
             self._migrate()
         # Or a database that dies would lose less, or more, than one of a user.
         for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
             assert self._ask(f"SHOW {setting}") == "on", setting
-        self._keep_running()
+        for name in ("web0", "web1", "worker0", "worker1"):
+            self._start(name)
+        self._keeper.start()
 
     def strike(self, seconds: float, *, is_long: bool) -> None:
         """Let faults strike for so long, with the load on.
@@ -657,7 +664,8 @@ class Storm:
         with self._lock:
             self._resting.update(self._processes)
         self._keeper_stops.set()
-        self._keeper.join()
+        if self._keeper.is_alive():
+            self._keeper.join()
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
@@ -750,21 +758,13 @@ class Storm:
                 *command, cwd=self._folder, env=environment, files=(nothing, log, log)
             )
 
-    def _keep_running(self) -> None:
+    def _keep(self) -> None:
         """As a supervisor does: what ended is started again."""
-        for name in ("web0", "web1", "worker0", "worker1"):
-            self._start(name)
-        self._keeper_stops = threading.Event()
-
-        def keep() -> None:
-            while not self._keeper_stops.wait(0.3):
-                with self._lock:
-                    for name, process in list(self._processes.items()):
-                        if process.poll() is not None and name not in self._resting:
-                            self._start(name)
-
-        self._keeper = threading.Thread(target=keep)
-        self._keeper.start()
+        while not self._keeper_stops.wait(0.3):
+            with self._lock:
+                for name, process in list(self._processes.items()):
+                    if process.poll() is not None and name not in self._resting:
+                        self._start(name)
 
     def _draw(self) -> random.Random:
         """A source of chance for what runs in a thread of its own."""
@@ -886,6 +886,7 @@ def raging(
         with_standby=with_standby,
     )
     try:
+        storm.begin()
         yield storm
         storm.stop()
     finally:

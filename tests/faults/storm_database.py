@@ -91,6 +91,9 @@ class WithStandby:
             kill_server(primary.data)
             time.sleep(seconds)
             primary.start()
+            # What it committed and nobody was told of is on the standby before that is needed: a
+            # webhook that comes again is answered as a duplicate, and waits for no standby.
+            self._pair.wait_for_standby()
 
     def promote(self) -> None:
         """The primary dies, its standby takes over, and gets a new standby in place of the dead
@@ -114,7 +117,10 @@ def kill_server(data: Path) -> None:
     pid = int((data / "postmaster.pid").read_text().split()[0])
     with contextlib.suppress(psutil.NoSuchProcess):
         postmaster = psutil.Process(pid)
-        for process in [postmaster, *postmaster.children()]:
+        # It starts no other one meanwhile.
+        postmaster.suspend()
+        processes = [postmaster, *postmaster.children()]
+        for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs([postmaster], timeout=WAIT_SECONDS)
+        psutil.wait_procs(processes, timeout=WAIT_SECONDS)

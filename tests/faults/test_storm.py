@@ -1,6 +1,6 @@
 """Storms, restarts and floods, over each broker. The long forms:
 
-    pytest -n 0 tests/faults -k storm --storm-minutes 30 --storm-rate 250
+    pytest -n 0 tests/faults -k 'storm and not standby' --storm-minutes 30 --storm-rate 250
     pytest -n 0 tests/faults -k backlog --backlog 50000
 
 In the long form the broker is away for a minute once.

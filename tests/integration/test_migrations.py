@@ -472,7 +472,7 @@ def test_an_index_whose_building_was_interrupted_is_built_anew(
     store(empty, "one")
     store(empty, "another of the same ticket")
     url = empty.environment["DATABASE_URL"]
-    leftovers = ("ix_incoming_emails_status_received", "ix_incoming_emails_due")
+    leftovers = ("ix_incoming_emails_status_received", "ix_incoming_emails_with_message")
     for name in leftovers:
         with (
             psycopg.connect(url, autocommit=True) as connection,

@@ -175,8 +175,8 @@ RETURNING email.id
 
 
 # An email that no worker took so far, and that is due later, waits for its files and nothing else.
-WAITS_FOR_NOTHING = f"""{WITHOUT_MESSAGE} AND claims = 0 AND {DUE_AT} > now()
-        AND NOT EXISTS (
+WAITS = f"{WITHOUT_MESSAGE} AND claims = 0 AND {DUE_AT} > now()"
+FOR_NOTHING = f"""NOT EXISTS (
             SELECT FROM email_attachments AS file
             WHERE file.email = incoming_emails.id AND {IS_WAITED_FOR}
         )"""
@@ -196,10 +196,10 @@ RETURNING id, pg_notify('mailroom_received', '')
 
 
 END_WAIT = _end_wait(
-    f"id = ANY($1::uuid[]) AND ({WAITS_FOR_NOTHING}) IS TRUE ORDER BY id FOR UPDATE"
+    f"id = ANY($1::uuid[]) AND ({WAITS}) IS TRUE AND {FOR_NOTHING} ORDER BY id FOR UPDATE"
 )
 END_WAITS = _end_wait(
-    f"{WAITS_FOR_NOTHING} ORDER BY {DUE_AT}, received_at LIMIT $1 FOR UPDATE SKIP LOCKED"
+    f"{WAITS} AND {FOR_NOTHING} ORDER BY {DUE_AT}, received_at LIMIT $1 FOR UPDATE SKIP LOCKED"
 )
 
 
